@@ -1,0 +1,100 @@
+"""Settings: defaults, every problem at once with file and line, and the sample that is installed."""
+
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli import settings
+from sysreg_cli.errors import SettingsError
+
+SAMPLE = Path(__file__).parents[2] / "etc/sysreg/sysreg.conf"
+
+
+def test_no_file_means_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(settings, "DEFAULT_PATH", tmp_path / "none")
+    loaded = settings.load(environ={})
+    assert loaded == settings.Settings()
+    assert loaded.registry.base_url == "https://registry.local:9001"
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        settings.load(environ={"SYSREG_CONF": str(tmp_path / "none")})
+
+
+def test_values_are_read() -> None:
+    loaded = settings.parse(
+        "[registry]\nhost_names = Registry.local, registry.central\nport = 9443\n"
+        "[token_server]\nadministrators = admin sysinv ops\n",
+        "x",
+    )
+    assert loaded.registry.host_names == ("registry.local", "registry.central")
+    assert loaded.registry.address == "registry.local:9443"
+    assert loaded.token_server.administrators == ("admin", "sysinv", "ops")
+
+
+def test_every_problem_is_named_with_file_and_line() -> None:
+    text = "\n".join(
+        [
+            "# a comment",
+            "[registry]",
+            "port = 99999",
+            "colour = red",
+            "[tokens]",
+            "[agent]",
+            "socket = relative/path",
+            "collect_grace = -1",
+            "[keystone]",
+            "auth_url = ftp://x",
+        ]
+    )
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(text, "f.conf")
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        "f.conf:3",
+        "f.conf:4",
+        "f.conf:5",
+        "f.conf:7",
+        "f.conf:8",
+        "f.conf:10",
+    ]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("port = 1", "before any"),
+        ("[registry]\nport", "f.conf:2"),
+        ("[registry]\nport = 1\nport = 2", "f.conf:3: second port"),
+        ("[registry]\n[registry]", "f.conf:2: second section"),
+        ("[registry]\nhost_names = a\x00b", "not a host name"),
+        ("[registry]\nhost_names =", "at least one"),
+        ("[keystone]\nuser_domain = a\n  b", "control characters"),
+    ],
+)
+def test_bad_syntax_is_one_line_with_its_place(text: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(text, "f.conf")
+    assert says in str(caught.value)
+
+
+def test_binary_files_and_directories_are_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "b.conf"
+    binary.write_bytes(b"\xff\xfe[registry]")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        settings.load(binary)
+    with pytest.raises(SettingsError, match="directory"):
+        settings.load(tmp_path)
+
+
+def test_the_sample_names_every_key_with_its_default() -> None:
+    text = SAMPLE.read_text()
+    assert settings.parse(text, "sample") == settings.Settings()
+    uncommented = "\n".join(
+        line[1:] if line.startswith("#") and " = " in line else line for line in text.splitlines()
+    )
+    assert settings.parse(uncommented, "sample") == settings.Settings()
+    for name, section in settings._SECTIONS.items():
+        for key in settings.fields(section):
+            assert f"\n#{key.name} =" in text.split(f"[{name}]")[1], f"{name}.{key.name} is not in the sample"
