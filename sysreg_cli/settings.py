@@ -173,7 +173,7 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True)
 class PathSettings:
-    """Section [paths]: where the host keeps what is not ours alone; changed only for an embedded controller."""
+    """Section [paths]: where the host keeps what is not ours alone; changed for an embedded controller."""
 
     state: Path = _key(Path("/var/lib/sysreg"), _path)
     docker_trust: Path = _key(Path("/etc/docker/certs.d"), _path)
