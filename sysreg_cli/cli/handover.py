@@ -1,0 +1,81 @@
+"""Hand a command that is not ours to the platform's own ``system``, found further along PATH.
+
+On a StarlingX controller another ``system`` (the platform's) exists; ours stands before it on PATH, and must
+not hide its commands. ``hand_over`` is called before click is imported: it costs the platform's users a bare
+interpreter and this module, which needs the standard library's ``os`` alone. The process is *replaced*
+(execve), so arguments, exit status, signals, terminal and job control are the other program's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from sysreg_cli.cli import commands
+
+# Counts the hand-overs that led here. A platform command that calls `system` for a part of its work goes
+# through us again, rightly; a wrapper that only calls `system` through PATH would go round for ever.
+GUARD = "SYSREG_HANDED_OVER"
+_MOST = 8
+
+
+def hand_over(arguments: Sequence[str], environ: Mapping[str, str], own_path: str) -> None:
+    """Become the platform's ``system`` if ``arguments`` (without the program's name) is not for us.
+
+    Returns when it is for us, or when there is no other ``system``; ``own_path`` is sys.argv[0].
+    """
+    depth = environ.get(GUARD, "0")
+    if is_ours(arguments) or not depth.isdecimal() or int(depth) >= _MOST:
+        return
+    environ = {**environ, GUARD: str(int(depth) + 1)}
+    for path in others(environ.get("PATH", os.defpath), own_path):
+        try:
+            os.execve(path, ["system", *arguments], environ)  # noqa: S606
+        except OSError:
+            continue  # not a program after all (bad interpreter line, other architecture): look further
+
+
+def is_ours(arguments: Sequence[str]) -> bool:
+    """Whether these words are for us: one of our commands, or nothing but options that we know."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return True
+        if not word.startswith("-"):
+            if word not in commands.COMMANDS:
+                return False
+            topic = next((further for further in words if not further.startswith("-")), None)
+            return word != "help" or topic is None or topic in commands.COMMANDS
+        option, equals, _ = word.partition("=")
+        if option in commands.GLOBAL_OPTIONS_WITH_VALUE:
+            if not equals:
+                next(words, None)
+        elif word not in commands.GLOBAL_FLAGS:
+            return False
+    return True
+
+
+def others(search_path: str, own_path: str) -> list[str]:
+    """Every other program called ``system`` along PATH, first one first; never a link or wrapper of ours.
+
+    Empty and relative entries of PATH mean the current directory, where anybody may have put a ``system``:
+    they are skipped. Ours is every file whose real path is ours, and every script of the same installation.
+    """
+    found: list[str] = []
+    for directory in search_path.split(":"):
+        path = f"{directory}/system"
+        if not directory.startswith("/") or not os.path.isfile(path) or not os.access(path, os.X_OK):  # noqa: PTH113
+            continue
+        if os.path.realpath(path) != os.path.realpath(own_path) and not _is_our_script(path):
+            found.append(path)
+    return found
+
+
+def _is_our_script(path: str) -> bool:
+    """Whether the file is a start script of sysreg: pip's console script or our own wrapper name the module."""
+    try:
+        with open(path, "rb") as script:  # noqa: PTH123 - pathlib costs as much as this whole module
+            head = script.read(4096)
+    except OSError:
+        return False
+    return head.startswith(b"#!") and b"sysreg_cli.cli.start" in head
