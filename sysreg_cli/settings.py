@@ -148,6 +148,7 @@ class TokenServerSettings:
     read_lifetime: int = _key(300, _seconds(60, 86400))
     write_lifetime: int = _key(60, _seconds(60, 600))
     cache_ttl: int = _key(300, _seconds(0, 300))
+    unit: str = _key("sysreg-token-server.service", _unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,9 @@ class AgentSettings:
     group: str = _key("sysreg", _text)
     listen: str = _key("", _optional_address)
     restart_command: str = _key("systemctl restart {unit}", _text)
+    reload_command: str = _key("systemctl reload {unit}", _text)
+    restart_timeout: int = _key(60, _seconds(1, 600))
+    probe_timeout: int = _key(20, _seconds(1, 300))
     collect_grace: int = _key(3600, _seconds(0, 31536000))
     collect_timeout: int = _key(7200, _seconds(1, 604800))
     drain_timeout: int = _key(300, _seconds(1, 86400))
