@@ -2,7 +2,8 @@
 
 ``main`` builds its lazy group from it, ``handover`` decides by it whether a command is ours, and the bash
 completion, the man page and the README's reference are generated from the click commands it leads to.
-A new command is one line here.
+A new command is one line here; a test keeps each summary equal to the first line of the command's own help,
+and the options equal to those of ``options.py``.
 """
 
 from __future__ import annotations
@@ -23,17 +24,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # The options that may stand before the command and take a value, and those that take none.
 GLOBAL_OPTIONS_WITH_VALUE = (
     "--agent",
+    "--column",
+    "--format",
     "--os-application-credential-id",
     "--os-application-credential-secret",
     "--os-auth-token",
     "--os-auth-url",
+    "--os-cacert",
+    "--os-interface",
     "--os-password",
     "--os-project-domain-name",
     "--os-project-name",
+    "--os-region-name",
     "--os-user-domain-name",
     "--os-username",
     "--registry",
     "--registry-ca",
     "--timeout",
+    "-c",
+    "-f",
 )
 GLOBAL_FLAGS = ("--debug", "--help", "--version", "-h")

@@ -72,7 +72,7 @@ def others(search_path: str, own_path: str) -> list[str]:
 
 
 def _is_our_script(path: str) -> bool:
-    """Whether the file is a start script of sysreg: pip's console script or our own wrapper name the module."""
+    """Whether the file is a start script of sysreg: console scripts and wrappers of ours name the module."""
     try:
         with open(path, "rb") as script:  # noqa: PTH123 - pathlib costs as much as this whole module
             head = script.read(4096)

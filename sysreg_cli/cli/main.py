@@ -1,0 +1,131 @@
+"""The `system` command: finds the command, runs it, turns whatever happens into an exit code and a line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sysreg_cli import __version__
+from sysreg_cli.cli.commands import COMMANDS
+from sysreg_cli.cli.options import Invocation, group_options, show_error
+from sysreg_cli.errors import SysregError
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run; listing them imports nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        target, _ = entry
+        module, _, attribute = target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if not isinstance(found, click.Command):
+            raise TypeError(f"{target} is not a command")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+system = LazyGroup(
+    "system",
+    help="Manage the local container registry of this controller.",
+    params=[
+        *group_options(),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=lambda ctx, _, value: _show_version(ctx) if value else None,
+            help="Show the version.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="COMMAND [ARGUMENTS]",
+)
+
+
+def _show_version(context: click.Context) -> None:
+    click.echo(f"system {__version__}")
+    context.exit()
+
+
+def run(arguments: Sequence[str], invocation: Invocation | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Whatever happens is at most one line on stderr for each failure; a traceback only with --debug.
+    """
+    invocation = invocation or Invocation()
+    with contextlib.suppress(AttributeError, ValueError):
+        # A name that the terminal's character set lacks is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(arguments, invocation)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (`| head -1`): nobody is left to be told, and stdout must not be flushed again.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
+        return 1
+    except OSError as error:
+        return _fail(invocation, f"writing the result failed: {error.strerror or error}", 1)
+    return code
+
+
+def _run(arguments: Sequence[str], invocation: Invocation) -> int:
+    try:
+        result = system.main(args=list(arguments), prog_name="system", standalone_mode=False, obj=invocation)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
+        return 2
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx and error.ctx.parent else "system"
+        advice = where.replace("system ", "system help ", 1) if " " in where else "system --help"
+        return _fail(invocation, f"{error.format_message().rstrip('.')} (see `{advice}`)", 2)
+    except click.ClickException as error:
+        return _fail(invocation, error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(invocation, "interrupted", INTERRUPTED)
+    except SysregError as error:
+        return _fail(invocation, str(error), error.exit_code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        return _fail(invocation, f"internal error, please report it: {what}; --debug shows where", 1)
+    # click returns the code of Exit, or whatever the command's function returned; ours return nothing.
+    return max(result if isinstance(result, int) else 0, invocation.exit_code)
+
+
+def _fail(invocation: Invocation, message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        if invocation.debug:
+            traceback.print_exc()
+        show_error(message)
+    return code
+
+
+def words() -> list[str]:
+    """All command and option words, for completion."""
+    context = click.Context(system, info_name="system")
+    found: set[str] = set(COMMANDS)
+    commands: list[Any] = [system, *(system.get_command(context, name) for name in COMMANDS)]
+    for command in commands:
+        for parameter in command.get_params(context):
+            if isinstance(parameter, click.Option):
+                found.update(parameter.opts)
+    return sorted(found)

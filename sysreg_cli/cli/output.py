@@ -1,0 +1,162 @@
+"""How a command shows its result: table, json, yaml, value or csv, on stdout (CONTRACTS 1).
+
+A command describes the result once, in one of three shapes::
+
+    show_list(invocation, ["Image Name"], [["alpine"], ["busybox"]])     rows, sorted here
+    show_properties(invocation, {"uuid": ..., "expiry_date": ...})       one object
+    show_report(invocation, [{"image": ..., "deleted": True}], lines)    fixed lines in the table format
+
+Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sysreg_cli.cli.options import Invocation, printable
+from sysreg_cli.errors import UsageError
+
+
+def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Show rows in plain byte order; the keys of json and yaml are the titles in snake_case."""
+    ordered = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
+    wanted = _choose(invocation, titles)
+    titles = [titles[index] for index in wanted]
+    chosen = [[row[index] for index in wanted] for row in ordered]
+    if invocation.format in ("json", "yaml"):
+        keys = [_key(title) for title in titles]
+        _write_data(invocation.format, [dict(zip(keys, row, strict=True)) for row in chosen])
+    elif invocation.format == "value":
+        _write_lines(" ".join(_cell(value) for value in row) for row in chosen)
+    elif invocation.format == "csv":
+        _write_csv(titles, chosen)
+    else:
+        _write_table(titles, chosen)
+
+
+def show_properties(
+    invocation: Invocation, properties: Mapping[str, Any], *, warnings: Sequence[str] = ()
+) -> None:
+    """Show one object: a table Property, Value; in json and yaml an object with the same keys.
+
+    Warnings are a property of their own, in every format.
+    """
+    if warnings:
+        properties = {**properties, "warnings": list(warnings)}
+    keys = list(properties)
+    pairs = [(keys[index], properties[keys[index]]) for index in _choose(invocation, keys)]
+    if invocation.format in ("json", "yaml"):
+        _write_data(invocation.format, dict(pairs))
+    elif invocation.format == "value":
+        _write_lines(_cell(value) for _, value in pairs)
+    elif invocation.format == "csv":
+        _write_csv([key for key, _ in pairs], [[value for _, value in pairs]])
+    else:
+        _write_table(["Property", "Value"], pairs)
+
+
+def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]], lines: Iterable[str]) -> None:
+    """Show what was done: in the table format ``lines``, else ``results``, all with the same keys."""
+    if invocation.format == "table":
+        _write_lines(printable(line) for line in lines)
+        return
+    keys = list(results[0]) if results else []
+    chosen = [keys[index] for index in _choose(invocation, keys)]
+    if invocation.format in ("json", "yaml"):
+        _write_data(invocation.format, [{key: result[key] for key in chosen} for result in results])
+    elif invocation.format == "value":
+        _write_lines(" ".join(_cell(result[key]) for key in chosen) for result in results)
+    else:
+        _write_csv(chosen, [[result[key] for key in chosen] for result in results])
+
+
+def say(invocation: Invocation, line: str) -> None:
+    """A fixed line of the table format, shown at once; nothing in the other formats."""
+    if invocation.format == "table":
+        print(printable(line), flush=True)
+
+
+def hint(line: str) -> None:
+    """A line for people: on stderr, and only if that is a terminal."""
+    if sys.stderr.isatty():
+        print(printable(line), file=sys.stderr)
+
+
+def _choose(invocation: Invocation, names: Sequence[str]) -> list[int]:
+    """The places of the wanted columns, in the order asked for. Raises UsageError for an unknown one."""
+    if not invocation.columns or not names:
+        return list(range(len(names)))
+    places = {_key(name): index for index, name in enumerate(names)}
+    for column in invocation.columns:
+        if _key(column) not in places:
+            raise UsageError(f"no column {column}", next_step=f"there are: {', '.join(names)}")
+    return list(dict.fromkeys(places[_key(column)] for column in invocation.columns))
+
+
+def _key(title: str) -> str:
+    return title.lower().replace(" ", "_")
+
+
+def _cell(value: Any) -> str:
+    """A value as bare text on one line."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(sep=" ")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(item) for item in value)
+    return "" if value is None else printable(str(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value as json and yaml carry it: dates as ISO 8601 texts in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _write_lines(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(line + "\n" for line in lines))
+
+
+def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if not rows:
+        print()
+        return
+    import tabulate
+
+    # A leading space of a value belongs to it.
+    tabulate.PRESERVE_WHITESPACE = True
+    print(
+        tabulate.tabulate(
+            [[_cell(value) for value in row] for row in rows],
+            headers=list(titles),
+            tablefmt="pretty",
+            stralign="left",
+            disable_numparse=True,
+        )
+    )
+
+
+def _write_data(format_: str, data: Any) -> None:
+    if format_ == "json":
+        import json
+
+        print(json.dumps(_plain(data), indent=2))
+    else:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(_plain(data), sort_keys=False))
+
+
+def _write_csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(titles)
+    writer.writerows([_cell(value) for value in row] for row in rows)
