@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from sysreg_cli.cli import commands
+from sysreg_cli.cli.commands import COMMANDS, GLOBAL_FLAGS, GLOBAL_OPTIONS_WITH_VALUE
 
 # Counts the hand-overs that led here. A platform command that calls `system` for a part of its work goes
 # through us again, rightly; a wrapper that only calls `system` through PATH would go round for ever.
@@ -39,20 +39,24 @@ def is_ours(arguments: Sequence[str]) -> bool:
     """Whether these words are for us: one of our commands, or nothing but options that we know."""
     words = iter(arguments)
     for word in words:
-        if word == "--":
-            return True
         if not word.startswith("-"):
-            if word not in commands.COMMANDS:
+            if word not in COMMANDS:
                 return False
             topic = next((further for further in words if not further.startswith("-")), None)
-            return word != "help" or topic is None or topic in commands.COMMANDS
-        option, equals, _ = word.partition("=")
-        if option in commands.GLOBAL_OPTIONS_WITH_VALUE:
-            if not equals:
-                next(words, None)
-        elif word not in commands.GLOBAL_FLAGS:
+            return word != "help" or topic is None or topic in COMMANDS
+        if word in GLOBAL_OPTIONS_WITH_VALUE:
+            next(words, None)
+        elif word not in GLOBAL_FLAGS and not _has_value(word):
             return False
     return True
+
+
+def _has_value(word: str) -> bool:
+    """Whether the word is an option of ours with its value: --timeout=5, -fjson."""
+    option, equals, _ = word.partition("=")
+    return bool(equals and option in GLOBAL_OPTIONS_WITH_VALUE) or (
+        word[1:2] != "-" and word[:2] in GLOBAL_OPTIONS_WITH_VALUE
+    )
 
 
 def others(search_path: str, own_path: str) -> list[str]:
