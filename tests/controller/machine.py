@@ -1,0 +1,342 @@
+"""A controller with a systemd of its own: this host's files below, an overlay above, own namespaces.
+
+``Machine.boot()`` takes about a second (FACTS, "A real controller on this kind of machine"). What the machine
+writes goes to a directory in memory, which outlives a power-off and is the disk of the next boot;
+``Machine(lower=[...])`` stacks a machine on the disks of others, so that what several tests
+need is installed once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ADDRESS = "198.51.100.10"
+MEMORY = Path("/dev/shm")  # an overlay's upper directory must not stand on its lower one
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SYSTEM = Path("lib/systemd/system")
+# What has no business in a container, or would only cost time.
+_MASKED = [
+    "systemd-udevd.service",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket",
+    "systemd-udev-trigger.service",
+    "systemd-modules-load.service",
+    "systemd-sysctl.service",
+    "systemd-timesyncd.service",
+    "systemd-remount-fs.service",
+    "systemd-firstboot.service",
+    "systemd-random-seed.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-machine-id-commit.service",
+    "systemd-pstore.service",
+    "getty.target",
+    "console-getty.service",
+    "systemd-logind.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "modprobe@.service",
+    "ldconfig.service",
+]
+
+
+class CommandFailed(AssertionError):
+    """A command inside a machine ended with another status than was asked for."""
+
+
+def cannot_boot() -> str:
+    """Why machines cannot be booted here, or an empty string."""
+    if os.geteuid() != 0:
+        return "booting a systemd needs root"
+    if _cgroup2() is None:
+        return "booting a systemd needs a cgroup2 mount"
+    for program in ("unshare", "nsenter", "ip", "systemd-run"):
+        if shutil.which(program) is None:
+            return f"booting a systemd needs {program}"
+    if not MEMORY.is_dir():
+        return f"booting a systemd needs a file system in memory at {MEMORY}"
+    probe = subprocess.run(
+        ["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if probe.returncode == 0 else f"booting a systemd needs mounts: {probe.stderr.strip()}"
+
+
+def _cgroup2() -> Path | None:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, target, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(target)
+    return None
+
+
+class Machine:
+    """One controller; ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
+
+    def __init__(self, *, lower: Sequence[Path] = ()) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sysreg-machine-", dir=MEMORY))
+        self.directory.chmod(0o755)
+        self._lower = [*lower, Path("/")]
+        for name in ("upper", "work", "root", "share"):
+            (self.directory / name).mkdir(mode=0o755)
+        self._unshare: subprocess.Popen[bytes] | None = None
+        self._init = 0
+        if not lower:
+            self._furnish()
+
+    @property
+    def disk(self) -> Path:
+        """What this machine has written; the ``lower`` of machines that start from it."""
+        return self.directory / "upper"
+
+    @property
+    def share(self) -> Path:
+        """The machine's /run/share."""
+        return self.directory / "share"
+
+    def _furnish(self) -> None:
+        """Make the copy of this host a machine of its own, before its first boot."""
+        etc = self.disk / "etc"
+        systemd = etc / "systemd/system"
+        for name in ("multi-user.target.wants", "timers.target.wants", "sockets.target.wants"):
+            (systemd / name).mkdir(parents=True)
+            os.setxattr(systemd / name, "trusted.overlay.opaque", b"y")
+        for unit in _MASKED:
+            (systemd / unit).symlink_to("/dev/null")
+        (etc / "machine-id").write_text("")
+        (etc / "fstab").write_text("")
+        (etc / "hostname").write_text("controller-0\n")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{ADDRESS} controller-0 keystone.local\n")
+        (etc / "resolv.conf").write_text("")
+        (etc / "systemd/journald.conf.d").mkdir()
+        (etc / "systemd/journald.conf.d/tests.conf").write_text(
+            "[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n"
+        )
+        sbin = self.disk / "usr/sbin"
+        sbin.mkdir(parents=True)
+        os.mknod(sbin / "policy-rc.d", 0o600, os.makedev(0, 0))  # overlay's mark of a removed file
+
+    def boot(self) -> Machine:
+        """Start the machine's systemd and wait until everything it starts by itself is up."""
+        assert self._unshare is None, "it is running"
+        mount = _cgroup2()
+        assert mount is not None
+        self._cgroup = mount / self.directory.name
+        self._cgroup.mkdir(exist_ok=True)
+        lower = ":".join(str(path) for path in self._lower)
+        join = 'echo $$ > "$0/cgroup.procs"; exec "$@"'
+        namespaces = [
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--uts",
+            "--ipc",
+            "--cgroup",
+            "--net",
+        ]
+        self._unshare = subprocess.Popen(
+            [
+                "sh",
+                "-c",
+                join,
+                str(self._cgroup),
+                "unshare",
+                *namespaces,
+                str(Path(__file__).with_name("inside.sh")),
+                lower,
+                str(self.directory),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=(self.directory / "console").open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self.wait_until(self._booted, "systemd has booted", 60)
+        except BaseException:
+            self.power_cut()
+            raise
+        return self
+
+    def _booted(self) -> bool:
+        assert self._unshare is not None
+        if self._unshare.poll() is not None:
+            raise AssertionError("the machine died: " + (self.directory / "console").read_text())
+        children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children").read_text().split()
+        if not children:
+            return False
+        self._init = int(children[0])
+        if not Path(f"/proc/{self._init}/comm").read_text().startswith("systemd"):
+            return False
+        state = subprocess.run(
+            [*self._enter(), "systemctl", "is-system-running", "--wait"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return state.stdout.strip() in ("running", "degraded")
+
+    def _enter(self) -> list[str]:
+        return [
+            "nsenter",
+            "-t",
+            str(self._init),
+            *["-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"],
+            "env",
+            "-i",
+            f"PATH={PATH}",
+        ]
+
+    def popen(
+        self, *command: str, environ: dict[str, str] | None = None, user: str = "", **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a command as a unit of the machine; its exit status is the process's."""
+        run = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect"]
+        variables = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **(environ or {})}
+        run += [f"--setenv={name}={value}" for name, value in variables.items()]
+        if user:
+            run.append(f"--uid={user}")
+        return subprocess.Popen(
+            [*self._enter(), *run, "--", *command],
+            stdin=options.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(
+        self,
+        *command: str,
+        status: int | None = 0,
+        environ: dict[str, str] | None = None,
+        user: str = "",
+        stdin: str | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; raises CommandFailed unless it exits with ``status`` (None: any)."""
+        process = self.popen(
+            *command,
+            environ=environ,
+            user=user,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        )
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise CommandFailed(f"{' '.join(command)}: no end within {timeout} s\n{out}{err}") from None
+        if status is not None and process.returncode != status:
+            raise CommandFailed(f"{' '.join(command)}: exit {process.returncode}, not {status}\n{out}{err}")
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def shell(
+        self, script: str, *, status: int | None = 0, timeout: float = 60, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell script that stops at its first failure."""
+        return self.run("bash", "-euo", "pipefail", "-c", script, status=status, timeout=timeout, **options)
+
+    def file(self, path: str) -> Path:
+        """A path inside, as this process reaches it."""
+        return Path(f"/proc/{self._init}/root") / path.lstrip("/")
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
+
+    def journal(self, unit: str) -> str:
+        """All that a unit has written, this boot."""
+        return self.run("journalctl", "-b", "--no-pager", "-o", "cat", "-u", unit).stdout
+
+    def json(self, *command: str, **options: Any) -> Any:
+        """A command's output, read as JSON."""
+        return json.loads(self.run(*command, **options).stdout)
+
+    @staticmethod
+    def wait_until(condition: Callable[[], object], what: str, seconds: float) -> float:
+        """Wait for a condition; returns how long it took, raises AssertionError after ``seconds``."""
+        start = time.monotonic()
+        while not condition():
+            assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def power_off(self) -> None:
+        """Shut down in order; the disk stays."""
+        assert self._unshare is not None
+        subprocess.run([*self._enter(), "systemctl", "poweroff"], capture_output=True, check=True)
+        try:
+            self._unshare.wait(60)
+        finally:
+            self.power_cut()
+
+    def power_cut(self) -> None:
+        """Everything inside dies at once; the disk stays."""
+        if self._unshare is None:
+            return
+        self._unshare.kill()  # with --kill-child, and its init takes everything along
+        self._unshare.wait()
+        self._unshare = None
+        self._remove_cgroups()
+
+    def _remove_cgroups(self) -> None:
+        def remove() -> bool:
+            kill = self._cgroup / "cgroup.kill"
+            if kill.exists():
+                kill.write_text("1")
+            for path, _, _ in os.walk(self._cgroup, topdown=False):
+                try:
+                    Path(path).rmdir()
+                except OSError:
+                    return False
+            return True
+
+        self.wait_until(remove, "the machine's processes are gone", 20)
+
+    def close(self) -> None:
+        """Power cut, and the disk is gone."""
+        self.power_cut()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sweep_leftovers() -> None:
+    """Remove the disks of machines whose test run was killed: no process is left in their cgroup."""
+    mount = _cgroup2()
+    for directory in MEMORY.glob("sysreg-machine-*"):
+        processes = mount / directory.name / "cgroup.procs" if mount else None
+        if processes is None or not processes.exists():
+            if time.time() - directory.stat().st_mtime > 3600:
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def terminate(process: subprocess.Popen[str]) -> str:
+    """End a command started with ``popen``; returns what it wrote."""
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    return out + err
