@@ -36,6 +36,13 @@ class LazyGroup(click.Group):
             raise TypeError(f"{target} is not a command")
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"No such command '{args[0]}'.{_suggestion(args[0])}", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
@@ -58,6 +65,14 @@ system = LazyGroup(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="COMMAND [ARGUMENTS]",
 )
+
+
+def _suggestion(word: str) -> str:
+    """What may have been meant, as the end of a message; empty if nothing comes near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, COMMANDS, n=1) or [name for name in COMMANDS if word in name]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _show_version(context: click.Context) -> None:
