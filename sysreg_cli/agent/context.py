@@ -1,0 +1,101 @@
+"""What the route modules share: settings, who calls, the audit, and how an endpoint is guarded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sysreg_cli.agent.identity import Caller, Identity, Peer, Role
+from sysreg_cli.errors import NotAuthenticated, SysregError
+from sysreg_cli.settings import Settings
+from sysreg_cli.tls import ServerTLS
+
+log = logging.getLogger("sysreg.agent")
+_audit = logging.getLogger("sysreg.audit")
+
+Endpoint = Callable[[Request, Caller], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """One per agent process."""
+
+    settings: Settings
+    identity: Identity
+    #: the TLS of our own listener; None where there is none
+    tls: ServerTLS | None = None
+    #: ends with the agent; route modules keep tasks here that outlive the request that started them
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def route(self, method: str, path: str, endpoint: Endpoint, role: Role, *, action: str) -> Route:
+        """A route that only callers with ``role`` reach; ``endpoint`` gets the request and the caller.
+
+        Each call that needs more than READER, and each refusal, is one audit line, which names ``action`` and
+        what the endpoint put into ``request.state.audit_object``. Errors of the tree become answers.
+        """
+
+        async def guarded(request: Request) -> Response:
+            started = time.monotonic()
+            who = "nobody"
+            outcome = "failed"
+            changes = role > Role.READER
+            peer: Peer | None = getattr(request.state, "peer", None)
+            try:
+                caller = await asyncio.to_thread(
+                    self.identity.identify, request.headers.get("x-auth-token"), peer
+                )
+                who = caller.name
+                caller.require(role)
+                response = await endpoint(request, caller)
+                outcome = getattr(request.state, "audit_outcome", "done")
+            except SysregError as error:
+                outcome = f"refused: {error}" if error.http_status < 500 else f"failed: {error}"
+                changes = changes or error.http_status in (401, 403)
+                return error_response(error)
+            except HTTPException as error:
+                outcome = f"refused: {error.detail}"
+                raise
+            finally:
+                if changes:
+                    audit(who, _origin(request, peer), action, request, outcome, time.monotonic() - started)
+            return response
+
+        return Route(path, guarded, methods=[method])
+
+
+def _origin(request: Request, peer: Peer | None) -> str:
+    if peer is not None:
+        return f"uid {peer.uid} pid {peer.pid}"
+    return request.client.host if request.client else "?"
+
+
+def audit(who: str, origin: str, action: str, request: Request, outcome: str, seconds: float) -> None:
+    """One line in the journal; control characters of what callers sent are escaped."""
+    subject = getattr(request.state, "audit_object", "")
+    line = f"{action}{' ' if subject else ''}{subject} by {who} ({origin}): {outcome} ({seconds:.3f} s)"
+    _audit.info("%s", line.encode("unicode_escape").decode("ascii"))
+
+
+def error_response(error: SysregError) -> Response:
+    """An error of the tree in the shape that StarlingX's clients read."""
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Keystone"
+    if error.http_status == 503:
+        headers["Retry-After"] = "5"
+    return fault(error.http_status, str(error), headers)
+
+
+def fault(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    """``{"error_message": "<JSON text>"}``, whose JSON text holds faultstring, faultcode and debuginfo."""
+    body = {"faultstring": text, "faultcode": "Client" if status < 500 else "Server", "debuginfo": None}
+    return JSONResponse({"error_message": json.dumps(body)}, status, headers)

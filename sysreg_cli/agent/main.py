@@ -1,0 +1,225 @@
+"""``sysreg-agent``: recover, then serve the API on the unix socket, and on TLS where that is configured.
+
+Runs as root. SIGTERM ends it after the calls under way; SIGHUP reads the TLS certificate again and forgets
+what Keystone said about tokens. systemd may start it by socket activation, and watches it (Type=notify).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.routing import BaseRoute
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sysreg_cli import settings as settings_module
+from sysreg_cli import systemd
+from sysreg_cli.agent.app import build
+from sysreg_cli.agent.context import AgentContext
+from sysreg_cli.agent.identity import Identity, Peer
+from sysreg_cli.errors import SettingsError, SysregError
+from sysreg_cli.settings import Settings
+from sysreg_cli.tls import ServerTLS
+
+log = logging.getLogger("sysreg.agent")
+
+_BACKLOG = 128
+_MOST_CONNECTIONS = 200
+# seconds for calls under way when told to stop; an install that has to roll back takes the longest
+_STOP_SECONDS = 200
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """Puts who is at the other end of a unix socket into each request's ``state.peer``."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        connection: socket.socket = transport.get_extra_info("socket")
+        if connection.family == socket.AF_UNIX:
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            self.app_state = {**self.app_state, "peer": Peer(*struct.unpack("3i", raw))}
+        super().connection_made(transport)
+
+
+def main() -> int:
+    """Run the agent. Returns the exit status: 0 stopped on request, 1 could not start."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    # uvicorn's start and stop lines add nothing to systemd's
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    os.umask(0o077)
+    try:
+        asyncio.run(_serve(settings_module.load()))
+    except SettingsError as error:
+        for problem in error.problems:
+            log.error("%s", problem)
+        return 1
+    except (SysregError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    activated = systemd.activated_sockets()
+    tls = _listener_tls(settings)
+    context = AgentContext(settings, Identity(settings.keystone), tls)
+    await asyncio.to_thread(_recover, context)
+    application = build(context, _routes(context))
+
+    def server(**options: Any) -> _Server:
+        return _Server(
+            uvicorn.Config(
+                application,
+                http=PeerProtocol,
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+                **options,
+            )
+        )
+
+    running: list[tuple[_Server, socket.socket]] = [
+        (server(), listener)
+        for listener in activated or [unix_listener(settings.agent.socket, settings.agent.group)]
+    ]
+    if tls is not None:
+        running.append(
+            (server(ssl_context_factory=lambda _config, _default: tls.context), _tcp_listener(settings))
+        )
+
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, context)
+    tasks = [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in running]
+    for one, _ in running:
+        await one.listening.wait()
+    systemd.notify("READY=1")
+    async with _watchdog():
+        await stopping.wait()
+        systemd.notify("STOPPING=1")
+        for one, _ in running:
+            one.should_exit = True
+        await asyncio.gather(*tasks)
+    if not activated:
+        settings.agent.socket.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers: several servers of one process stop together."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+def _listener_tls(settings: Settings) -> ServerTLS | None:
+    if not settings.agent.listen:
+        return None
+    current = settings.certificate.directory / "current"
+    return ServerTLS(current / "server.crt", current / "server.key")
+
+
+def _tcp_listener(settings: Settings) -> socket.socket:
+    host, _, port = settings.agent.listen.rpartition(":")
+    listener = socket.create_server(
+        (host.strip("[]"), int(port)),
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        backlog=_BACKLOG,
+    )
+    listener.setblocking(False)
+    return listener
+
+
+def unix_listener(path: Path, group: str) -> socket.socket:
+    """A listening unix socket that only root and ``group`` can connect to, from its first moment on.
+
+    Raises SysregError when the group doesn't exist, OSError when the path can't be used.
+    """
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SysregError(
+            f"the unix group {group} (group in section [agent]) does not exist", next_step="run sysreg-deploy"
+        ) from None
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # bound under another name, so that nobody can reach it before owner and mode are right
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(str(temporary))
+        os.chown(temporary, os.geteuid(), gid)
+        temporary.chmod(0o660)
+        listener.listen(_BACKLOG)
+        temporary.rename(path)
+    except OSError:
+        listener.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def _routes(context: AgentContext) -> list[BaseRoute]:
+    return []
+
+
+def _recover(context: AgentContext) -> None:
+    """Finish what the last agent was killed in, before any call is accepted."""
+
+
+def _reload(context: AgentContext) -> None:
+    context.identity.forget()
+    if context.tls is not None:
+        try:
+            context.tls.reload()
+        except OSError as error:
+            log.error("the TLS certificate cannot be read again, the old one stays: %s", error)
+
+
+@contextlib.asynccontextmanager
+async def _watchdog() -> AsyncIterator[None]:
+    """Tell systemd that the event loop turns, as often as it wants to hear."""
+    interval = systemd.watchdog_interval()
+
+    async def beat() -> None:
+        while True:
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+    task = asyncio.create_task(beat()) if interval else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
