@@ -1,0 +1,286 @@
+"""Everything the rules ask about one certificate, read from it once.
+
+cryptography parses lazily: a damaged extension raises only when it is asked for. Reading all of it here means
+that the rules themselves are plain comparisons and cannot fail.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, SignatureAlgorithmOID
+
+from sysreg_cli.pki.keys import CURVES, MAX_RSA_BITS, MIN_RSA_BITS
+from sysreg_cli.pki.names import Address, Network
+
+#: What cryptography raises for input that is not what it should be.
+PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+# Critical extensions that Go's crypto/x509 and OpenSSL both handle; any other one makes a client refuse.
+_MAY_BE_CRITICAL = frozenset(
+    {
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.NAME_CONSTRAINTS,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+    }
+)
+_UNDERSTOOD_CONSTRAINTS = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
+_KNOWN_SIGNATURES = frozenset(
+    {
+        SignatureAlgorithmOID.RSA_WITH_SHA256,
+        SignatureAlgorithmOID.RSA_WITH_SHA384,
+        SignatureAlgorithmOID.RSA_WITH_SHA512,
+        SignatureAlgorithmOID.RSASSA_PSS,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+    }
+)
+_WEAK_SIGNATURES = {
+    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5; SHA-256 or better is needed",
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
+    SignatureAlgorithmOID.DSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
+}
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+class CertificateProblem(ValueError):
+    """Why a certificate cannot be read, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """A CA's name constraints; ``None`` means that names of the kind are not limited."""
+
+    permitted_dns: tuple[str, ...] | None = None
+    permitted_networks: tuple[Network, ...] | None = None
+    excluded_dns: tuple[str, ...] = ()
+    excluded_networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One certificate, read. ``weaknesses`` are what no mode accepts, in words."""
+
+    certificate: x509.Certificate
+    serial: int
+    subject: str
+    subject_der: bytes
+    issuer_der: bytes
+    not_before: datetime
+    not_after: datetime
+    fingerprint: str
+    is_ca: bool
+    path_length: int | None
+    may_sign_certificates: bool
+    may_sign_handshakes: bool
+    for_servers: bool
+    dns_names: tuple[str, ...]
+    addresses: tuple[Address, ...]
+    has_san: bool
+    key_identifier: bytes | None
+    issuer_key_identifier: bytes | None
+    constraints: Constraints
+    weaknesses: tuple[str, ...]
+
+    @property
+    def self_issued(self) -> bool:
+        return self.subject_der == self.issuer_der
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def load(pem: bytes) -> x509.Certificate:
+    """One PEM block -> certificate. Raises CertificateProblem."""
+    try:
+        with warnings.catch_warnings():
+            # Serial numbers of zero and the like: our rules decide, not a line on stderr.
+            warnings.simplefilter("ignore")
+            return x509.load_pem_x509_certificate(pem)
+    except PARSE_ERRORS:
+        raise CertificateProblem("is damaged: not an X.509 certificate") from None
+
+
+def read(certificate: x509.Certificate) -> Facts:
+    """All facts of ``certificate``. Raises CertificateProblem where one of them cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read(certificate)
+    except PARSE_ERRORS as error:
+        if isinstance(error, CertificateProblem):
+            raise
+        raise CertificateProblem(f"is damaged: {printable(str(error) or type(error).__name__)}") from None
+
+
+def printable(text: str, most: int = 200) -> str:
+    """``text`` as one line that is safe for a terminal and a log."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= most else shown[:most] + "..."
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """The subject as RFC 4514 writes it, most significant part first as OpenSSL shows it, on one line."""
+    return printable(certificate.subject.rfc4514_string(), 1000)
+
+
+def short_name(certificate: x509.Certificate) -> str:
+    """The common name, else the whole subject: what a person calls this certificate."""
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return printable(str(names[0].value) if names else subject_of(certificate), 80)
+    except PARSE_ERRORS:
+        return ""
+
+
+def _read(certificate: x509.Certificate) -> Facts:
+    extensions = certificate.extensions
+    basic = _extension(extensions, x509.BasicConstraints)
+    usage = _extension(extensions, x509.KeyUsage)
+    extended = _extension(extensions, x509.ExtendedKeyUsage)
+    names = _extension(extensions, x509.SubjectAlternativeName)
+    own_id = _extension(extensions, x509.SubjectKeyIdentifier)
+    issuer_id = _extension(extensions, x509.AuthorityKeyIdentifier)
+    return Facts(
+        certificate=certificate,
+        serial=certificate.serial_number,
+        subject=subject_of(certificate),
+        subject_der=certificate.subject.public_bytes(),
+        issuer_der=certificate.issuer.public_bytes(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        is_ca=basic is not None and basic.ca,
+        path_length=basic.path_length if basic is not None else None,
+        may_sign_certificates=usage is None or usage.key_cert_sign,
+        may_sign_handshakes=usage is None or usage.digital_signature,
+        # OpenSSL does not take anyExtendedKeyUsage for a server, so serverAuth itself must be there.
+        for_servers=extended is None or ExtendedKeyUsageOID.SERVER_AUTH in extended,
+        dns_names=tuple(names.get_values_for_type(x509.DNSName)) if names else (),
+        addresses=_addresses(names),
+        has_san=names is not None,
+        key_identifier=own_id.digest if own_id else None,
+        issuer_key_identifier=issuer_id.key_identifier if issuer_id else None,
+        constraints=_constraints(_extension(extensions, x509.NameConstraints)),
+        weaknesses=(*_key_weaknesses(certificate), *_signature_weaknesses(certificate), *_odd(certificate)),
+    )
+
+
+def _extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _addresses(names: x509.SubjectAlternativeName | None) -> tuple[Address, ...]:
+    found = names.get_values_for_type(x509.IPAddress) if names else ()
+    return tuple(one for one in found if isinstance(one, ipaddress.IPv4Address | ipaddress.IPv6Address))
+
+
+def _constraints(extension: x509.NameConstraints | None) -> Constraints:
+    if extension is None:
+        return Constraints()
+    permitted, excluded = extension.permitted_subtrees or [], extension.excluded_subtrees or []
+    return Constraints(
+        permitted_dns=_dns(permitted) or None,
+        permitted_networks=_networks(permitted) or None,
+        excluded_dns=_dns(excluded),
+        excluded_networks=_networks(excluded),
+    )
+
+
+def _dns(subtrees: Iterable[x509.GeneralName]) -> tuple[str, ...]:
+    return tuple(one.value for one in subtrees if isinstance(one, x509.DNSName))
+
+
+def _networks(subtrees: Iterable[x509.GeneralName]) -> tuple[Network, ...]:
+    values = [one.value for one in subtrees if isinstance(one, x509.IPAddress)]
+    return tuple(one for one in values if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network))
+
+
+def _key_weaknesses(certificate: x509.Certificate) -> Iterator[str]:
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm:
+        yield "its key is of an unknown kind; RSA and ECDSA on P-256, P-384, P-521 are accepted"
+        return
+    if isinstance(key, rsa.RSAPublicKey):
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            yield f"its key is RSA of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted"
+        exponent = key.public_numbers().e
+        if not 3 <= exponent < 2**31 or exponent % 2 == 0:
+            yield "its RSA key has a public exponent that clients refuse; 65537 is usual"
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name not in CURVES:
+            yield f"its key is on the curve {key.curve.name}; P-256, P-384, P-521 are accepted"
+            return
+        point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        if point not in certificate.tbs_certificate_bytes:
+            yield "its key is a compressed curve point, which Go's clients refuse"
+            return
+    else:
+        yield "its key is neither RSA nor ECDSA"
+        return
+    usual = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if usual not in certificate.tbs_certificate_bytes:
+        # Explicit curve parameters, an RSASSA-PSS key, missing NULL parameters: Go's parser takes none.
+        yield "its key is encoded in a way that Go's clients refuse; use a named curve, or a plain RSA key"
+
+
+def _signature_weaknesses(certificate: x509.Certificate) -> Iterator[str]:
+    oid = certificate.signature_algorithm_oid
+    if oid not in _KNOWN_SIGNATURES:
+        # The OID's name is not public API, and a bare number is of no use to an operator.
+        yield f"it is signed with {_WEAK_SIGNATURES.get(oid, 'an algorithm that clients do not know')}"
+        return
+    algorithm = certificate.signature_hash_algorithm
+    if not isinstance(algorithm, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
+        weak = algorithm.name.upper() if algorithm else "no hash"
+        yield f"it is signed with {weak}; SHA-256 or better is needed"
+    elif oid == SignatureAlgorithmOID.RSASSA_PSS:
+        parameters = certificate.signature_algorithm_parameters
+        mask = parameters._mgf._algorithm if isinstance(parameters, padding.PSS) else None
+        salt = parameters._salt_length if isinstance(parameters, padding.PSS) else None
+        if mask != algorithm or salt != algorithm.digest_size:
+            yield "it is signed with unusual RSASSA-PSS parameters, which Go's clients refuse"
+
+
+def _odd(certificate: x509.Certificate) -> Iterator[str]:
+    if certificate.serial_number < 0:
+        yield "its serial number is negative, which Go's clients refuse"
+    for extension in certificate.extensions:
+        if extension.critical and extension.oid not in _MAY_BE_CRITICAL:
+            yield f"clients do not understand its critical extension {extension.oid.dotted_string}"
+        if extension.critical and isinstance(extension.value, x509.NameConstraints):
+            subtrees = [
+                *(extension.value.permitted_subtrees or ()),
+                *(extension.value.excluded_subtrees or ()),
+            ]
+            if not all(isinstance(one, _UNDERSTOOD_CONSTRAINTS) for one in subtrees):
+                yield "its critical name constraints are of a kind that Go's clients refuse"

@@ -1,0 +1,122 @@
+"""One private key block -> key, or the reason in words (PKCS8, PKCS1, SEC1; encrypted in any usual way)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from sysreg_cli.pki.pem import Block
+
+ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+#: Go's TLS refuses larger RSA keys in a handshake (CVE-2023-29409), so no docker or containerd would connect.
+MAX_RSA_BITS = 8192
+MIN_RSA_BITS = 2048
+CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+
+# What deriving a key from the passphrase may cost: a file of 1 KiB must not keep the agent busy for hours.
+_MAX_ITERATIONS = 10_000_000
+_MAX_SCRYPT = 2**21  # N * r * p; times 128 bytes of memory
+_OID_SCRYPT = bytes.fromhex("2b06010401da47040b")
+
+
+class KeyProblem(ValueError):
+    """Why a private key is of no use, in words; never holds a part of the key or the passphrase."""
+
+
+def load(block: Block, passphrase: bytes | None) -> ServerKey:
+    """The key in ``block``; a passphrase for a key that isn't encrypted is ignored.
+
+    Raises KeyProblem.
+    """
+    if block.label not in ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"):
+        raise KeyProblem(f"the private key is a {block.label}; RSA and ECDSA keys are accepted")
+    encrypted = block.label == "ENCRYPTED PRIVATE KEY" or b"\nProc-Type: 4,ENCRYPTED\n" in block.text
+    if encrypted and not passphrase:
+        raise KeyProblem("the private key is encrypted and no passphrase was given")
+    if block.label == "ENCRYPTED PRIVATE KEY":
+        _check_derivation(block)
+    password = passphrase if encrypted else None
+    try:
+        # Validating a huge RSA key takes minutes; its size is known without.
+        key = serialization.load_pem_private_key(block.text, password, unsafe_skip_rsa_key_validation=True)
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size <= MAX_RSA_BITS:
+            key = serialization.load_pem_private_key(block.text, password)
+    except UnsupportedAlgorithm:
+        raise KeyProblem("the private key, or its encryption, is of an unknown kind") from None
+    except (ValueError, TypeError, OverflowError):
+        raise KeyProblem(
+            "the private key cannot be decrypted: wrong passphrase, or damaged"
+            if encrypted
+            else "the private key is damaged"
+        ) from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            raise KeyProblem(
+                f"the private key is RSA {key.key_size}; {MIN_RSA_BITS} to {MAX_RSA_BITS} bits are accepted"
+            )
+        return key
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if key.curve.name not in CURVES:
+            raise KeyProblem(
+                f"the private key is on the curve {key.curve.name}; P-256, P-384, P-521 are accepted"
+            )
+        return key
+    raise KeyProblem("the private key is neither RSA nor ECDSA")
+
+
+def to_pem(key: ServerKey) -> bytes:
+    """The key as unencrypted PKCS8, the form that the registry (Go) and the daemons (OpenSSL) load."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _check_derivation(block: Block) -> None:
+    """Bound the work that an EncryptedPrivateKeyInfo (RFC 5958) asks of PBES1, PBES2 or scrypt."""
+    body = b"".join(
+        line for line in block.text.splitlines() if b":" not in line and not line.startswith(b"-")
+    )
+    try:
+        der = base64.b64decode(body)
+        _, content, _ = _read(der)
+        _, algorithm, _ = _read(content)
+        numbers = _integers(algorithm)
+    except (binascii.Error, IndexError, ValueError):
+        raise KeyProblem("the encrypted private key is damaged") from None
+    product = 1
+    for number in numbers[:3]:
+        product *= max(number, 1)
+    scrypt = _OID_SCRYPT in algorithm
+    if max(numbers, default=0) > _MAX_ITERATIONS or (scrypt and product > _MAX_SCRYPT):
+        raise KeyProblem("decrypting the private key would take too long: encrypt it with fewer iterations")
+
+
+def _read(der: bytes) -> tuple[int, bytes, bytes]:
+    """(tag, content, rest) of the first element of ``der``. Raises IndexError or ValueError."""
+    tag, length, start = der[0], der[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[2:start], "big")
+    if length > len(der) - start:
+        raise ValueError
+    return tag, der[start : start + length], der[start + length :]
+
+
+def _integers(content: bytes) -> list[int]:
+    """Every INTEGER in the SEQUENCEs of ``content``, however deep."""
+    found: list[int] = []
+    pending = [content]
+    while pending:
+        rest = pending.pop()
+        while rest:
+            tag, inner, rest = _read(rest)
+            if tag == 0x30:
+                pending.append(inner)
+            elif tag == 0x02:
+                found.append(int.from_bytes(inner, "big", signed=True))
+    return found
