@@ -1,0 +1,5 @@
+"""The embedded controller: real Keystone, real docker-registry, our daemons, on loopback, under supervisor.
+
+``python -m devstack up|down`` is behind ``make run`` and ``make stop``; the tests start the same stack on
+free ports through ``devstack.controller.Controller``. Nothing here is installed.
+"""

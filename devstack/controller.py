@@ -1,0 +1,608 @@
+"""One embedded controller: its files, its processes, and what a test wants to do with them."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import grp
+import importlib.util
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devstack import hosts, keys, keystone, namespace, ports, registry, users
+from devstack.client import RegistryClient
+from devstack.errors import DevstackError
+from devstack.supervisor import MARK, Program, Supervisor
+from devstack.waiting import NotInTime, wait_until
+
+REGISTRY = "docker-registry.service"
+TOKEN_SERVER = "sysreg-token-server.service"
+AGENT = "sysreg-agent.service"
+KEYSTONE = "keystone.service"
+
+_DAEMONS = {TOKEN_SERVER: "sysreg_cli.token_server.main", AGENT: "sysreg_cli.agent.main"}
+_BIN = Path(sys.executable).parent
+_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+_TRUST = Path("/etc/docker/certs.d")
+
+
+class Controller:
+    """Keystone, docker-registry, token server and agent of our own, with all their files below ``root``.
+
+    ``root`` must be reachable for the user docker-registry, so below no 0700 directory.
+
+    - ``ports``: keystone, registry, token_server, agent, debug -> fixed port; free ones by default.
+    - ``settings``: changes of sysreg.conf, section -> key -> value.
+    - ``registry``: changes of the registry's config.yml, deep; None takes a key away.
+    - ``keystone``: changes of keystone.conf, section -> key -> value.
+    - ``environment``: program -> variables laid over its environment.
+    - ``programs``: which to run; all by default.
+    - ``netns``: in namespaces of its own, on 198.51.100.10 and the usual ports.
+    - ``fake_clock``: ``set_clock`` moves the time of Keystone, token server and agent.
+    - ``outlive``: it stays when the process that started it ends.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        ports: Mapping[str, int] | None = None,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
+        registry: Mapping[str, Any] | None = None,
+        keystone: Mapping[str, Mapping[str, str]] | None = None,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        programs: Sequence[str] = (KEYSTONE, REGISTRY, TOKEN_SERVER, AGENT),
+        netns: bool = False,
+        fake_clock: bool = False,
+        outlive: bool = False,
+    ) -> None:
+        self.root = root
+        self.netns = netns
+        self.programs = [name for name in programs if name not in _DAEMONS or _is_written(_DAEMONS[name])]
+        self.ports = dict(ports or {})
+        self.supervisor = Supervisor(root)
+        self.settings = root / "sysreg.conf"
+        self.state = root / "state"
+        self.tls = root / "tls"
+        self.storage = root / "registry" / "storage"
+        self.registry_config_file = root / "registry" / "config.yml"
+        self.agent_socket = root / "run" / "agent.sock"
+        self.passwords: dict[str, str] = {}
+        self._settings_changes = settings or {}
+        self._registry_changes = registry or {}
+        self._keystone_changes = keystone or {}
+        self._environment = environment or {}
+        self._fake_clock = fake_clock
+        self._outlive = outlive
+        self._pid: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def temporary(cls, **options: Any) -> Iterator[Controller]:
+        """A started controller in a directory of its own, which is stopped and removed in the end."""
+        root = Path(tempfile.mkdtemp(prefix="sysreg-", dir="/var/tmp"))
+        root.chmod(0o755)
+        controller = cls(root, **options)
+        try:
+            controller.start()
+            yield controller
+        finally:
+            controller.stop()
+            shutil.rmtree(root, ignore_errors=True)
+
+    # Names and addresses
+
+    @property
+    def address(self) -> str:
+        """registry.local:<port>, as image references have it."""
+        return f"{keys.HOST_NAME}:{self.ports['registry']}"
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
+
+    @property
+    def token_url(self) -> str:
+        return f"https://{keys.HOST_NAME}:{self.ports['token_server']}/token/"
+
+    @property
+    def auth_url(self) -> str:
+        """Keystone's URL, OS_AUTH_URL."""
+        return f"http://127.0.0.1:{self.ports['keystone']}/v3"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate to trust; it follows an installed certificate, whose chain stands there then."""
+        return self.tls / "current" / "server.crt"
+
+    @property
+    def trust_directory(self) -> Path:
+        """/etc/docker/certs.d/<address>: where docker and skopeo look, in the controller's own namespace."""
+        return self.path(_TRUST / self.address)
+
+    def path(self, inside: Path) -> Path:
+        """How a path inside the controller's mount namespace is reached from here."""
+        return Path(f"/proc/{self._pid}/root{inside}") if self.netns else inside
+
+    # Life
+
+    def start(self) -> None:
+        """Start what does not run yet, and return when every port answers as this controller's process.
+
+        Raises DevstackError: not root, a port that is taken (and by whom), a program that does not come up
+        (with the end of its log).
+        """
+        _check_root()
+        if self._running():
+            self._start_programs()
+        else:
+            self._reap()
+            self._lay_down()
+            if not self.netns:
+                hosts.make_resolvable()
+                self._check_ports()
+                self._trust()
+            self._spawn()
+            if self.netns:
+                self._trust()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """Stop every process of this controller, also after a crash of its supervisor; its data stay."""
+        if self._running():
+            with contextlib.suppress(OSError):
+                self.supervisor.call("shutdown")
+            with contextlib.suppress(NotInTime):
+                wait_until(
+                    lambda: not self.supervisor.marked() - self._own_zombie(), 30, what="controller stops"
+                )
+        self._reap()
+        if self._process is not None:
+            self._process.wait(timeout=10)
+            self._process = None
+        self._pid = None
+        if not self.netns and "registry" in self.ports:
+            shutil.rmtree(_TRUST / self.address, ignore_errors=True)
+        for left in ("supervisor.sock", "supervisord.pid", "agent.sock"):
+            (self.root / "run" / left).unlink(missing_ok=True)
+
+    def wait_ready(self, deadline: float = 60.0) -> None:
+        """Wait until every program answers on its port, and the port is held by a process of ours."""
+        for name in self.programs:
+            try:
+                wait_until(lambda name=name: self._answers(name), deadline, what=f"{name} answers")
+            except NotInTime as error:
+                raise DevstackError(f"{error}\n{self.log(name)[-3000:]}") from None
+
+    # Programs
+
+    def restart(self, program: str) -> None:
+        """Restart one program and wait until it answers again."""
+        self.stop_program(program)
+        self.start_program(program)
+
+    def stop_program(self, program: str) -> None:
+        self.supervisor.call("stopProcess", program)
+
+    def start_program(self, program: str) -> None:
+        self.supervisor.call("startProcess", program, False)
+        self.wait_ready()
+
+    def signal(self, program: str, number: int) -> None:
+        """Send a signal, such as signal.SIGHUP, to one program."""
+        self.supervisor.call("signalProcess", program, str(int(number)))
+
+    def pid(self, program: str) -> int:
+        """The process id of one program, 0 if it does not run."""
+        return int(self.supervisor.call("getProcessInfo", program)["pid"])
+
+    def log(self, program: str) -> str:
+        """What one program has written so far, on stdout and stderr."""
+        try:
+            return (self.root / "log" / f"{program}.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    # Use
+
+    def environ(self, user: str = "admin") -> dict[str, str]:
+        """The whole environment of a person who sourced the openrc of ``user``; HOME is the user's own."""
+        home = self.root / "home" / user
+        home.mkdir(parents=True, exist_ok=True)
+        return {
+            "PATH": f"{_BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home),
+            "LANG": "C.UTF-8",
+            **self.openrc(user),
+        }
+
+    def openrc(self, user: str = "admin") -> dict[str, str]:
+        """The OS_* and SYSREG_* variables of ``user``."""
+        return {
+            "OS_AUTH_URL": self.auth_url,
+            "OS_USERNAME": user,
+            "OS_PASSWORD": self.passwords[user],
+            "OS_PROJECT_NAME": users.project_of(user),
+            "OS_USER_DOMAIN_NAME": "Default",
+            "OS_PROJECT_DOMAIN_NAME": "Default",
+            "OS_REGION_NAME": keystone.REGION,
+            "OS_INTERFACE": "internal",
+            "OS_IDENTITY_API_VERSION": "3",
+            "SYSREG_CONF": str(self.settings),
+            "SYSREG_REGISTRY": self.address,
+            "SYSREG_REGISTRY_CA": str(self.ca_file),
+            "SYSREG_AGENT": str(self.agent_socket),
+        }
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str = "admin",
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a client where the controller is (in its namespaces), as ``user``; output is captured as text.
+
+        ``env`` is laid over ``environ(user)``; ``options`` go to subprocess.run, whose timeout is 120 s here.
+        """
+        settings = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL}
+        if "input" in options:
+            del settings["stdin"]
+        return subprocess.run(
+            [*self.prefix(), *argv], env={**self.environ(user), **(env or {})}, **{**settings, **options}
+        )
+
+    def prefix(self) -> list[str]:
+        """Words to put before a command line so that it runs where the controller is; none without netns."""
+        return namespace.enter(self._pid) if self.netns and self._pid else []
+
+    def system(
+        self, *words: str, user: str = "admin", env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``system`` with ``words`` as ``user``, in a process of its own."""
+        return self.run([str(_BIN / "system"), *words], user=user, env=env, **options)
+
+    def client(self, user: str | None = "admin", password: str | None = None) -> RegistryClient:
+        """A plain registry client as ``user``, None: without credentials. Not for a netns controller."""
+        if user is None:
+            return RegistryClient(self.url, self.ca_file)
+        return RegistryClient(self.url, self.ca_file, user, password or self.passwords[user])
+
+    def keystone_admin(self) -> Any:
+        """python-keystoneclient's v3 client, as Keystone's administrator."""
+        return self.keystone_client("admin")
+
+    def keystone_client(self, user: str, password: str | None = None) -> Any:
+        from keystoneauth1.identity.v3 import Password
+        from keystoneauth1.session import Session
+        from keystoneclient.v3.client import Client
+
+        auth = Password(
+            auth_url=self.auth_url,
+            username=user,
+            password=password or self.passwords[user],
+            user_domain_name="Default",
+            project_name=users.project_of(user),
+            project_domain_name="Default",
+        )
+        return Client(session=Session(auth=auth, timeout=60), interface="public")
+
+    def registry_config(self, **changes: Any) -> RegistryConfigChange:
+        """Lay ``changes`` (sections of config.yml, deep) over the registry's configuration and restart it.
+
+        As a context manager, the end of the context puts the former configuration back.
+        """
+        return RegistryConfigChange(self, changes)
+
+    def set_clock(self, offset: str) -> None:
+        """Set Keystone, token server and agent ``offset`` ahead of the real time: "+10m", "+1d", "+0"."""
+        (self.root / "clock").write_text(f"{offset}\n")
+
+    def keystone_requests(self) -> list[str]:
+        """Keystone's access log so far, a line a request."""
+        log = self.root / "keystone" / "access.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    # Insides
+
+    def _running(self) -> bool:
+        if self._pid is None or not Path(f"/proc/{self._pid}").exists():
+            self._pid = self.supervisor.pid()
+        return self._pid is not None and self.supervisor.pid() is not None
+
+    def _own_zombie(self) -> set[int]:
+        if self._process is not None and self._process.poll() is None:
+            return set()
+        return {self._process.pid} if self._process is not None else set()
+
+    def _reap(self) -> None:
+        """End what a supervisord that is gone has left behind."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self.supervisor.marked():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            with contextlib.suppress(NotInTime):
+                wait_until(lambda: not self.supervisor.marked(), 10, what="leftovers end")
+        self._pid = None
+
+    def _start_programs(self) -> None:
+        self._load_passwords_and_ports()
+        for info in self.supervisor.call("getAllProcessInfo"):
+            if info["statename"] not in ("RUNNING", "STARTING"):
+                self.supervisor.call("startProcess", info["name"], False)
+
+    def _load_passwords_and_ports(self) -> None:
+        self.passwords = json.loads((self.root / "keystone" / "passwords.json").read_text())
+        self.ports = json.loads((self.root / "ports.json").read_text())
+
+    def _check_ports(self) -> None:
+        for name, port in self.ports.items():
+            if taken := ports.listeners(port):
+                by = ", ".join(ports.describe(pid) for pid in sorted(taken))
+                raise DevstackError(f"port {port} ({name}) is taken by {by}: stop that first")
+
+    def _spawn(self) -> None:
+        prefix = [] if self._outlive else ["setpriv", "--pdeathsig", "TERM", "--"]
+        if self.netns:
+            prefix += namespace.enter_new(self.root)
+        self._process = self.supervisor.spawn(prefix)
+        try:
+            self._pid = wait_until(self._spawned, 20, what="supervisord answers")
+        except NotInTime as error:
+            said = (self.root / "log" / "supervisord.out").read_text(errors="replace")
+            raise DevstackError(f"{error}\n{said[-2000:]}") from None
+
+    def _spawned(self) -> int | None:
+        if self._process is None or self._process.poll() is not None:
+            said = (self.root / "log" / "supervisord.out").read_text(errors="replace")
+            raise DevstackError(f"supervisord ended: {said[-2000:]}")
+        return self.supervisor.pid()
+
+    def _trust(self) -> None:
+        directory = self.trust_directory
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.ca_file, directory / "ca.crt")
+
+    def _answers(self, name: str) -> bool:
+        """Whether the program answers, and what answers carries our mark."""
+        if self.supervisor.call("getProcessInfo", name)["statename"] == "FATAL":
+            raise DevstackError(f"{name} ends at once")
+        if name == AGENT:
+            return self._curl("--unix-socket", str(self.agent_socket), "http://agent/health") == "200"
+        key, url, good = {
+            REGISTRY: ("registry", f"{self.url}/v2/", "401"),
+            TOKEN_SERVER: ("token_server", self.token_url.replace("/token/", "/health"), "200"),
+            KEYSTONE: ("keystone", self.auth_url, "200"),
+        }[name]
+        holders = ports.listeners(self.ports[key], self._pid or "self")
+        if strangers := holders - self.supervisor.marked():
+            by = ", ".join(ports.describe(pid) for pid in strangers)
+            raise DevstackError(f"port {self.ports[key]} ({name}) is taken by {by}")
+        return bool(holders) and self._curl("--cacert", str(self.ca_file), url) == good
+
+    def _curl(self, *words: str) -> str:
+        form = [
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "10",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ]
+        done = subprocess.run(
+            [*self.prefix(), "curl", "--noproxy", "*", *form, *words],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={"PATH": os.environ["PATH"]},
+        )
+        return done.stdout
+
+    def _lay_down(self) -> None:
+        """Every file below root; what exists of keys, database and images stays."""
+        for directory in ("run", "log", "home", "registry", "keystone"):
+            (self.root / directory).mkdir(parents=True, exist_ok=True)
+        if not self.ports and (self.root / "ports.json").exists():
+            self._load_passwords_and_ports()
+        names = ("keystone", "registry", "token_server", "agent", "debug")
+        if self.netns:
+            self.ports = {
+                "keystone": 5000,
+                "registry": 9001,
+                "token_server": 9002,
+                "agent": 9003,
+                "debug": 5001,
+            }
+        for name, port in zip(names, ports.free_ports(len(names)), strict=True):
+            self.ports.setdefault(name, port)
+        (self.root / "ports.json").write_text(json.dumps(self.ports))
+
+        self.passwords = keystone.lay_down(
+            self.root / "keystone", self.ports["keystone"], self._keystone_changes
+        )
+        self._lay_down_keys()
+        self._write_settings()
+        self._write_registry_config()
+        self.set_clock("+0")
+        self.supervisor.write_config(program for program in self._programs() if program.name in self.programs)
+
+    def _lay_down_keys(self) -> None:
+        readers, writers = _group("sysreg-tls"), _group("sysreg")
+        if not (self.tls / "current").exists():
+            keys.write_tls(self.tls, group=readers)
+        if not (self.root / "token" / "signing.key").exists():
+            keys.write_signing(self.root / "token" / "signing.key", self.root / "token" / "signing.crt")
+        self.state.mkdir(exist_ok=True)
+        os.chown(self.state, 0, writers)
+        self.state.chmod(0o770)
+        fence = self.state / "write-fence"
+        fence.touch()
+        os.chown(fence, 0, writers)
+        fence.chmod(0o660)
+
+    def _write_settings(self) -> None:
+        listen = keys.NAMESPACE_ADDRESS if self.netns else "127.0.0.1"
+        config = configparser.ConfigParser(interpolation=None)
+        config.read_dict(
+            {
+                "registry": {
+                    "host_names": keys.HOST_NAME,
+                    "port": str(self.ports["registry"]),
+                    "config": str(self.registry_config_file),
+                    "storage": str(self.storage),
+                },
+                "keystone": {"auth_url": self.auth_url},
+                "token_server": {
+                    "listen": listen,
+                    "port": str(self.ports["token_server"]),
+                    "signing_key": f"{self.root}/token/signing.key",
+                    "signing_certificate": f"{self.root}/token/signing.crt",
+                },
+                "agent": {
+                    "socket": str(self.agent_socket),
+                    "listen": f"{listen}:{self.ports['agent']}",
+                    "restart_command": self.supervisor.ctl("restart", "{unit}"),
+                    "reload_command": self.supervisor.ctl("signal", "HUP", "{unit}"),
+                },
+                "certificate": {"directory": str(self.tls)},
+                "paths": {"state": str(self.state), "containerd_trust": f"{self.root}/containerd/certs.d"},
+            }
+        )
+        if not self.netns:  # the host's own trust is not ours to change
+            config["paths"]["system_trust"] = f"{self.root}/ca-certificates"
+            config["paths"]["system_trust_command"] = "true"
+        for section, values in self._settings_changes.items():
+            config[section].update(values)
+        with self.settings.open("w") as file:
+            config.write(file)
+
+    def _write_registry_config(self) -> None:
+        listen = keys.NAMESPACE_ADDRESS if self.netns else "127.0.0.1"
+        secret_file = self.root / "registry" / "http.secret"
+        if not secret_file.exists():
+            secret_file.touch(mode=0o600)
+            secret_file.write_text(secrets.token_hex(32))
+        config = registry.config(
+            listen=f"{listen}:{self.ports['registry']}",
+            debug=f"127.0.0.1:{self.ports['debug']}",
+            service=self.address,
+            realm=self.token_url,
+            issuer="sysreg-token-server",
+            storage=str(self.storage),
+            tls=str(self.tls / "current"),
+            signing_certificate=f"{self.root}/token/signing.crt",
+            secret=secret_file.read_text(),
+        )
+        self.write_registry_config(registry.merged(config, self._registry_changes))
+        self.storage.mkdir(exist_ok=True)
+        owner = pwd.getpwnam(registry.USER)
+        os.chown(self.storage, owner.pw_uid, owner.pw_gid)
+        self.storage.chmod(0o755)
+
+    def write_registry_config(self, config: Mapping[str, Any]) -> None:
+        """Replace config.yml, which holds http.secret: root:docker-registry 0640."""
+        new = self.registry_config_file.with_suffix(".new")
+        new.touch(mode=0o640)
+        new.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        os.chown(new, 0, pwd.getpwnam(registry.USER).pw_gid)
+        new.replace(self.registry_config_file)
+
+    def _programs(self) -> Iterator[Program]:
+        clock = {}
+        if self._fake_clock:
+            clock = {
+                "LD_PRELOAD": _FAKETIME,
+                "FAKETIME_TIMESTAMP_FILE": str(self.root / "clock"),
+                "FAKETIME_NO_CACHE": "1",
+            }
+        base = {MARK: str(self.root)}
+        home = self.root / "keystone"
+        yield Program(
+            KEYSTONE,
+            keystone.command(),
+            home,
+            {**base, **keystone.environment(home), **clock, **self._environment.get(KEYSTONE, {})},
+        )
+        as_user = [
+            "setpriv",
+            "--reuid",
+            registry.USER,
+            "--regid",
+            registry.USER,
+            "--groups",
+            "sysreg-tls",
+            "--",
+        ]
+        yield Program(
+            REGISTRY,
+            [*as_user, "docker-registry", "serve", str(self.registry_config_file)],
+            self.root,
+            {**base, **self._environment.get(REGISTRY, {})},
+        )
+        for name, script in ((TOKEN_SERVER, "sysreg-token-server"), (AGENT, "sysreg-agent")):
+            yield Program(
+                name,
+                [str(_BIN / script)],
+                self.root,
+                {**base, "SYSREG_CONF": str(self.settings), **clock, **self._environment.get(name, {})},
+            )
+
+
+class RegistryConfigChange:
+    """A change of the registry's configuration; leaving the context takes it back."""
+
+    def __init__(self, controller: Controller, changes: Mapping[str, Any]) -> None:
+        self._controller = controller
+        self._former = yaml.safe_load(controller.registry_config_file.read_text())
+        self._apply(registry.merged(self._former, changes))
+
+    def __enter__(self) -> RegistryConfigChange:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._apply(self._former)
+
+    def _apply(self, config: Mapping[str, Any]) -> None:
+        self._controller.write_registry_config(config)
+        self._controller.restart(REGISTRY)
+
+
+def _is_written(module: str) -> bool:
+    """Whether a daemon's module exists; the stack runs without those that don't."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise DevstackError("the embedded controller needs root: run it as root or with sudo")
+
+
+def _group(name: str) -> int:
+    """The id of a system group, made if it is missing."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        subprocess.run(
+            ["groupadd", "--system", name], check=True, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        return grp.getgrnam(name).gr_gid

@@ -1,0 +1,124 @@
+"""supervisord as the embedded controller's service manager: its configuration, and talking to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xmlrpc.client
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
+
+# In the environment of every process of a controller: how leftovers of a killed supervisord are found.
+MARK = "SYSREG_DEVSTACK"
+_BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised process, named as its systemd unit is."""
+
+    name: str
+    command: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Supervisor:
+    """The supervisord of the controller in ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "supervisord.conf"
+        self.log = root / "log"
+        self._socket = root / "run" / "supervisor.sock"
+        self._pid_file = root / "run" / "supervisord.pid"
+
+    def write_config(self, programs: Iterable[Program]) -> None:
+        lines = [
+            "[unix_http_server]",
+            f"file = {self._socket}",
+            "chmod = 0700",
+            "[supervisord]",
+            "nodaemon = true",
+            "user = root",
+            f"logfile = {self.log}/supervisord.log",
+            f"pidfile = {self._pid_file}",
+            f"childlogdir = {self.log}",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+            "[supervisorctl]",
+            f"serverurl = unix://{self._socket}",
+        ]
+        for program in programs:
+            environment = ",".join(f'{key}="{value}"' for key, value in program.environment.items())
+            lines += [
+                f"[program:{program.name}]",
+                "command = " + " ".join(program.command).replace("%", "%%"),
+                f"directory = {program.directory}",
+                "environment = " + environment.replace("%", "%%"),
+                "autorestart = true",
+                "startsecs = 1",
+                "stopwaitsecs = 20",
+                "killasgroup = true",
+                "redirect_stderr = true",
+                f"stdout_logfile = {self.log}/{program.name}.log",
+                "stdout_logfile_maxbytes = 50MB",
+                "stdout_logfile_backups = 1",
+            ]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def ctl(self, *words: str) -> str:
+        """A supervisorctl command line, for settings such as restart_command."""
+        return " ".join([str(_BIN / "supervisorctl"), "-c", str(self.config), *words])
+
+    def spawn(self, prefix: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start supervisord in a session of its own, behind ``prefix``, whose words must end in exec."""
+        with (self.log / "supervisord.out").open("ab") as out:
+            return subprocess.Popen(
+                [*prefix, str(_BIN / "supervisord"), "-n", "-c", str(self.config)],
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", MARK: str(self.root)},
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def pid(self) -> int | None:
+        """The process id of the supervisord that answers for this root, or None."""
+        try:
+            return int(self.call("getPID"))
+        except (OSError, xmlrpc.client.Error):
+            return None
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """One call of supervisor's XML-RPC API.
+
+        Raises OSError if no supervisord answers, xmlrpc.client.Fault if it refuses.
+        """
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        try:
+            proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+            return getattr(proxy.supervisor, method)(*arguments)
+        finally:
+            transport.close()
+
+    def marked(self) -> set[int]:
+        """Every process of this controller, whether supervisord still lives or not."""
+        mark = f"{MARK}={self.root}".encode()
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                words = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if mark in words:
+                found.add(int(entry.name))
+        return found
