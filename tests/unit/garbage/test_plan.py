@@ -1,0 +1,241 @@
+"""What a collection decides, over storages as pushes, deletes and accidents leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.agent.garbage import plan as planning
+from sysreg_cli.agent.garbage.plan import Plan
+from sysreg_cli.agent.garbage.store import FilesystemStore
+from tests.unit.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+def plan(storage: Storage, *, delete_untagged: bool = False, grace: float = 3600) -> Plan:
+    return planning.make(FilesystemStore(storage.root), delete_untagged=delete_untagged, grace=grace)
+
+
+def survivors(storage: Storage, **options: bool) -> set[str]:
+    return storage.all_blobs() - plan(storage, **options).frees.keys()
+
+
+def everything_of(storage: Storage, *digests: str) -> set[str]:
+    """The blobs an image needs, found by a walk of its own."""
+    import json
+
+    found: set[str] = set()
+    for digest in digests:
+        document = json.loads(storage.path(digest).read_bytes())
+        found |= {digest, *everything_of(storage, *(m["digest"] for m in document.get("manifests", ())))}
+        found |= {layer["digest"] for layer in document.get("layers", ())}
+        found |= {document["config"]["digest"]} if "config" in document else set()
+    return found
+
+
+def test_a_storage_nothing_was_pushed_to_has_nothing_to_do(storage: Storage) -> None:
+    assert plan(storage).nothing_to_do
+    assert plan(storage).obstacles == plan(storage).broken == []
+
+
+def test_a_missing_storage_directory_is_an_error_and_not_an_empty_registry(tmp_path: Path) -> None:
+    with pytest.raises(NotADirectoryError):
+        FilesystemStore(tmp_path / "gone")
+
+
+def test_a_deleted_image_goes_and_what_it_shares_with_another_stays(storage: Storage) -> None:
+    kept = storage.image("app", "1", layers=(b"base", b"one"))
+    gone = storage.image("app", "2", layers=(b"base", b"two, and longer"))
+    storage.delete("app", gone)
+    made = plan(storage)
+    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, kept)
+    assert made.frees[storage.blob(b"two, and longer")] == len(b"two, and longer")
+    assert made.bytes == sum(storage.path(digest).stat().st_size for digest in made.frees)
+
+
+def test_an_image_deleted_a_moment_ago_is_freed_at_once(storage: Storage) -> None:
+    storage.age = 5
+    gone = storage.image("app", "1", layers=(b"layer",))
+    storage.delete("app", gone)
+    made = plan(storage)
+    assert made.frees.keys() == storage.all_blobs()
+    assert made.empty == ["app"]
+
+
+def test_a_layer_of_a_push_under_way_is_pinned_until_the_grace_time_is_over(storage: Storage) -> None:
+    storage.age = 100
+    layer = storage.upload("app", b"layer of a push under way")
+    assert plan(storage).pins == {layer}
+    assert plan(storage).empty == []
+    late = plan(storage, grace=50)
+    assert late.frees.keys() == {layer}
+    assert late.empty == ["app"]
+
+
+def test_a_layer_of_a_deleted_image_that_is_being_pushed_again_is_pinned(storage: Storage) -> None:
+    """The registry doesn't store it a second time: only the link in the repository is new."""
+    storage.age = 2000
+    layer = storage.upload("app", b"layer")
+    gone = storage.image("app", "1", layers=(b"layer",))
+    storage.delete("app", gone)
+    assert layer in plan(storage).frees
+    storage.age = 10
+    storage.upload("other", b"layer")
+    made = plan(storage)
+    assert made.pins == {layer}
+    assert "other" not in made.empty
+
+
+def test_what_tags_need_is_never_freed_however_it_is_wrapped(storage: Storage) -> None:
+    amd = storage.image("app", layers=(b"amd",))
+    arm = storage.image("app", layers=(b"arm",))
+    attestation = storage.image("app", layers=(b"provenance",), kind=DOCKER_MANIFEST)
+    index = storage.index("app", "oci", children=(amd, arm, attestation))
+    listed = storage.index("app", "docker", "again", children=(amd, arm), kind=DOCKER_LIST)
+    nested = storage.index("app", "nested", children=(storage.index("app", children=(arm,)),))
+    needed = everything_of(storage, index, listed, nested)
+    orphan = storage.image("app", "docker-old", layers=(b"orphan",))
+    storage.delete("app", orphan)
+    assert survivors(storage, delete_untagged=True) == needed
+    assert plan(storage, delete_untagged=True).needed == needed
+
+
+def test_referrers_of_kept_manifests_are_kept_and_those_of_others_are_not(storage: Storage) -> None:
+    image = storage.image("app", "1", layers=(b"layer",))
+    signature = storage.image("app", layers=(b"signature",), subject=image)
+    of_signature = storage.image("app", layers=(b"countersignature",), subject=signature)
+    untagged = storage.image("app", layers=(b"untagged",))
+    storage.image("app", layers=(b"signature of it",), subject=untagged)
+    kept = everything_of(storage, image, signature, of_signature)
+    assert survivors(storage, delete_untagged=True) == kept
+    assert survivors(storage) == storage.all_blobs()
+
+
+def test_a_manifest_orphaned_by_moving_its_tag_goes_with_delete_untagged_alone(storage: Storage) -> None:
+    storage.age = 20
+    old = storage.image("app", "latest", layers=(b"old",))
+    new = storage.image("app", "latest", layers=(b"new",))
+    assert plan(storage).nothing_to_do
+    made = plan(storage, delete_untagged=True)
+    assert made.untag == {"app": [old]}
+    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, new)
+
+
+def test_platforms_pushed_before_their_index_are_kept_until_the_grace_time_is_over(storage: Storage) -> None:
+    storage.age = 100
+    storage.image("app", layers=(b"amd",))
+    assert plan(storage, delete_untagged=True).nothing_to_do
+    assert plan(storage, delete_untagged=True, grace=50).frees.keys() == storage.all_blobs()
+
+
+def test_platforms_of_an_index_that_was_replaced_go_with_it_and_the_index_goes_first(
+    storage: Storage,
+) -> None:
+    storage.age = 50
+    amd = storage.image("app", layers=(b"amd",))
+    first = storage.index("app", "1", children=(amd,))
+    second = storage.image("app", "1", layers=(b"second",))
+    made = plan(storage, delete_untagged=True)
+    assert made.untag == {"app": [first, amd]}
+    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, second)
+
+
+def test_platforms_of_an_index_that_was_deleted_go_with_delete_untagged(storage: Storage) -> None:
+    storage.age = 50
+    amd = storage.image("app", layers=(b"amd",))
+    storage.delete("app", storage.index("app", "1", children=(amd,)))
+    assert plan(storage, delete_untagged=True).untag == {"app": [amd]}
+
+
+def test_repositories_that_hold_nothing_go_and_those_nested_in_them_stay(storage: Storage) -> None:
+    storage.delete("a", storage.image("a", "1", layers=(b"a",)))
+    storage.image("a/b", "1", layers=(b"b",))
+    storage.delete("a/b/c", storage.image("a/b/c", "1", layers=(b"c",)))
+    storage.delete("u", storage.image("u", "1", layers=(b"u",)))
+    (storage.repositories / "u/_uploads/some-id").mkdir(parents=True)
+    assert plan(storage).empty == ["a", "a/b/c"]
+
+
+def test_a_missing_layer_is_named_with_its_tag_and_doesnt_stop_anything(storage: Storage) -> None:
+    storage.image("app", "1", layers=(b"one", b"two"))
+    storage.delete("app", storage.image("app", "2", layers=(b"three",)))
+    lost = storage.blob(b"two")
+    storage.lose(lost)
+    made = plan(storage)
+    assert made.broken == [f"app:1: blob {lost} is missing"]
+    assert storage.blob(b"three") in made.frees
+    assert made.obstacles == []
+
+
+def test_a_missing_platform_of_an_index_is_named(storage: Storage) -> None:
+    amd = storage.image("app", layers=(b"amd",))
+    storage.index("app", "1", children=(amd,))
+    storage.lose(amd)
+    assert (
+        plan(storage).broken
+        == [
+            f"app:1: manifest {amd} is not linked in the repository",
+            f"app:1: manifest {amd} is missing",
+        ][1:]
+    )
+
+
+def test_a_foreign_layer_need_not_be_here(storage: Storage) -> None:
+    config = storage.upload("app", b"{}")
+    foreign = {"mediaType": "x", "digest": "sha256:" + "0" * 64, "size": 1, "urls": ["https://example.com"]}
+    storage.put("app", {"schemaVersion": 2, "config": {"digest": config}, "layers": [foreign]}, "1")
+    assert plan(storage).broken == []
+
+
+def test_an_empty_tag_link_is_named_and_the_manifest_it_may_have_meant_stays(storage: Storage) -> None:
+    storage.image("app", "1", layers=(b"layer",))
+    storage.tag("app", "1").write_bytes(b"")
+    made = plan(storage, delete_untagged=True)
+    assert made.broken == ["app:1: the tag's link is empty or damaged"]
+    assert made.nothing_to_do
+
+
+def test_an_empty_revision_link_is_an_obstacle_because_the_collector_stops_there(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    storage.revision("app", digest).write_bytes(b"")
+    assert plan(storage).obstacles == [f"app: the link of manifest {digest} is empty or damaged"]
+
+
+def test_an_empty_revision_link_that_no_tag_needs_goes_with_delete_untagged(storage: Storage) -> None:
+    storage.image("app", "1", layers=(b"layer",))
+    digest = storage.image("app", layers=(b"untagged",))
+    path = storage.revision("app", digest)
+    path.write_bytes(b"")
+    import os
+
+    os.utime(path, (0, 0))
+    made = plan(storage, delete_untagged=True)
+    assert made.untag == {"app": [digest]}
+    assert made.obstacles == []
+
+
+def test_a_tag_whose_revision_is_gone_keeps_what_is_left_of_its_image(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    storage.revision("app", digest).unlink()
+    made = plan(storage)
+    assert made.pins == storage.all_blobs()
+    assert made.broken == [f"app:1: manifest {digest} is not linked in the repository"]
+
+
+def test_a_tagged_manifest_in_a_repository_the_collector_does_not_see_is_pinned(storage: Storage) -> None:
+    """An empty index needs no layer, so its repository has no _layers, by which the collector knows one."""
+    digest = storage.index("app", "1", children=())
+    assert plan(storage).pins == {digest}
+
+
+def test_damaged_manifests_are_named(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    storage.path(digest).write_bytes(b'{"schemaVersion": 2, "config": 7')
+    made = plan(storage)
+    assert made.broken == [f"app:1: {digest} is not a manifest, or damaged"]
+    assert made.obstacles == [f"app: {digest} is linked as a manifest, but is damaged"]
