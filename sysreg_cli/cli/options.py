@@ -201,7 +201,11 @@ class Command(click.Command):
     def __init__(self, *args: Any, output: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.params = [*self.params, *_output_options(hidden=not output), *global_options(hidden=True)]
-        self.epilog = self.epilog or "The options of `system --help` may stand here too."
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from sysreg_cli.cli.manual import write_epilog
+
+        write_epilog(self.name or "", formatter)
 
 
 def command(name: str, *, output: bool = False) -> Callable[[Callable[..., Any]], Command]:
