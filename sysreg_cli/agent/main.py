@@ -26,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sysreg_cli import settings as settings_module
 from sysreg_cli import systemd
 from sysreg_cli.agent.app import build
+from sysreg_cli.agent.certificate import api as certificate_api
+from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Identity, Peer
 from sysreg_cli.errors import SettingsError, SysregError
@@ -56,7 +58,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     # uvicorn's start and stop lines add nothing to systemd's
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    os.umask(0o077)
+    os.umask(0o022)
     try:
         asyncio.run(_serve(settings_module.load()))
     except SettingsError as error:
@@ -72,10 +74,11 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     activated = systemd.activated_sockets()
-    tls = _listener_tls(settings)
+    change = CertificateChange(settings)
+    await asyncio.to_thread(_recover, change)
+    tls = change.own_tls = _listener_tls(settings)
     context = AgentContext(settings, Identity(settings.keystone), tls)
-    await asyncio.to_thread(_recover, context)
-    application = build(context, _routes(context))
+    application = build(context, _routes(context, change))
 
     def server(**options: Any) -> _Server:
         return _Server(
@@ -186,12 +189,17 @@ def unix_listener(path: Path, group: str) -> socket.socket:
     return listener
 
 
-def _routes(context: AgentContext) -> list[BaseRoute]:
-    return []
+def _routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
+    return [*certificate_api.routes(context, change)]
 
 
-def _recover(context: AgentContext) -> None:
+def _recover(change: CertificateChange) -> None:
     """Finish what the last agent was killed in, before any call is accepted."""
+    try:
+        change.recover()
+    except SysregError as error:
+        # an install may be what mends it, so the agent serves all the same
+        log.error("%s", error)
 
 
 def _reload(context: AgentContext) -> None:
