@@ -1,0 +1,110 @@
+"""From credentials to an identity: first from memory, else from Keystone, never twice at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from sysreg_cli.errors import NotAuthenticated, Unavailable
+from sysreg_cli.token_server.credentials import Credentials
+from sysreg_cli.token_server.grants import Identity
+from sysreg_cli.token_server.keystone import Answer
+from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprint, Fingerprints, RefusedPairs
+
+# Threads that ask Keystone. A password hash costs it a third of a second: more would only wait there.
+THREADS = 16
+# Different credentials on their way to Keystone; beyond that the caller is told to come back.
+MOST_WAITING = 256
+
+_HOW_TO_CLEAR = (
+    "log in once with the right password, or `systemctl reload sysreg-token-server` on the controller"
+)
+
+
+class IdentityService(Protocol):
+    """What the authenticator needs of Keystone."""
+
+    def authenticate(self, credentials: Credentials) -> Answer: ...
+
+
+class Authenticator:
+    """Asks Keystone about a pair once, however many requests carry it."""
+
+    def __init__(
+        self,
+        keystone: IdentityService,
+        fingerprints: Fingerprints,
+        accepted: AcceptedPairs,
+        refused: RefusedPairs,
+    ) -> None:
+        self._keystone = keystone
+        self._fingerprints = fingerprints
+        self._accepted = accepted
+        self._refused = refused
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keystone")
+        self._under_way: dict[bytes, asyncio.Task[Identity]] = {}
+
+    async def identify(self, credentials: Credentials) -> Identity:
+        """Who this is. Raises NotAuthenticated if Keystone refuses or refused it, or Unavailable."""
+        fingerprint = self._fingerprints.of(credentials)
+        identity = self._accepted.get(fingerprint.pair)
+        if identity is not None:
+            return identity
+        left = self._refused.seconds_left(fingerprint.pair)
+        if left > 0:
+            raise NotAuthenticated(
+                f"Keystone refused these credentials; they are not tried again for {_duration(left)}",
+                next_step=_HOW_TO_CLEAR,
+            )
+        task = self._under_way.get(fingerprint.pair)
+        if task is None:
+            if len(self._under_way) >= MOST_WAITING:
+                raise Unavailable(
+                    "too many logins are waiting for Keystone", next_step="try again in a while"
+                )
+            task = asyncio.create_task(self._ask(credentials, fingerprint))
+            self._under_way[fingerprint.pair] = task
+            task.add_done_callback(lambda done: self._finish(fingerprint.pair, done))
+        # A client that leaves must not cancel it for the others.
+        return await asyncio.shield(task)
+
+    def forget_refusals(self) -> None:
+        """Ask Keystone again about every pair that it refused."""
+        self._refused.clear()
+
+    def close(self) -> None:
+        """Stop asking; what is under way is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._refused.close()
+
+    async def _ask(self, credentials: Credentials, fingerprint: Fingerprint) -> Identity:
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._threads, self._keystone.authenticate, credentials)
+        except NotAuthenticated as error:
+            wait = self._refused.add(fingerprint)
+            raise NotAuthenticated(
+                f"{error.message}; these credentials are not tried again for {_duration(wait)}",
+                next_step=error.next_step or _HOW_TO_CLEAR,
+            ) from None
+        self._accepted.add(fingerprint.pair, answer.identity, answer.lifetime)
+        names = {fingerprint.name}
+        # Only a password sets back Keystone's counter of failed logins.
+        if credentials.kind == "password":
+            names.add(self._fingerprints.of_name(answer.identity.name))
+        self._refused.forget_names(names)
+        return answer.identity
+
+    def _finish(self, pair: bytes, task: asyncio.Task[Identity]) -> None:
+        self._under_way.pop(pair, None)
+        # Everybody who asked may have left: the outcome counts as seen.
+        if not task.cancelled():
+            task.exception()
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{round(minutes / 60)} h"

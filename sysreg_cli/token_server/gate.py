@@ -1,0 +1,64 @@
+"""Waiting at the write fence without a thread: one poller looks for all who wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sysreg_cli.errors import Unavailable
+from sysreg_cli.tokens.fence import WriteFence
+
+# Looking costs microseconds, so the wait after a collection is not felt.
+_POLL = 0.1
+
+
+class Gate:
+    """Requests for write tokens wait here while a collection holds the fence."""
+
+    def __init__(self, fence: WriteFence) -> None:
+        self._fence = fence
+        self._opened: asyncio.Future[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
+        self._closing = False
+        self.waiting = 0
+
+    async def wait_until_open(self, deadline: float) -> bool:
+        """Wait until the fence may have fallen; False when ``deadline`` (of the loop's clock) comes first.
+
+        True is a hint: the caller tries again. Raises Unavailable if the lock file can't be used.
+        """
+        loop = asyncio.get_running_loop()
+        left = deadline - loop.time()
+        if left <= 0 or self._closing:
+            return False
+        if self._opened is None:
+            self._opened = loop.create_future()
+            self._poller = asyncio.create_task(self._poll(self._opened))
+        self.waiting += 1
+        try:
+            await asyncio.wait_for(asyncio.shield(self._opened), left)
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+        return not self._closing
+
+    def close(self) -> None:
+        """Send everybody away: the server stops."""
+        self._closing = True
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
+    async def _poll(self, opened: asyncio.Future[None]) -> None:
+        """Look until the fence has fallen or nobody waits any more."""
+        try:
+            while not opened.done() and self._fence.is_held():
+                await asyncio.sleep(_POLL)
+                if self.waiting == 0:
+                    break
+        except Unavailable:
+            # Whoever waits finds out by trying again.
+            pass
+        finally:
+            self._opened = None
+            if not opened.done():
+                opened.set_result(None)

@@ -1,0 +1,103 @@
+"""From an identity and what it asks for to a signed token, past the write fence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sysreg_cli.errors import NotAuthorized, Unavailable
+from sysreg_cli.settings import Settings
+from sysreg_cli.token_server.authenticator import Authenticator
+from sysreg_cli.token_server.credentials import Credentials
+from sysreg_cli.token_server.gate import Gate
+from sysreg_cli.token_server.grants import Grants, Identity
+from sysreg_cli.token_server.scope import Scope
+from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
+
+
+class WritesHeld(Unavailable):
+    """A collection held the fence for longer than this client waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token, what it allows, and for how many seconds the client may keep it."""
+
+    token: str
+    identity: Identity
+    access: Sequence[Access]
+    expires_in: int
+
+
+class Issuer:
+    """Decides and signs. All of it runs in one thread, as the fence asks."""
+
+    def __init__(
+        self, settings: Settings, authenticator: Authenticator, signer: TokenSigner, fence: WriteFence
+    ) -> None:
+        ours = settings.token_server
+        self._service = settings.registry.address
+        self._read_lifetime = ours.read_lifetime
+        self._write_lifetime = ours.write_lifetime
+        self._grants = Grants(ours)
+        self._authenticator = authenticator
+        self._signer = signer
+        self._fence = fence
+        self._gate = Gate(fence)
+
+    async def issue(self, credentials: Credentials, scopes: Sequence[Scope]) -> Issued | None:
+        """A token with the allowed part of ``scopes``, or None while writes are held.
+
+        Raises NotAuthenticated, NotAuthorized if the user can't use the registry at all, or Unavailable.
+        """
+        identity = await self._authenticator.identify(credentials)
+        why = self._grants.why_no_login(identity)
+        if why:
+            raise NotAuthorized(why, next_step="ask for a user with such a name")
+        access = self._grants.allowed(identity, scopes)
+        if not any(one.writes for one in access):
+            return self._sign(identity, access, self._read_lifetime, self._read_lifetime)
+        right = self._fence.try_issue()
+        if right is None:
+            return None
+        with right:
+            issued = self._sign(
+                identity, access, write_token_lifetime(self._write_lifetime), self._write_lifetime
+            )
+            self._fence.record()
+        return issued
+
+    async def issue_when_open(self, credentials: Credentials, scopes: Sequence[Scope], wait: float) -> Issued:
+        """As ``issue``, but waits up to ``wait`` seconds for the fence; then raises WritesHeld."""
+        deadline = asyncio.get_running_loop().time() + wait
+        while True:
+            # The credentials are judged again: they may have been revoked meanwhile.
+            issued = await self.issue(credentials, scopes)
+            if issued is not None:
+                return issued
+            if not await self._gate.wait_until_open(deadline):
+                raise WritesHeld(
+                    "the registry takes no changes while its garbage is collected",
+                    next_step="pulls work; try again in a while",
+                )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the fence."""
+        return self._gate.waiting
+
+    def send_away(self) -> None:
+        """Answer all who wait for the fence, and let nobody wait any more: the server stops."""
+        self._gate.close()
+
+    def close(self) -> None:
+        """Give up threads and files."""
+        self._authenticator.close()
+        self._fence.close()
+
+    def _sign(self, identity: Identity, access: Sequence[Access], lifetime: int, expires_in: int) -> Issued:
+        token = self._signer.sign(identity.name, access, lifetime=lifetime, service=self._service)
+        return Issued(token, identity, access, expires_in)

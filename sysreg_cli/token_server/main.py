@@ -1,0 +1,187 @@
+"""``sysreg-token-server``: put the parts together and serve until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from sysreg_cli import __version__, settings
+from sysreg_cli.errors import SettingsError, SysregError, Unavailable
+from sysreg_cli.token_server.app import TokenApp
+from sysreg_cli.token_server.authenticator import THREADS, Authenticator
+from sysreg_cli.token_server.issuer import Issuer
+from sysreg_cli.token_server.keystone import Keystone
+from sysreg_cli.token_server.limits import GuardedProtocol
+from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
+from sysreg_cli.token_server.supervision import keep_watchdog, notify, watchdog_interval
+from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.signer import TokenSigner
+
+log = logging.getLogger("sysreg.token_server")
+
+# Connections at a time; held requests are among them. Beyond it uvicorn answers 503 at once.
+_MOST_CONNECTIONS = 4096
+_STOP_SECONDS = 5
+
+
+class TokenServer(uvicorn.Server):
+    """uvicorn with our signals: SIGHUP reloads, SIGTERM and SIGINT stop and end with status 0."""
+
+    def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
+        super().__init__(config)
+        self._parts = parts
+        self._watchdog: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify("READY=1")
+        if interval := watchdog_interval():
+            self._watchdog = asyncio.create_task(keep_watchdog(interval))
+        log.info("serving tokens for %s", self._parts.service)
+
+    def _reload(self) -> None:
+        """Take the certificate that is current now, for new connections, and forget refused logins."""
+        self._parts.authenticator.forget_refusals()
+        assert isinstance(self.config.ssl, ssl.SSLContext)
+        try:
+            load_certificate(self.config.ssl, self._parts.tls)
+        except SysregError as error:
+            log.error("the certificate in use stays: %s", error)
+        else:
+            log.info("reloaded: certificate of %s, refused logins forgotten", self._parts.tls)
+
+    def _stop(self) -> None:
+        notify("STOPPING=1")
+        self.should_exit = True
+        self._parts.issuer.send_away()
+
+
+class Parts:
+    """Everything that the settings decide, built once."""
+
+    def __init__(self, configuration: settings.Settings) -> None:
+        state = configuration.paths.state / "token-server"
+        self.tls = configuration.certificate.directory / "current"
+        self.service = configuration.registry.address
+        signer = TokenSigner.load(configuration)
+        keystone = Keystone(configuration.keystone, connections=THREADS)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.authenticator = Authenticator(
+                keystone,
+                Fingerprints(state),
+                AcceptedPairs(configuration.token_server.cache_ttl),
+                RefusedPairs(state),
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
+            ) from None
+        self.issuer = Issuer(configuration, self.authenticator, signer, WriteFence(configuration.paths.state))
+        self.app = TokenApp(self.issuer, self.service)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: exit status 0 after SIGTERM, 1 with one line if it can't start."""
+    parser = argparse.ArgumentParser(
+        prog="sysreg-token-server",
+        description="Issue tokens of the local Docker registry to Keystone users.",
+        epilog="Settings: /etc/sysreg/sysreg.conf, or the file named by SYSREG_CONF. SIGHUP reloads the TLS"
+        " certificate and forgets refused logins.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.parse_args(arguments)
+    # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("keystoneauth", "urllib3", "uvicorn", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    _allow_connections()
+    try:
+        configuration = settings.load()
+        parts = Parts(configuration)
+        config = uvicorn.Config(
+            parts.app.asgi,
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            backlog=1024,
+        )
+        config.load()
+        config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        load_certificate(config.ssl, parts.tls)
+        listener = _listen(configuration.token_server.listen, configuration.token_server.port)
+    except SysregError as error:
+        sys.exit(f"sysreg-token-server: {error}")
+    uvloop.run(TokenServer(config, parts).serve(sockets=[listener]))
+    parts.issuer.close()
+
+
+def load_certificate(context: ssl.SSLContext, directory: Path) -> None:
+    """Give ``context`` the key and chain in ``directory``, for connections to come.
+
+    Raises SettingsError if they are unfit; then the context is as it was.
+    """
+    chain, key = directory / "server.crt", directory / "server.key"
+    try:
+        # A pair that doesn't match would leave the context with half of it, so another one goes first.
+        for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+            each.load_cert_chain(chain, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            "no TLS certificate",
+            [f"{chain}, {key}: {error.strerror or error}"],
+            next_step="run sysreg-deploy",
+        ) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    every = not host
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6
+            if ":" in host or (every and socket.has_dualstack_ipv6())
+            else socket.AF_INET,
+            dualstack_ipv6=every and socket.has_dualstack_ipv6(),
+            backlog=1024,
+        )
+    except OSError as error:
+        raise Unavailable(f"can't listen on {host or '*'}:{port}: {error.strerror}") from None
+
+
+def _allow_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
