@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import functools
 import grp
 import importlib.util
 import json
@@ -183,7 +184,7 @@ class Controller:
         """Wait until every program answers on its port, and the port is held by a process of ours."""
         for name in self.programs:
             try:
-                wait_until(lambda name=name: self._answers(name), deadline, what=f"{name} answers")
+                wait_until(functools.partial(self._answers, name), deadline, what=f"{name} answers")
             except NotInTime as error:
                 raise DevstackError(f"{error}\n{self.log(name)[-3000:]}") from None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 # In the environment of every process of a controller: how leftovers of a killed supervisord are found.
 MARK = "SYSREG_DEVSTACK"

@@ -1,0 +1,31 @@
+# Everything a developer does. Each target sets up what it needs on a fresh Debian machine (root or sudo).
+.DEFAULT_GOAL := help
+.PHONY: help prepare run stop test lint soak fuzz bench clean
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI)
+PYTHON := $(SUDO) .venv/bin/python
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+prepare: ## install the Debian packages and the virtual environments
+	@devstack/prepare.sh test
+
+run: ## start the embedded controller, push two images, show the main job; leaves it running
+	@devstack/prepare.sh run
+	@$(PYTHON) -m devstack up
+
+stop: ## stop the embedded controller
+	@if [ -x .venv/bin/python ]; then $(PYTHON) -m devstack down; fi
+
+lint: prepare
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+test: lint ## linters and all tests, with the short forms of soak and fuzz
+	$(PYTHON) -m pytest
+
+clean: ## stop it, and remove everything that make made in this checkout
+	@if [ -x .venv/bin/python ]; then $(PYTHON) -m devstack remove; fi
+	$(SUDO) rm -rf .run .venv .venv-keystone .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

@@ -1,0 +1,92 @@
+#!/bin/sh
+# Install what `make run` (argument: run) or `make test` (argument: test) needs: Debian packages that are
+# missing, as root or with sudo, and the two virtual environments. A second call takes well under a second.
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p .run
+exec 9>.run/prepare.lock
+flock 9
+
+say() { echo "prepare: $*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        say "needs root for: $*"
+        say "run make as root, or install sudo"
+        exit 1
+    fi
+}
+
+packages() {
+    lists=packages/run.txt
+    [ "$1" = run ] || lists="$lists packages/test.txt"
+    # shellcheck disable=SC2086
+    grep -hv '^#' $lists
+}
+
+missing() {
+    for package in $(packages "$1"); do
+        dpkg-query --show --showformat '${db:Status-Status}\n' "$package" 2>/dev/null |
+            grep -qx installed || echo "$package"
+    done
+}
+
+# Debian starts a daemon as soon as it is installed. The embedded controller runs its own, on the same ports.
+install_packages() {
+    say "installing $*"
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+        as_root chmod 0755 /usr/sbin/policy-rc.d
+        trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    log=.run/apt.log
+    if ! { as_root apt-get -q update &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@"; } \
+        >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        say "apt-get failed; the whole log is $log"
+        exit 1
+    fi
+}
+
+python_new_enough() {
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3 /usr/bin/python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null && python_new_enough "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    say "no Python 3.11 or later with venv; set PYTHON=/path/to/python3"
+    exit 1
+}
+
+# venv DIRECTORY STAMP PIP-ARGUMENTS...: built when missing or broken, brought up to date when STAMP changed
+venv() {
+    directory=$1 stamp=$2
+    shift 2
+    if [ "$(cat "$directory/stamp" 2>/dev/null)" = "$stamp" ] && "$directory/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    say "filling $directory"
+    "$directory/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$directory"
+    "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "$@" </dev/null
+    echo "$stamp" >"$directory/stamp"
+}
+
+wanted=$(missing "$1")
+# shellcheck disable=SC2086
+[ -z "$wanted" ] || install_packages $wanted
+python=$(find_python)
+# In compat mode the checkout stands on sys.path; the default is an import hook, which slows every start.
+venv .venv "$(cat setup.cfg setup.py pyproject.toml | sha256sum)" \
+    --config-settings editable_mode=compat --editable '.[test]' &
+venv .venv-keystone "keystone gunicorn" keystone gunicorn
+wait $!
