@@ -1,17 +1,18 @@
 """Generations of key and chain, and the one symbolic link that says which is in use.
 
-    <directory>/generations/000007/server.key     0440, group of <directory> (the services that read it)
+    <directory>/generations/000007/server.key     root:sysreg-tls 0440: two unprivileged services read it
     <directory>/generations/000007/server.crt     0444, the chain as given
     <directory>/current -> generations/000007     what every service reads
     <directory>/previous -> generations/000006    during a change: renamed to undo it, without needing space
 
-Names are numbers that grow, so whatever is newer than ``current`` is an unfinished change.
+Names are numbers that grow, so whatever is newer than ``current`` is an unfinished change. The first generation,
+which deployment made, may have any name.
 """
 
 from __future__ import annotations
 
+import grp
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from sysreg_cli.agent import failpoint, files
 KEY_FILE = "server.key"
 CHAIN_FILE = "server.crt"
 
-_NAME = re.compile(r"[0-9]{6,12}")
+#: who may read the key; where the group doesn't exist, the group of the directory
+KEY_GROUP = "sysreg-tls"
 
 
 class Generations:
@@ -34,21 +36,21 @@ class Generations:
 
     def current(self) -> str | None:
         """The generation in use, None before the first."""
-        try:
-            name = Path(os.readlink(self._current)).name  # noqa: PTH115
-        except FileNotFoundError:
-            return None
-        return name if _NAME.fullmatch(name) else None
+        return _target(self._current)
 
     def names(self) -> list[str]:
         """All generations, oldest first, unfinished ones included."""
         if not self._all.is_dir():
             return []
-        return sorted((one.name for one in self._all.iterdir() if _NAME.fullmatch(one.name)), key=int)
+        return sorted((one.name for one in self._all.iterdir()), key=_age)
+
+    def before(self, name: str) -> list[str]:
+        """The generations older than ``name``, oldest first."""
+        return [one for one in self.names() if _age(one) < _age(name)]
 
     def next_name(self) -> str:
         """A name newer than all that exist."""
-        newest = max((int(name) for name in self.names()), default=0)
+        newest = max((_age(name)[0] for name in self.names()), default=0)
         return f"{newest + 1:06}"
 
     def chain(self, name: str) -> bytes:
@@ -62,7 +64,7 @@ class Generations:
         failpoint.reach("write generation")
         generation.mkdir(mode=0o755)
         files.flush_directory(self._all)
-        group = self._directory.stat().st_gid
+        group = self._key_group()
         files.write(generation / KEY_FILE, key, mode=0o440, group=group)
         files.write(generation / CHAIN_FILE, chain, mode=0o444, group=group)
 
@@ -77,7 +79,7 @@ class Generations:
         """Switch back to ``name``, or to none. Needs no space on the disk when it undoes ``use``."""
         if name is None:
             files.remove(self._current)
-        elif self._previous.is_symlink() and Path(os.readlink(self._previous)).name == name:  # noqa: PTH115
+        elif _target(self._previous) == name:
             files.rename(self._previous, self._current)
         else:
             files.link(self._current, f"generations/{name}")
@@ -85,11 +87,32 @@ class Generations:
     def tidy(self, keep: int) -> None:
         """Keep ``keep`` generations, the one in use and those before it; unfinished ones go."""
         current = self.current()
-        older = [name for name in self.names() if current is not None and int(name) <= int(current)]
-        for name in set(self.names()) - set(older[-keep:]):
+        kept = [*self.before(current), current][-keep:] if current else []
+        for name in self.names():
+            if name in kept:
+                continue
             failpoint.reach("remove generation")
             shutil.rmtree(self._all / name)
         if self._all.is_dir():
             files.flush_directory(self._all)
         files.remove(self._previous)
         files.remove_leftovers(self._directory)
+
+    def _key_group(self) -> int:
+        try:
+            return grp.getgrnam(KEY_GROUP).gr_gid
+        except KeyError:
+            return self._directory.stat().st_gid
+
+
+def _target(link: Path) -> str | None:
+    """The generation that a link names."""
+    try:
+        return Path(os.readlink(link)).name  # noqa: PTH115
+    except FileNotFoundError:
+        return None
+
+
+def _age(name: str) -> tuple[int, str]:
+    """What generations are sorted by, oldest first."""
+    return (int(name) if name.isdecimal() else 0, name)

@@ -124,7 +124,7 @@ class CertificateChange:
     def _settle_unknown(self) -> None:
         """Settle without a journal: the link says what was meant, the generation before it is the old one."""
         current = self._generations.current()
-        older = [name for name in self._generations.names() if current and int(name) < int(current)]
+        older = self._generations.before(current) if current else []
         if current is None:
             self._undo(None)
         elif self._is_live(current) or not older:

@@ -51,7 +51,7 @@ def add_anchor(settings: Settings, anchor: x509.Certificate) -> list[Step]:
 
 
 def drop_other_anchors(settings: Settings, keep: x509.Certificate) -> list[Step]:
-    """The steps that leave ``keep`` as the only anchor of ours."""
+    """The steps that leave ``keep`` as the only anchor of ours, put there if it was missing."""
     return [step for place in _places(settings) for step in _drop(place, keep)]
 
 
@@ -70,17 +70,17 @@ def install_authorities(settings: Settings, authorities: Sequence[Authority]) ->
     Raises SysregError, and takes the new files away again, when the bundle could not be rebuilt.
     """
     directory = settings.paths.system_trust
-    new = tuple(one for one in authorities if not (directory / _name(one.certificate)).exists())
+    new = tuple(one for one in authorities if not (directory / anchor_name(one.certificate)).exists())
     try:
         _make_directory(directory)
         for one in new:
-            files.write(directory / _name(one.certificate), one.pem, mode=0o644)
+            files.write(directory / anchor_name(one.certificate), one.pem, mode=0o644)
         # Also when there is nothing new: the last call may have died before it came to this.
         _rebuild_bundle(settings)
     except (OSError, SysregError) as error:
         with contextlib.suppress(OSError, SysregError):
             for one in new:
-                files.remove(directory / _name(one.certificate))
+                files.remove(directory / anchor_name(one.certificate))
             _rebuild_bundle(settings)
         reason = str(error) if isinstance(error, SysregError) else f"{directory}: {error.strerror}"
         raise SysregError(f"CA certificates not installed: {reason}") from None
@@ -117,21 +117,26 @@ def _places(settings: Settings) -> Iterator[_Place]:
 
 
 def _add(place: _Place, anchor: x509.Certificate) -> Iterator[Step]:
-    path = place.directory / _name(anchor)
-    yield Step(f"trust {place.label}", partial(_write, path, anchor.public_bytes(serialization.Encoding.PEM)))
-    if place.containerd:
-        yield from _hosts_toml(place, sorted({*_own(place.directory), path}))
+    path = place.directory / anchor_name(anchor)
+    if not path.exists():
+        pem = anchor.public_bytes(serialization.Encoding.PEM)
+        yield Step(f"trust {place.label}", partial(_write, path, pem))
+    yield from _hosts_toml(place, sorted({*_own(place.directory), path}))
 
 
 def _drop(place: _Place, keep: x509.Certificate) -> Iterator[Step]:
-    others = [path for path in _own(place.directory) if path.name != _name(keep)]
-    if place.containerd and (place.directory / _name(keep)).exists():
-        yield from _hosts_toml(place, [place.directory / _name(keep)])
-    for path in others:
-        yield Step(f"distrust {place.label} {path.name}", partial(files.remove, path))
+    path = place.directory / anchor_name(keep)
+    if not path.exists():
+        yield from _add(place, keep)
+    yield from _hosts_toml(place, [path])
+    for other in _own(place.directory):
+        if other != path:
+            yield Step(f"distrust {place.label} {other.name}", partial(files.remove, other))
 
 
 def _hosts_toml(place: _Place, anchors: Sequence[Path]) -> Iterator[Step]:
+    if not place.containerd:
+        return
     path = place.directory / "hosts.toml"
     if not _may_write(path):
         _log.warning("%s is not ours: let it trust %s by hand", path, ", ".join(map(str, anchors)))
@@ -155,7 +160,8 @@ def hosts_toml(address: str, anchors: Sequence[Path]) -> str:
     )
 
 
-def _name(certificate: x509.Certificate) -> str:
+def anchor_name(certificate: x509.Certificate) -> str:
+    """What the file is called that makes a client trust ``certificate``."""
     return f"sysreg-{certificate.fingerprint(hashes.SHA256()).hex()[:32]}.crt"
 
 

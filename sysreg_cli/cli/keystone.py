@@ -1,0 +1,65 @@
+"""A Keystone token for a call to the agent; keystoneauth1's session is enough, and is imported only here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
+
+if TYPE_CHECKING:
+    from sysreg_cli.cli.options import Invocation
+
+
+def token(invocation: Invocation) -> str:
+    """The token in OS_AUTH_TOKEN, or a new one for the application credential or the user and password.
+
+    Raises CredentialsMissing, NotAuthenticated, NotAuthorized, Unavailable.
+    """
+    if given := invocation.text("os_auth_token"):
+        return given
+    auth_url = invocation.required("os_auth_url").rstrip("/")
+    if not auth_url.endswith("/v3"):
+        auth_url += "/v3"
+    # all that is missing is said before the first import of half a second
+    arguments = _arguments(invocation)
+
+    from keystoneauth1 import exceptions, session
+    from keystoneauth1.identity import v3
+
+    plugin: Any = v3.ApplicationCredential if "application_credential_id" in arguments else v3.Password
+    keystone = session.Session(
+        auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
+        verify=invocation.text("os_cacert") or True,
+        timeout=invocation.timeout,
+    )
+    try:
+        return str(keystone.get_token())
+    except exceptions.Unauthorized:
+        raise NotAuthenticated(
+            f"Keystone at {auth_url} refused the credentials of {_who(arguments)}",
+            next_step="check the openrc that was sourced",
+        ) from None
+    except exceptions.Forbidden:
+        raise NotAuthorized(f"Keystone at {auth_url} lets {_who(arguments)} have no token") from None
+    except exceptions.ClientException as error:
+        raise Unavailable(
+            f"Keystone at {auth_url} gives no answer ({type(error).__name__})",
+            next_step="root on the controller needs no Keystone: try with sudo",
+        ) from None
+
+
+def _arguments(invocation: Invocation) -> dict[str, str]:
+    if credential := invocation.text("os_application_credential_id"):
+        secret = invocation.required("os_application_credential_secret")
+        return {"application_credential_id": credential, "application_credential_secret": secret}
+    return {
+        "username": invocation.required("os_username"),
+        "user_domain_name": invocation.text("os_user_domain_name") or "Default",
+        "project_name": invocation.required("os_project_name"),
+        "project_domain_name": invocation.text("os_project_domain_name") or "Default",
+        "password": invocation.password(),
+    }
+
+
+def _who(arguments: dict[str, str]) -> str:
+    return arguments.get("username") or f"application credential {arguments['application_credential_id']}"
