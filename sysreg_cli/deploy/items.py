@@ -1,0 +1,338 @@
+"""What a controller is made of, one value per thing: each compares itself with the machine, and mends it.
+
+``compare`` only looks; ``apply`` may be cut off at any point and be called again; ``remove`` undoes it. What
+an item writes, it first puts into the record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import grp
+import hashlib
+import os
+import pwd
+import re
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sysreg_cli.agent import files
+from sysreg_cli.deploy.record import Record
+from sysreg_cli.errors import SysregError
+
+
+@dataclass(frozen=True)
+class Change:
+    """What ``apply`` would do: a line, and for text its diff. ``foreign``: it overwrites another's file."""
+
+    line: str
+    diff: str = ""
+    foreign: bool = False
+
+
+@dataclass
+class Context:
+    """What the items of one run share: the record, and the units to be restarted for changes before."""
+
+    record: Record
+    pending: set[str] = field(default_factory=set)
+
+    def done(self, unit: str) -> None:
+        """``unit`` was restarted. Raises OSError."""
+        self.pending.discard(unit)
+        if unit in self.record.restart:
+            self.record.restart.remove(unit)
+            self.record.save()
+
+
+class Item(Protocol):
+    """One thing that a controller has."""
+
+    @property
+    def restarts(self) -> tuple[str, ...]:
+        """Units that notice a change only by a restart."""
+        ...
+
+    def compare(self, context: Context) -> Change | None:
+        """What is not as it should be; None if all is. Raises SysregError, OSError."""
+        ...
+
+    def apply(self, context: Context) -> None:
+        """Make it so. Raises SysregError, OSError."""
+        ...
+
+    def remove(self, context: Context) -> str:
+        """Undo it; one line of what was done, empty if nothing was there. Raises SysregError, OSError."""
+        ...
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with this content, of root and ``group``. ``seed``: only laid down once, then the operator's."""
+
+    path: Path
+    content: bytes
+    mode: int = 0o644
+    group: str = "root"
+    restarts: tuple[str, ...] = ()
+    seed: bool = False
+
+    def compare(self, context: Context) -> Change | None:
+        try:
+            status = self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return Change(f"create {self.path}", _diff(self.path, b"", self.content))
+        if self.seed:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return Change(f"replace {self.path}, which is no plain file", foreign=True)
+        present = self.path.read_bytes()
+        if present != self.content:
+            diff = _diff(self.path, present, self.content)
+            if context.record.owns(self.path):
+                return Change(f"change {self.path}", diff)
+            if _is_untouched_conffile(self.path, present):
+                return Change(f"replace {self.path}, its package's own, which is kept", diff)
+            return Change(f"replace {self.path}, which sysreg-deploy did not write", diff, foreign=True)
+        return attributes(self.path, status, self.mode, "root", self.group)
+
+    def apply(self, context: Context) -> None:
+        record = context.record
+        record.make_directory(self.path.parent)
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            raise SysregError(
+                f"{self.path} is no plain file", next_step="move it away and run sysreg-deploy again"
+            )
+        if self.path.exists() and self.path.read_bytes() != self.content:
+            record.keep(self.path, edited=record.owns(self.path))
+        record.take(self.path)
+        write(self.path, self.content, mode=self.mode, group=self.group)
+
+    def remove(self, context: Context) -> str:
+        if not context.record.owns(self.path):
+            return ""
+        if self.seed and self.path.exists() and self.path.read_bytes() != self.content:
+            return f"kept {self.path}, which was changed after it was laid down"
+        return put_back(self.path, context.record)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link."""
+
+    path: Path
+    target: str
+    restarts: tuple[str, ...] = ()
+
+    def compare(self, context: Context) -> Change | None:
+        if self.path.is_symlink():
+            present = str(self.path.readlink())
+            if present == self.target:
+                return None
+            return Change(
+                f"link {self.path} to {self.target} instead of {present}",
+                foreign=not context.record.owns(self.path),
+            )
+        if self.path.exists():
+            return Change(f"replace {self.path} by a link to {self.target}", foreign=True)
+        return Change(f"link {self.path} to {self.target}")
+
+    def apply(self, context: Context) -> None:
+        if self.path.exists() and not self.path.is_symlink():
+            if not self.path.is_file():
+                raise SysregError(
+                    f"{self.path} is no file", next_step="move it away and run sysreg-deploy again"
+                )
+            context.record.keep(self.path)
+        context.record.make_directory(self.path.parent)
+        context.record.take(self.path)
+        files.link(self.path, self.target)
+
+    def remove(self, context: Context) -> str:
+        return put_back(self.path, context.record) if context.record.owns(self.path) else ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of ours in a file that belongs to others, between two marker comments, at its end."""
+
+    path: Path
+    text: str
+    restarts: tuple[str, ...] = ()
+
+    _BEGIN = "# begin sysreg-deploy\n"
+    _END = "# end sysreg-deploy\n"
+
+    def _split(self) -> tuple[str, str, str]:
+        try:
+            whole = self.path.read_text()
+        except FileNotFoundError:
+            return "", "", ""
+        pattern = f"(.*?)({re.escape(self._BEGIN)}.*?{re.escape(self._END)})(.*)"
+        if found := re.fullmatch(pattern, whole, re.DOTALL):
+            return found[1], found[2], found[3]
+        return whole, "", ""
+
+    @property
+    def _block(self) -> str:
+        return f"{self._BEGIN}{self.text}{self._END}"
+
+    def compare(self, context: Context) -> Change | None:
+        before, block, after = self._split()
+        if block == self._block:
+            return None
+        return Change(
+            f"change lines of ours in {self.path}",
+            _diff(self.path, (before + block + after).encode(), (before + self._block + after).encode()),
+        )
+
+    def apply(self, context: Context) -> None:
+        before, _, after = self._split()
+        if before and not before.endswith("\n"):
+            before += "\n"
+        if not self.path.exists():
+            context.record.make_directory(self.path.parent)
+            context.record.take(self.path)
+        self._write(before + self._block + after)
+
+    def remove(self, context: Context) -> str:
+        before, block, after = self._split()
+        if not block:
+            return ""
+        if context.record.owns(self.path) and not (before + after).strip():
+            return put_back(self.path, context.record)
+        self._write(before + after)
+        return f"removed lines of ours from {self.path}"
+
+    def _write(self, text: str) -> None:
+        mode, group = 0o644, None
+        with contextlib.suppress(FileNotFoundError):
+            status = self.path.stat()
+            mode, group = status.st_mode & 0o7777, status.st_gid
+        files.write(self.path, text.encode(), mode=mode, group=group)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory or an empty file as one line of our tmpfiles.d file says; systemd makes it."""
+
+    path: Path
+    kind: str
+    mode: int | None
+    owner: str
+    group: str
+    source: Path
+    restarts: tuple[str, ...] = ()
+
+    def compare(self, context: Context) -> Change | None:
+        try:
+            status = self.path.lstat()
+        except FileNotFoundError:
+            return Change(f"create {self.path}")
+        wanted = stat.S_ISDIR if self.kind == "d" else stat.S_ISREG
+        if not wanted(status.st_mode):
+            return Change(f"replace {self.path}, which is of another kind", foreign=True)
+        return attributes(self.path, status, self.mode, self.owner, self.group)
+
+    def apply(self, context: Context) -> None:
+        if self.kind == "d" and not self.path.exists():
+            context.record.make_directory(self.path)
+        command("systemd-tmpfiles", "--create", str(self.source))
+
+    def remove(self, context: Context) -> str:
+        return ""  # with the state directory; the storage stays
+
+
+def places(tmpfiles: File) -> list[Place]:
+    """What a tmpfiles.d file asks for. See tmpfiles.d(5)."""
+    found = []
+    for line in tmpfiles.content.decode().splitlines():
+        if line.strip() and not line.startswith("#"):
+            kind, path, mode, owner, group, *_ = line.split()
+            number = None if mode == "-" else int(mode, 8)
+            found.append(Place(Path(path), kind, number, owner, group, tmpfiles.path))
+    return found
+
+
+def command(*words: str, timeout: float = 90) -> str:
+    """Run a program of the system; returns its output. Raises SysregError with the last line it wrote."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise SysregError(f"{words[0]} cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise SysregError(f"{' '.join(words)}: not done within {timeout:g} s") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+        raise SysregError(f"{' '.join(words)} failed: {said[-1]}")
+    return done.stdout
+
+
+def write(path: Path, content: bytes, *, mode: int, group: str = "root") -> None:
+    """Write a file of root:``group``. Raises SysregError if there is no such group, and OSError."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SysregError(f"{path}: the group {group} does not exist") from None
+    files.write(path, content, mode=mode, group=gid)
+
+
+def put_back(path: Path, record: Record) -> str:
+    """Remove a file or link of ours, or put back what stood there before. Raises OSError."""
+    backup = record.backups.pop(str(path), "")
+    if backup and Path(backup).exists():
+        status = Path(backup).stat()
+        files.write(path, Path(backup).read_bytes(), mode=status.st_mode & 0o7777, group=status.st_gid)
+        done = f"restored {path}"
+    elif path.is_symlink() or path.exists():
+        files.remove(path)
+        done = f"removed {path}"
+    else:
+        done = ""
+    if record.owns(path):
+        record.files.remove(str(path))
+    return done
+
+
+def attributes(path: Path, status: os.stat_result, mode: int | None, owner: str, group: str) -> Change | None:
+    present = f"{_name(pwd.getpwuid, status.st_uid)}:{_name(grp.getgrgid, status.st_gid)}"
+    is_mode = stat.S_IMODE(status.st_mode)
+    if present == f"{owner}:{group}" and mode in (None, is_mode):
+        return None
+    wanted = is_mode if mode is None else mode
+    return Change(f"set {path} to {wanted:04o} {owner}:{group}, from {is_mode:04o} {present}")
+
+
+def _name(lookup: object, number: int) -> str:
+    try:
+        return str(lookup(number)[0])  # type: ignore[operator]
+    except KeyError:
+        return str(number)
+
+
+def _diff(path: Path, before: bytes, after: bytes) -> str:
+    lines = difflib.unified_diff(
+        before.decode(errors="replace").splitlines(),
+        after.decode(errors="replace").splitlines(),
+        str(path) if before else "/dev/null",
+        str(path),
+        lineterm="",
+    )
+    return "\n".join(lines)
+
+
+def _is_untouched_conffile(path: Path, content: bytes) -> bool:
+    """Whether dpkg knows the file as a configuration file with exactly this content."""
+    found = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Conffiles}\n", "docker-registry"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return f"{path} {digest}" in (" ".join(line.split()[:2]) for line in found.stdout.splitlines())

@@ -1,0 +1,193 @@
+"""What is made once on each controller and never leaves it: its token-signing key, the registry's secret."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from sysreg_cli.deploy.items import Change, Context, attributes, put_back, write
+from sysreg_cli.errors import SettingsError
+from sysreg_cli.settings import Settings
+from sysreg_cli.tokens.signer import TokenSigner
+
+TOKEN_GROUP = "sysreg-token"  # noqa: S105 - the name of a group
+_VALID = timedelta(days=3650)
+
+
+@dataclass(frozen=True)
+class SigningPair:
+    """The token-signing key and its certificate; a good pair is never replaced."""
+
+    settings: Settings
+    restarts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Path:
+        return self.settings.token_server.signing_key
+
+    @property
+    def certificate(self) -> Path:
+        return self.settings.token_server.signing_certificate
+
+    def compare(self, context: Context) -> Change | None:
+        if not self.key.exists() or not self.certificate.exists():
+            return Change(f"create a token-signing key in {self.key.parent}")
+        try:
+            TokenSigner.load(self.settings)
+        except SettingsError as error:
+            return Change(f"replace the token-signing pair: {'; '.join(error.problems)}")
+        return attributes(self.key, self.key.lstat(), 0o440, "root", TOKEN_GROUP) or attributes(
+            self.certificate, self.certificate.lstat(), 0o644, "root", "root"
+        )
+
+    def apply(self, context: Context) -> None:
+        context.record.make_directory(self.key.parent)
+        context.record.make_directory(self.certificate.parent)
+        context.record.take(self.key)
+        context.record.take(self.certificate)
+        key = _p256(self.key)
+        if key is None:
+            key = ec.generate_private_key(ec.SECP256R1())
+        write_key(self.key, key)
+        try:
+            TokenSigner.load(self.settings)
+            content = self.certificate.read_bytes()
+        except SettingsError:
+            content = signing_certificate(key)
+        write(self.certificate, content, mode=0o644)
+
+    def remove(self, context: Context) -> str:
+        done = [put_back(path, context.record) for path in (self.key, self.certificate)]
+        return "; ".join(one for one in done if one)
+
+
+@dataclass(frozen=True)
+class TokenTrust:
+    """The registry's ``rootcertbundle``: the signing certificate, and in a rollover the other one too."""
+
+    settings: Settings
+    restarts: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return trust_bundle(self.settings)
+
+    def _wanted(self) -> bytes:
+        sources = (
+            self.settings.token_server.signing_certificate,
+            retired(self.settings),
+            upcoming(self.settings)[1],
+        )
+        return b"".join(source.read_bytes() for source in sources if source.exists())
+
+    def compare(self, context: Context) -> Change | None:
+        if not self.path.exists():
+            return Change(f"create {self.path}, the token-signing certificates that the registry trusts")
+        if self.path.read_bytes() != self._wanted():
+            return Change(f"change {self.path}, the token-signing certificates that the registry trusts")
+        return attributes(self.path, self.path.lstat(), 0o644, "root", "root")
+
+    def apply(self, context: Context) -> None:
+        context.record.make_directory(self.path.parent)
+        context.record.take(self.path)
+        write(self.path, self._wanted(), mode=0o644)
+
+    def remove(self, context: Context) -> str:
+        rest = [put_back(path, context.record) for path in (retired(self.settings), *upcoming(self.settings))]
+        return "; ".join(one for one in [put_back(self.path, context.record), *rest] if one)
+
+
+@dataclass(frozen=True)
+class RegistryEnvironment:
+    """The registry's ``http.secret``, in the environment so that its configuration may be read by all."""
+
+    path: Path
+    restarts: tuple[str, ...] = ()
+
+    def compare(self, context: Context) -> Change | None:
+        try:
+            present = self.path.read_text()
+        except FileNotFoundError:
+            return Change(f"create {self.path} with a new secret of the registry")
+        if not re.fullmatch(r"REGISTRY_HTTP_SECRET=[0-9a-f]{64}\n", present):
+            return Change(f"replace {self.path}, which holds no secret of the registry")
+        return attributes(self.path, self.path.lstat(), 0o600, "root", "root")
+
+    def apply(self, context: Context) -> None:
+        context.record.make_directory(self.path.parent)
+        context.record.take(self.path)
+        try:
+            content = self.path.read_text()
+        except FileNotFoundError:
+            content = ""
+        if not re.fullmatch(r"REGISTRY_HTTP_SECRET=[0-9a-f]{64}\n", content):
+            content = f"REGISTRY_HTTP_SECRET={secrets.token_hex(32)}\n"
+        write(self.path, content.encode(), mode=0o600)
+
+    def remove(self, context: Context) -> str:
+        return put_back(self.path, context.record)
+
+
+def trust_bundle(settings: Settings) -> Path:
+    """Where the registry reads the certificates it accepts tokens of."""
+    return settings.token_server.signing_certificate.with_name("trusted.crt")
+
+
+def retired(settings: Settings) -> Path:
+    """The certificate whose tokens may still be in use after a rollover."""
+    return settings.token_server.signing_certificate.with_name("retired.crt")
+
+
+def upcoming(settings: Settings) -> tuple[Path, Path]:
+    """Key and certificate that a rollover has made and not yet put in use."""
+    directory = settings.token_server.signing_certificate.parent
+    return directory / "next.key", directory / "next.crt"
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a token-signing key for the token server's group. Raises SysregError, OSError."""
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write(path, pem, mode=0o440, group=TOKEN_GROUP)
+
+
+def signing_certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A self-signed certificate for a token-signing key: a name for the key, as ``x5c`` needs one (PEM)."""
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sysreg token signing {now:%Y-%m-%d}")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A day back: a controller's clock may be set back after its first start.
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _p256(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError):
+        return None
+    return (
+        key if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1) else None
+    )
