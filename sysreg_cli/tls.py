@@ -32,7 +32,8 @@ class ServerTLS:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._certificate, self._key)
+        # an empty password: OpenSSL would ask the terminal for that of an encrypted key
+        context.load_cert_chain(self._certificate, self._key, password="")
         return context
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _listening: ssl.SSLContext) -> None:

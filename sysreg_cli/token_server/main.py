@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from sysreg_cli.token_server.keystone import Keystone
 from sysreg_cli.token_server.limits import GuardedProtocol
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.token_server.supervision import keep_watchdog, notify, watchdog_interval
+from sysreg_cli.tls import ServerTLS
 from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.signer import TokenSigner
 
@@ -63,13 +63,12 @@ class TokenServer(uvicorn.Server):
     def _reload(self) -> None:
         """Take the certificate that is current now, for new connections, and forget refused logins."""
         self._parts.authenticator.forget_refusals()
-        assert isinstance(self.config.ssl, ssl.SSLContext)
         try:
-            load_certificate(self.config.ssl, self._parts.tls)
-        except SysregError as error:
-            log.error("the certificate in use stays: %s", error)
+            self._parts.tls.reload()
+        except OSError as error:
+            log.error("refused logins forgotten, but the certificate in use stays: %s", error)
         else:
-            log.info("reloaded: certificate of %s, refused logins forgotten", self._parts.tls)
+            log.info("reloaded: certificate read, refused logins forgotten")
 
     def _stop(self) -> None:
         notify("STOPPING=1")
@@ -82,7 +81,7 @@ class Parts:
 
     def __init__(self, configuration: settings.Settings) -> None:
         state = configuration.paths.state / "token-server"
-        self.tls = configuration.certificate.directory / "current"
+        self.tls = _certificate(configuration.certificate.directory / "current")
         self.service = configuration.registry.address
         signer = TokenSigner.load(configuration)
         keystone = Keystone(configuration.keystone, connections=THREADS)
@@ -136,9 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             backlog=1024,
         )
         config.load()
-        config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-        load_certificate(config.ssl, parts.tls)
+        config.ssl = parts.tls.context
         listener = _listen(configuration.token_server.listen, configuration.token_server.port)
     except SysregError as error:
         sys.exit(f"sysreg-token-server: {error}")
@@ -146,17 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts.issuer.close()
 
 
-def load_certificate(context: ssl.SSLContext, directory: Path) -> None:
-    """Give ``context`` the key and chain in ``directory``, for connections to come.
-
-    Raises SettingsError if they are unfit; then the context is as it was.
-    """
+def _certificate(directory: Path) -> ServerTLS:
+    """The TLS of the key and chain in ``directory``. Raises SettingsError if they are unfit."""
     chain, key = directory / "server.crt", directory / "server.key"
     try:
-        # A pair that doesn't match would leave the context with half of it, so another one goes first.
-        for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-            each.load_cert_chain(chain, key, password="")
-    except (OSError, ssl.SSLError) as error:
+        return ServerTLS(chain, key)
+    except OSError as error:
         raise SettingsError(
             "no TLS certificate",
             [f"{chain}, {key}: {error.strerror or error}"],
