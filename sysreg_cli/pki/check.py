@@ -94,8 +94,8 @@ def check_server(
         if following is not None:
             below = sum(1 for ca in chain[1 : position + 1] if ca is not None and not ca.self_issued)
             found += rules.link(one, following, below)
-        elif position + 1 == len(chain) and rules.claims_own_signature(one) and not rules.signed_by(one, one):
-            found.append("is self-signed, but not with its own key")
+        elif position + 1 == len(chain):
+            found += rules.own_signature(one)
         problems.extend(f"{_label(position, one)}: {reason}" for reason in found)
         warnings.extend(
             f"{_label(position, one)}: {warning}"
@@ -136,9 +136,12 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
     for position, one in enumerate(_read_chain(blocks, problems)):
         if one is None or one.fingerprint in authorities:
             continue
-        found = [*rules.validity(one, now), *one.weaknesses, *rules.authority(one)]
-        if rules.claims_own_signature(one) and not rules.signed_by(one, one):
-            found.append("is self-signed, but not with its own key")
+        found = [
+            *rules.validity(one, now),
+            *one.weaknesses,
+            *rules.authority(one),
+            *rules.own_signature(one),
+        ]
         problems.extend(f"{_label(position, one)}: {reason}" for reason in found)
         authorities[one.fingerprint] = Authority(
             certificate=one.certificate,
@@ -167,7 +170,9 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
     certificates: list[x509.Certificate] = []
     for position, block in enumerate(one for one in blocks if one.is_certificate):
         try:
-            certificates.append(certificate_facts.load(block.text))
+            certificate = certificate_facts.load(block.text)
+            # What is lazily parsed later would otherwise fail where a description is made.
+            certificates.append(certificate_facts.read(certificate).certificate)
         except CertificateProblem as problem:
             problems.append(f"certificate {position + 1}: {problem}")
     if not certificates and not problems:

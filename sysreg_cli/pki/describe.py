@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -29,10 +30,12 @@ def describe(certificate: x509.Certificate, mode: str) -> Description:
     The UUID is the same for the same certificate and mode on every machine, and needs no store.
     """
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+    with warnings.catch_warnings(action="ignore"):  # a serial number of zero
+        serial = certificate.serial_number
     return Description(
         uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{mode}:{fingerprint}")),
         certtype=mode,
-        signature=f"{mode}_{certificate.serial_number}",
+        signature=f"{mode}_{serial}",
         start_date=str(certificate.not_valid_before_utc),
         expiry_date=str(certificate.not_valid_after_utc),
         subject=subject_of(certificate),

@@ -104,6 +104,7 @@ class Facts:
     key_identifier: bytes | None
     issuer_key_identifier: bytes | None
     constraints: Constraints
+    verifiable: bool  # whether its signature is of a kind that counts
     weaknesses: tuple[str, ...]
 
     @property
@@ -118,9 +119,8 @@ class Facts:
 def load(pem: bytes) -> x509.Certificate:
     """One PEM block -> certificate. Raises CertificateProblem."""
     try:
-        with warnings.catch_warnings():
-            # Serial numbers of zero and the like: our rules decide, not a line on stderr.
-            warnings.simplefilter("ignore")
+        # Serial numbers of zero and the like: our rules decide, not a line on stderr.
+        with warnings.catch_warnings(action="ignore"):
             return x509.load_pem_x509_certificate(pem)
     except PARSE_ERRORS:
         raise CertificateProblem("is damaged: not an X.509 certificate") from None
@@ -129,8 +129,7 @@ def load(pem: bytes) -> x509.Certificate:
 def read(certificate: x509.Certificate) -> Facts:
     """All facts of ``certificate``. Raises CertificateProblem where one of them cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return _read(certificate)
     except PARSE_ERRORS as error:
         if isinstance(error, CertificateProblem):
@@ -146,7 +145,8 @@ def printable(text: str, most: int = 200) -> str:
 
 def subject_of(certificate: x509.Certificate) -> str:
     """The subject as RFC 4514 writes it, most significant part first as OpenSSL shows it, on one line."""
-    return printable(certificate.subject.rfc4514_string(), 1000)
+    with warnings.catch_warnings(action="ignore"):
+        return printable(certificate.subject.rfc4514_string(), 1000)
 
 
 def short_name(certificate: x509.Certificate) -> str:
@@ -166,6 +166,7 @@ def _read(certificate: x509.Certificate) -> Facts:
     names = _extension(extensions, x509.SubjectAlternativeName)
     own_id = _extension(extensions, x509.SubjectKeyIdentifier)
     issuer_id = _extension(extensions, x509.AuthorityKeyIdentifier)
+    signature_weaknesses = tuple(_signature_weaknesses(certificate))
     return Facts(
         certificate=certificate,
         serial=certificate.serial_number,
@@ -187,7 +188,8 @@ def _read(certificate: x509.Certificate) -> Facts:
         key_identifier=own_id.digest if own_id else None,
         issuer_key_identifier=issuer_id.key_identifier if issuer_id else None,
         constraints=_constraints(_extension(extensions, x509.NameConstraints)),
-        weaknesses=(*_key_weaknesses(certificate), *_signature_weaknesses(certificate), *_odd(certificate)),
+        verifiable=not signature_weaknesses,
+        weaknesses=(*_key_weaknesses(certificate), *signature_weaknesses, *_odd(certificate)),
     )
 
 

@@ -74,6 +74,9 @@ def link(child: Facts, parent: Facts, below: int) -> Iterator[str]:
 
 
 def signed_by(child: Facts, parent: Facts) -> bool:
+    """Whether the signature is right; one of a kind that is refused anyway is not looked at."""
+    if not child.verifiable:
+        return True
     try:
         child.certificate.verify_directly_issued_by(parent.certificate)
     except (InvalidSignature, *PARSE_ERRORS):
@@ -85,6 +88,11 @@ def claims_own_signature(one: Facts) -> bool:
     """Self-issued, and not a key roll-over (whose authority key identifier names the older key)."""
     identifiers = (one.issuer_key_identifier, one.key_identifier)
     return one.self_issued and (None in identifiers or identifiers[0] == identifiers[1])
+
+
+def own_signature(one: Facts) -> Iterator[str]:
+    if claims_own_signature(one) and not signed_by(one, one):
+        yield "is self-signed, but not with its own key"
 
 
 def constrained(leaf: Facts, parent: Facts) -> Iterator[str]:

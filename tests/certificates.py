@@ -1,0 +1,146 @@
+"""Certificates for tests, made at run time: every property can be bent, one at a time."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+HOST = "registry.local"
+USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def usage(*names: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{name: name in names for name in USAGES})
+
+
+@functools.cache
+def rsa_key(bits: int = 2048, exponent: int = 65537, *, number: int = 0) -> rsa.RSAPrivateKey:
+    """One RSA key a size and ``number`` for the whole run: making them is slow."""
+    return rsa.generate_private_key(exponent, bits)  # type: ignore[arg-type]
+
+
+def ec_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(curve or ec.SECP256R1())
+
+
+def key_pem(key: Any, form: str = "PKCS8", passphrase: bytes | None = None) -> bytes:
+    """PKCS8, or TraditionalOpenSSL: PKCS1 for RSA and SEC1 for EC (encrypted: the legacy PEM encryption)."""
+    encryption = (
+        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form), encryption
+    )
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: Any
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return key_pem(self.key)
+
+
+def name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def sans(names: Iterable[str]) -> x509.SubjectAlternativeName:
+    found: list[x509.GeneralName] = []
+    for one in names:
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(one)))
+        except ValueError:
+            found.append(x509.DNSName(one))
+    return x509.SubjectAlternativeName(found)
+
+
+def issue(
+    subject: str,
+    issuer: Issued | None = None,
+    *,
+    key: Any = None,
+    ca: bool = False,
+    path_length: int | None = None,
+    names: Sequence[str] = (),
+    key_usage: x509.KeyUsage | None = None,
+    extended: Sequence[x509.ObjectIdentifier] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    algorithm: Any = None,
+    extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    without: Sequence[type[x509.ExtensionType]] = (),
+    serial: int = 0,
+    issuer_name: x509.Name | None = None,
+    padding: Any = None,
+) -> Issued:
+    """A certificate of ``issuer``, self-signed without one. ``extra`` replaces extensions of a kind."""
+    now = datetime.now(UTC)
+    key = key or ec_key()
+    signer = issuer.key if issuer else key
+    authority = issuer_name or (issuer.certificate.subject if issuer else name(subject))
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=ca, path_length=path_length), True),
+        (key_usage or (usage("key_cert_sign", "crl_sign") if ca else usage("digital_signature")), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
+    ]
+    if names:
+        extensions.append((sans(names), False))
+    if extended is not None or not ca:
+        extensions.append((x509.ExtendedKeyUsage(extended or [ExtendedKeyUsageOID.SERVER_AUTH]), False))
+    replaced = {type(one) for one, _ in extra if type(one) is not x509.UnrecognizedExtension} | set(without)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(authority)
+        .public_key(key.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(start or now - timedelta(days=1))
+        .not_valid_after(end or now + timedelta(days=365))
+    )
+    for extension, critical in [*(one for one in extensions if type(one[0]) not in replaced), *extra]:
+        builder = builder.add_extension(extension, critical=critical)
+    certificate = builder.sign(signer, algorithm or hashes.SHA256(), rsa_padding=padding)
+    return Issued(certificate, key)
+
+
+def authority(subject: str = "Test Root", issuer: Issued | None = None, **changes: Any) -> Issued:
+    return issue(subject, issuer, ca=True, **changes)
+
+
+def server(issuer: Issued | None = None, **changes: Any) -> Issued:
+    """A server certificate for registry.local."""
+    return issue("server", issuer, **{"names": [HOST], **changes})
+
+
+def bundle(*parts: Issued, key: bytes | None = None) -> bytes:
+    """The key of the first certificate, then all certificates."""
+    return (parts[0].key_pem if key is None else key) + b"".join(part.pem for part in parts)

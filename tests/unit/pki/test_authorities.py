@@ -1,0 +1,81 @@
+"""Mode ssl_ca: CA certificates, several in one file, no key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+
+from sysreg_cli.errors import CertificateRefused
+from sysreg_cli.pki.check import Authority, check_authorities
+from tests import certificates as make
+from tests.unit.pki.conftest import NOW, only
+
+
+def accepted(data: bytes) -> tuple[Authority, ...]:
+    return check_authorities(data, now=NOW)
+
+
+def refused(data: bytes) -> tuple[str, ...]:
+    with pytest.raises(CertificateRefused) as caught:
+        accepted(data)
+    return caught.value.problems
+
+
+def test_several_authorities_in_any_order_and_each_once(root: make.Issued, intermediate: make.Issued) -> None:
+    other = make.authority("Other", key=make.rsa_key())
+    found = accepted(other.pem + root.pem + intermediate.pem + root.pem + other.pem)
+    assert [one.certificate for one in found] == [
+        other.certificate,
+        root.certificate,
+        intermediate.certificate,
+    ]
+    assert found[0].serial == other.certificate.serial_number
+    assert found[0].subject == "CN=Other"
+    assert found[0].fingerprint == other.certificate.fingerprint(hashes.SHA256()).hex()
+    assert found[0].pem == other.pem
+
+
+def test_a_key_is_refused(root: make.Issued) -> None:
+    only(refused(root.pem + root.key_pem), "there is a private key")
+
+
+def test_nothing_is_refused() -> None:
+    only(refused(b""), "there is no certificate")
+
+
+def test_a_server_certificate_is_no_authority(root: make.Issued) -> None:
+    accepted(root.pem)
+    only(refused(root.pem + make.server(root).pem), "certificate 2 (server): is not a CA")
+
+
+def test_an_authority_that_may_not_sign_is_refused() -> None:
+    only(refused(make.authority(key_usage=make.usage("crl_sign")).pem), "may not sign certificates")
+
+
+def test_authorities_must_be_valid_now() -> None:
+    second = timedelta(seconds=1)
+    accepted(make.authority(end=NOW).pem)
+    only(refused(make.authority(end=NOW - second).pem), "expired at")
+    accepted(make.authority(start=NOW).pem)
+    only(refused(make.authority(start=NOW + second).pem), "is not valid before")
+
+
+def test_one_about_to_expire_is_warned_of() -> None:
+    assert accepted(make.authority(end=NOW + timedelta(days=29)).pem)[0].warnings
+    assert not accepted(make.authority(end=NOW + timedelta(days=31)).pem)[0].warnings
+
+
+def test_weak_authorities_are_refused() -> None:
+    only(refused(make.authority(key=make.rsa_key(1024)).pem), "RSA of 1024 bits")
+
+
+def test_every_reason_is_given_at_once(root: make.Issued) -> None:
+    old = make.authority("Old", key=make.rsa_key(1024), end=NOW - timedelta(seconds=1))
+    assert len(refused(old.pem + make.server(root).pem + root.key_pem)) == 4
+
+
+def test_the_size_limit_is_64_kib(root: make.Issued) -> None:
+    accepted(b"#" * (65535 - len(root.pem)) + b"\n" + root.pem)
+    only(refused(b"#" * (65536 - len(root.pem)) + b"\n" + root.pem), "larger than 64 KiB")
