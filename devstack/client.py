@@ -54,7 +54,7 @@ class RegistryClient:
                 method, url, **{"timeout": _TIMEOUT, **options, "headers": headers, "verify": self._ca}
             )
             challenge = dict(re.findall(r'(\w+)="([^"]*)"', answer.headers.get("WWW-Authenticate", "")))
-            if answer.status_code != 401 or "realm" not in challenge:
+            if answer.status_code != 401 or "realm" not in challenge or self._basic is None:
                 break
             self._tokens[key] = self.token(
                 challenge["realm"], challenge["service"], challenge.get("scope", "")

@@ -185,7 +185,7 @@ class Controller:
         for name in self.programs:
             try:
                 wait_until(functools.partial(self._answers, name), deadline, what=f"{name} answers")
-            except NotInTime as error:
+            except (NotInTime, DevstackError) as error:
                 raise DevstackError(f"{error}\n{self.log(name)[-3000:]}") from None
 
     # Programs

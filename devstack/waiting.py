@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from devstack.errors import DevstackError
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,7 @@ def wait_until(
     """Call ``condition`` until its result is true, and return that result.
 
     ``deadline`` and ``pause`` are seconds. An exception of the condition counts as "not yet"; the last one
-    is the cause of the NotInTime that is raised after the deadline.
+    is the cause of the NotInTime that is raised after the deadline. DevstackError ends the wait at once.
     """
     end = time.monotonic() + deadline
     last: Exception | None = None
@@ -28,6 +30,8 @@ def wait_until(
             if result := condition():
                 return result
             last = None
+        except DevstackError:
+            raise
         except Exception as error:
             last = error
         if time.monotonic() >= end:
