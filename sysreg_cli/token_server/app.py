@@ -117,6 +117,7 @@ class TokenApp:
         finally:
             waiting.cancel()
             leaving.cancel()
+            await asyncio.gather(waiting, leaving, return_exceptions=True)
 
     def _refuse(self, decision: _Decision, error: SysregError) -> Response:
         status = error.http_status

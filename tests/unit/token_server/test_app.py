@@ -1,0 +1,365 @@
+"""The token API without a network: answers, errors, the fence, and whatever nonsense may arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from sysreg_cli.errors import NotAuthenticated, Unavailable
+from sysreg_cli.token_server import app as app_module
+from sysreg_cli.token_server.credentials import Credentials
+from sysreg_cli.token_server.grants import Identity
+from sysreg_cli.token_server.keystone import Answer
+from sysreg_cli.tokens.fence import RECORD_NAME, WriteFence
+from tests.unit.token_server.asgi import Reply, Server, basic, call
+
+PUSH = "scope=repository:testuser/a:push,pull&service=registry.local:9001"
+PULL = "scope=repository:testuser/a:pull"
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+
+
+def keystone(credentials: Credentials) -> Answer:
+    """Knows everybody whose password is `right`, or down if it is `down`."""
+    if credentials.secret == "down":
+        raise Unavailable("Keystone at http://x can't be asked: no connection")
+    if credentials.secret != "right":
+        raise NotAuthenticated("Keystone refused the user or the password")
+    return Answer(Identity(credentials.name), 3600)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path, keystone)
+
+
+def run(coroutine: object) -> Reply:
+    return asyncio.run(asyncio.wait_for(coroutine, 20))  # type: ignore[arg-type]
+
+
+def message(reply: Reply) -> str:
+    text = reply.json()["errors"][0]["message"]
+    assert isinstance(text, str)
+    return text
+
+
+def test_a_read_token_lives_as_long_as_it_is_said_to(server: Server) -> None:
+    reply = run(server.get(PULL, basic("testuser")))
+    answer = reply.json()
+    assert reply.status == 200
+    assert answer["token"] == answer["access_token"]
+    assert set(answer) == {"token", "access_token", "expires_in"}
+    assert answer["expires_in"] == 300
+    assert reply.claims()["exp"] - reply.claims()["iat"] == 300
+    assert reply.access() == ["repository:testuser/a:pull"]
+    assert reply.headers["cache-control"] == "no-store"
+
+
+def test_a_write_token_expires_soon_though_clients_keep_it_60_s(server: Server, tmp_path: Path) -> None:
+    reply = run(server.get(PUSH + "&offline_token=true&account=testuser&client_id=docker", basic("testuser")))
+    assert reply.json()["expires_in"] == 60
+    assert "refresh_token" not in reply.json()
+    assert "issued_at" not in reply.json()
+    assert reply.claims()["exp"] - reply.claims()["iat"] == 5
+    assert float((tmp_path / RECORD_NAME).read_text()) >= reply.claims()["iat"]
+
+
+def test_reads_leave_no_record_of_a_write(server: Server, tmp_path: Path) -> None:
+    assert run(server.get(PULL, basic("testuser"))).status == 200
+    # Asked for, but not allowed: that is a read token too.
+    assert (
+        run(server.get("scope=repository:public/a:push,pull", basic("testuser"))).json()["expires_in"] == 300
+    )
+    assert run(server.get("scope=registry:catalog:*", basic("admin"))).json()["expires_in"] == 300
+    assert not (tmp_path / RECORD_NAME).exists()
+
+
+def test_what_is_not_allowed_is_left_out_of_the_token(server: Server) -> None:
+    query = "scope=repository:testuser/a:push,pull&scope=repository:other/b:pull&scope=registry:catalog:*"
+    assert run(server.get(query, basic("testuser"))).access() == ["repository:testuser/a:push,pull"]
+
+
+def test_a_login_asks_for_no_scope(server: Server) -> None:
+    assert run(server.get("service=registry.local:9001", basic("testuser"))).access() == []
+
+
+def test_post_takes_the_password_in_a_form_that_may_come_in_pieces(server: Server) -> None:
+    form = urlencode(
+        {
+            "grant_type": "password",
+            "username": "testuser",
+            "password": "right",
+            "service": "registry.local:9001",
+            "client_id": "containerd",
+            "scope": "repository:testuser/a:pull repository:public/b:pull",
+        }
+    ).encode()
+    parts = [form[:20], form[20:]]
+    for path in ("/token", "/token/"):
+        reply = run(call(server.app, "POST", path, headers=[FORM], body=parts))
+        assert reply.access() == ["repository:testuser/a:pull", "repository:public/b:pull"]
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        (b"", 400),
+        (b"grant_type=refresh_token&refresh_token=x", 400),
+        (b"grant_type=password", 401),
+        (b"grant_type=password&username=a&username=b&password=c", 400),
+        (b"grant_type=password&username=testuser&password=wrong", 401),
+        (b"grant_type=password&username=%00&password=%00", 400),
+        (b"grant_type=password&username=testuser&password=right&scope=nonsense", 400),
+        (b"&".join(b"a%d=b" % number for number in range(2000)), 400),
+        (b"x" * 70000, 400),
+    ],
+)
+def test_bad_forms(server: Server, form: bytes, status: int) -> None:
+    reply = run(call(server.app, "POST", headers=[FORM], body=[form]))
+    assert reply.status == status
+    assert message(reply)
+
+
+def test_a_post_of_something_else_is_refused(server: Server) -> None:
+    headers = [(b"content-type", b"application/json")]
+    assert run(call(server.app, "POST", headers=headers, body=[b"{}"])).status == 400
+
+
+def test_nobody_gets_a_challenge(server: Server) -> None:
+    reply = run(server.get(PULL))
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"].startswith('Basic realm="registry.local:9001"')
+    assert reply.json()["errors"][0]["code"] == "UNAUTHORIZED"
+
+
+def test_a_name_that_owns_nothing_is_told_why(server: Server) -> None:
+    reply = run(server.get(PULL, basic("Upper")))
+    assert reply.status == 403
+    assert "'Upper' can't use the registry: a user owns the images below USER/" in message(reply)
+
+
+def test_keystone_down_is_503_and_a_known_user_goes_on(server: Server) -> None:
+    assert run(server.get(PULL, basic("testuser"))).status == 200
+
+    def down(credentials: Credentials) -> Answer:
+        raise Unavailable("Keystone can't be asked")
+
+    server.keystone.answer = down
+    assert run(server.get(PULL, basic("testuser"))).status == 200
+    reply = run(server.get(PULL, basic("other")))
+    assert reply.status == 503
+    assert int(reply.headers["retry-after"]) > 0
+    # The outage isn't held against anybody.
+    server.keystone.answer = keystone
+    assert run(server.get(PULL, basic("other"))).status == 200
+
+
+def test_a_refused_pair_is_asked_once_and_the_answer_says_how_to_go_on(server: Server) -> None:
+    for _ in range(5):
+        reply = run(server.get(PULL, basic("testuser", "stale")))
+        assert reply.status == 401
+        assert "not tried again for 10 min" in message(reply)
+        assert "systemctl reload sysreg-token-server" in message(reply)
+    assert len(server.keystone.asked) == 1
+    run(server.get(PULL, basic("TestUser")))
+    run(server.get(PULL, basic("testuser", "stale")))
+    assert len(server.keystone.asked) == 3
+    server.authenticator.forget_refusals()
+    run(server.get(PULL, basic("testuser", "stale")))
+    assert len(server.keystone.asked) == 4
+
+
+def test_a_hundred_logins_at_once_ask_keystone_once(server: Server) -> None:
+    gate = threading.Event()
+
+    def slow(credentials: Credentials) -> Answer:
+        gate.wait(10)
+        return keystone(credentials)
+
+    server.keystone.answer = slow
+
+    async def many() -> list[Reply]:
+        tasks = [asyncio.create_task(server.get(PULL, basic("testuser"))) for _ in range(100)]
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        return await asyncio.gather(*tasks[1:])
+
+    assert {reply.status for reply in asyncio.run(many())} == {200}
+    assert len(server.keystone.asked) == 1
+
+
+# The write fence
+
+
+def test_pulls_go_on_and_pushes_wait_while_the_fence_is_held(server: Server, tmp_path: Path) -> None:
+    async def story() -> None:
+        with WriteFence(tmp_path).hold():
+            push = asyncio.create_task(server.get(PUSH, basic("testuser")))
+            while server.issuer.waiting == 0:
+                await asyncio.sleep(0.01)
+            assert (await server.get(PULL, basic("testuser"))).status == 200
+            assert not push.done()
+        reply = await asyncio.wait_for(push, 5)
+        assert reply.access() == ["repository:testuser/a:push,pull"]
+        assert server.issuer.waiting == 0
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+@pytest.mark.parametrize("agent", ["docker/28.2.0 go/go1.23", "skopeo/1.9", ""])
+def test_who_waits_too_long_is_told_to_come_back(
+    server: Server, tmp_path: Path, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "DOCKER_WAIT", 0.2)
+    monkeypatch.setattr(app_module, "OTHERS_WAIT", 0.6)
+
+    async def story() -> float:
+        before = asyncio.get_running_loop().time()
+        with WriteFence(tmp_path).hold():
+            reply = await server.get(PUSH, basic("testuser"), (b"user-agent", agent.encode()))
+        assert reply.status == 503
+        assert int(reply.headers["retry-after"]) > 0
+        assert "garbage is collected" in message(reply)
+        return asyncio.get_running_loop().time() - before
+
+    waited = asyncio.run(story())
+    assert 0.2 <= waited < 0.6 if agent.startswith("docker/") else waited >= 0.6
+
+
+def test_a_client_that_leaves_is_waited_for_no_longer(server: Server, tmp_path: Path) -> None:
+    async def story() -> None:
+        with WriteFence(tmp_path).hold():
+            leave = asyncio.Event()
+            push = asyncio.create_task(server.get(PUSH, basic("testuser"), leave=leave))
+            while server.issuer.waiting == 0:
+                await asyncio.sleep(0.01)
+            leave.set()
+            await asyncio.wait_for(push, 5)
+            assert server.issuer.waiting == 0
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_a_stopping_server_sends_the_waiting_away(server: Server, tmp_path: Path) -> None:
+    async def story() -> None:
+        with WriteFence(tmp_path).hold():
+            push = asyncio.create_task(server.get(PUSH, basic("testuser")))
+            while server.issuer.waiting == 0:
+                await asyncio.sleep(0.01)
+            server.issuer.send_away()
+            assert (await asyncio.wait_for(push, 5)).status == 503
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_without_a_usable_fence_only_reads_are_served(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "write-fence").mkdir()
+    assert run(server.get(PUSH, basic("testuser"))).status == 503
+    assert run(server.get(PULL, basic("testuser"))).status == 200
+
+
+# Logs and nonsense
+
+
+def test_every_decision_is_one_line_of_json_without_secrets(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run(server.get(PUSH, basic("testuser"), (b"user-agent", b"skopeo\x1b[31m\n")))
+        run(server.get(PULL, basic("testuser", "hush-hush")))
+        run(
+            server.get(
+                "scope=" + "+".join(f"repository:a{number}:pull" for number in range(100)), basic("admin")
+            )
+        )
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "sysreg.decision"]
+    assert [line["status"] for line in lines] == [200, 401, 200]
+    assert lines[0]["user"] == "testuser"
+    assert lines[0]["granted"] == ["repository:testuser/a:push,pull"]
+    assert lines[0]["client"] == "192.0.2.1"
+    assert lines[1]["reason"].startswith("Keystone refused")
+    assert lines[2]["asked"][-1] == "and 92 more"
+    assert all(record.message.isprintable() for record in caplog.records)
+    assert "hush-hush" not in caplog.text
+
+
+def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(credentials: Credentials) -> Answer:
+        raise RuntimeError(f"oops {credentials.secret}")
+
+    server.keystone.answer = broken
+    reply = run(server.get(PULL, basic("testuser", "hush-hush")))
+    assert reply.status == 500
+    assert message(reply) == "internal error of the token server"
+    assert "RuntimeError at " in caplog.text
+    assert "hush-hush" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/token/x", 404), ("DELETE", "/token/", 405), ("PUT", "/health", 405)],
+)
+def test_other_paths_and_methods(server: Server, method: str, path: str, status: int) -> None:
+    reply = run(call(server.app, method, path))
+    assert reply.status == status
+    assert message(reply)
+
+
+def test_health(server: Server) -> None:
+    assert run(call(server.app, path="/health")).json() == {"status": "ok", "held": 0}
+
+
+octets = st.binary(max_size=200) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
+fields = st.sampled_from(
+    [b"scope=", b"service=", b"account=", b"&", b"%", b"%00", b"%ff", b":", b"grant_type=password&"]
+)
+messy = st.lists(octets | fields, max_size=12).map(b"".join)
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD"]),
+    query=messy,
+    authorization=st.none() | octets | messy.map(lambda data: b"Basic " + data),
+    token=st.none() | octets,
+    kind=st.sampled_from([FORM[1], b"", b"application/json", b"\xff"]),
+    body=st.lists(messy, max_size=3),
+)
+@example("GET", b"scope=" + b"repository:a:pull+" * 3000, b"Basic YTpyaWdodA==", None, b"", [])
+@example("GET", b"x" * 200000, b"Basic YTpyaWdodA==", None, b"", [])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_request_is_answered_with_500(
+    server: Server,
+    method: str,
+    query: bytes,
+    authorization: bytes | None,
+    token: bytes | None,
+    kind: bytes,
+    body: list[bytes],
+) -> None:
+    headers = [(b"content-type", kind)]
+    headers += [(b"authorization", authorization)] if authorization is not None else []
+    headers += [(b"x-auth-token", token)] if token is not None else []
+    reply = run(call(server.app, method, query=query, headers=headers, body=body))
+    assert reply.status in (200, 400, 401, 403)
+    assert json.loads(reply.body)
+
+
+def test_whatever_an_authenticated_user_asks_is_answered_well(server: Server) -> None:
+    @given(st.lists(messy, max_size=4))
+    @settings(deadline=None)
+    def ask(parts: list[bytes]) -> None:
+        query = b"&".join(b"scope=" + part for part in parts)
+        reply = run(call(server.app, query=query, headers=[basic("testuser")]))
+        assert reply.status in (200, 400)
+
+    ask()

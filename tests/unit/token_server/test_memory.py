@@ -1,0 +1,158 @@
+"""What the token server remembers about credentials: how long, across restarts, and how little of them."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.token_server import memory
+from sysreg_cli.token_server.credentials import from_pair
+from sysreg_cli.token_server.grants import Identity
+from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprint, Fingerprints, RefusedPairs
+
+MIN, HOUR, DAY = 60, 3600, 86400
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+PAIR = Fingerprint(b"pair", b"name")
+
+
+def test_a_refused_pair_is_asked_again_after_10_minutes_an_hour_and_then_daily(
+    tmp_path: Path, clock: Clock
+) -> None:
+    refused = RefusedPairs(tmp_path, clock)
+    assert refused.seconds_left(PAIR.pair) == 0
+    for wait in (10 * MIN, HOUR, DAY, DAY):
+        assert refused.add(PAIR) == wait
+        clock.now += wait - 1
+        assert refused.seconds_left(PAIR.pair) == 1
+        clock.now += 1
+        assert refused.seconds_left(PAIR.pair) == 0
+
+
+def test_refusals_survive_a_restart(tmp_path: Path, clock: Clock) -> None:
+    first = RefusedPairs(tmp_path, clock)
+    first.add(PAIR)
+    clock.now += 10 * MIN
+    first.add(PAIR)
+    first.close()
+    second = RefusedPairs(tmp_path, clock)
+    assert second.seconds_left(PAIR.pair) == HOUR
+    second.clear()
+    second.close()
+    assert RefusedPairs(tmp_path, clock).seconds_left(PAIR.pair) == 0
+
+
+def test_a_login_of_the_user_forgets_the_refusals_of_that_user_only(tmp_path: Path, clock: Clock) -> None:
+    refused = RefusedPairs(tmp_path, clock)
+    other = Fingerprint(b"other pair", b"other name")
+    refused.add(PAIR)
+    refused.add(other)
+    refused.forget_names({b"name"})
+    assert refused.seconds_left(PAIR.pair) == 0
+    assert refused.seconds_left(other.pair) > 0
+    refused.close()
+    assert len(RefusedPairs(tmp_path, clock)) == 1
+
+
+def test_a_clock_that_is_set_back_refuses_no_longer_than_from_now(tmp_path: Path, clock: Clock) -> None:
+    refused = RefusedPairs(tmp_path, clock)
+    refused.add(PAIR)
+    clock.now -= 10 * DAY
+    assert refused.seconds_left(PAIR.pair) == 10 * MIN
+
+
+def test_refusals_are_bounded_and_the_oldest_goes(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MOST_REFUSED", 10)
+    refused = RefusedPairs(tmp_path, clock)
+    for number in range(25):
+        clock.now += 1
+        refused.add(Fingerprint(b"%d" % number, b"name"))
+    assert len(refused) == 10
+    assert refused.seconds_left(b"24") > 0
+    assert refused.seconds_left(b"14") == 0
+    refused.close()
+    assert sqlite3.connect(tmp_path / "refused.db").execute("SELECT count(*) FROM refused").fetchone() == (
+        10,
+    )
+
+
+@pytest.mark.parametrize("damage", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_damaged_database_is_made_anew(tmp_path: Path, clock: Clock, damage: bytes) -> None:
+    (tmp_path / "refused.db").write_bytes(damage)
+    refused = RefusedPairs(tmp_path, clock)
+    refused.add(PAIR)
+    refused.close()
+    assert RefusedPairs(tmp_path, clock).seconds_left(PAIR.pair) > 0
+
+
+def test_a_disk_that_takes_nothing_leaves_the_memory_right(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = RefusedPairs(tmp_path, clock)
+    refused._database.execute("PRAGMA query_only = ON")
+    refused.add(PAIR)
+    assert refused.seconds_left(PAIR.pair) == 10 * MIN
+    assert "won't survive a restart" in caplog.text
+
+
+def test_the_files_hold_no_credentials_and_are_for_their_owner_alone(tmp_path: Path, clock: Clock) -> None:
+    fingerprint = Fingerprints(tmp_path).of(from_pair("nameofauser", "secretofauser"))
+    refused = RefusedPairs(tmp_path, clock)
+    refused.add(fingerprint)
+    refused.close()
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+        assert b"ofauser" not in file.read_bytes()
+
+
+def test_fingerprints_are_the_same_after_a_restart_and_differ_between_controllers(tmp_path: Path) -> None:
+    pair = from_pair("a", "bc")
+    assert Fingerprints(tmp_path).of(pair) == Fingerprints(tmp_path).of(pair)
+    assert Fingerprints(tmp_path).of(pair).pair != Fingerprints(tmp_path).of(from_pair("ab", "c")).pair
+    assert Fingerprints(tmp_path).of_name("User") == Fingerprints(tmp_path).of_name("uSER")
+    before = Fingerprints(tmp_path).of(pair)
+    (tmp_path / "key").write_bytes(b"short")
+    assert Fingerprints(tmp_path).of(pair) != before
+
+
+def test_an_accepted_pair_is_kept_for_the_ttl_or_as_long_as_keystone_stands_for_it(clock: Clock) -> None:
+    accepted = AcceptedPairs(300, clock)
+    accepted.add(b"pair", Identity("a"), lifetime=3600)
+    accepted.add(b"short", Identity("b"), lifetime=10)
+    accepted.add(b"dead", Identity("c"), lifetime=-1)
+    assert accepted.get(b"dead") is None
+    clock.now += 9.9
+    assert accepted.get(b"short") == Identity("b")
+    clock.now += 0.1
+    assert accepted.get(b"short") is None
+    clock.now += 289.9
+    assert accepted.get(b"pair") == Identity("a")
+    clock.now += 0.1
+    assert accepted.get(b"pair") is None
+
+
+def test_no_ttl_keeps_nothing_and_the_rest_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = AcceptedPairs(0, clock)
+    nothing.add(b"pair", Identity("a"), lifetime=100)
+    assert len(nothing) == 0
+    monkeypatch.setattr(memory, "MOST_ACCEPTED", 5)
+    some = AcceptedPairs(300, clock)
+    for number in range(9):
+        some.add(b"%d" % number, Identity("a"), lifetime=100)
+    assert len(some) == 5
+    assert some.get(b"8") is not None
