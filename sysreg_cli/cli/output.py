@@ -4,7 +4,8 @@ A command describes the result once, in one of three shapes::
 
     show_list(invocation, ["Image Name"], [["alpine"], ["busybox"]])     rows, sorted here
     show_properties(invocation, {"uuid": ..., "expiry_date": ...})       one object
-    show_report(invocation, [{"image": ..., "deleted": True}], lines)    fixed lines in the table format
+    say(invocation, "Image ... deleted")                                 a fixed line of the table format
+    show_report(invocation, [{"image": ..., "deleted": True}])           the same for the other formats
 
 Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists of them.
 """
@@ -58,10 +59,12 @@ def show_properties(
         _write_table(["Property", "Value"], pairs)
 
 
-def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]], lines: Iterable[str]) -> None:
-    """Show what was done: in the table format ``lines``, else ``results``, all with the same keys."""
+def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) -> None:
+    """Show what was done, an object for each thing, all with the same keys.
+
+    Nothing in the table format: there each thing has its fixed line, said as it happens.
+    """
     if invocation.format == "table":
-        _write_lines(printable(line) for line in lines)
         return
     keys = list(results[0]) if results else []
     chosen = [keys[index] for index in _choose(invocation, keys)]

@@ -1,0 +1,68 @@
+"""From an Invocation to the registry's client: address, trust, credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+
+from sysreg_cli.cli.options import Invocation
+from sysreg_cli.errors import UsageError
+from sysreg_cli.reference import shorten
+from sysreg_cli.registry.authorization import TokenServerAuthorizer
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.credentials import Credentials
+from sysreg_cli.registry.transport import Transport
+from sysreg_cli.registry.trust import client_context
+
+# The token server holds a request for a write token while a collection runs, at most 300 s (CONTRACTS 2).
+_WRITE_WAIT = 310.0
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+def address(invocation: Invocation) -> str:
+    """The registry's host:port."""
+    return invocation.text("registry") or invocation.settings.registry.base_url.removeprefix("https://")
+
+
+def own_hosts(invocation: Invocation) -> Collection[str]:
+    """Every host:port that means our registry in front of an image name."""
+    registry = invocation.settings.registry
+    return {address(invocation).lower(), *(f"{name}:{registry.port}" for name in registry.host_names)}
+
+
+def credentials(invocation: Invocation) -> Credentials:
+    """What the caller gave: a token, else an application credential, else user and password.
+
+    A kind of which an option was given goes before one that only the environment names. Raises
+    CredentialsMissing.
+    """
+    kinds: dict[str, Callable[[], Credentials]] = {
+        "os_auth_token": lambda: Credentials(token=invocation.text("os_auth_token")),
+        "os_application_credential_id": lambda: Credentials(
+            invocation.text("os_application_credential_id"),
+            invocation.required("os_application_credential_secret"),
+        ),
+        "os_username": lambda: Credentials(invocation.required("os_username"), invocation.password()),
+    }
+    for names in (invocation.given, kinds):
+        for name, build in kinds.items():
+            if name in names and invocation.text(name):
+                return build()
+    return kinds["os_username"]()
+
+
+def open_registry(invocation: Invocation) -> RegistryClient:
+    """The registry's client with the caller's credentials; nothing is sent yet.
+
+    Raises CredentialsMissing, SettingsError, UsageError, CertificateNotTrusted (an unreadable CA file).
+    """
+    where = address(invocation)
+    if not _ADDRESS.fullmatch(where):
+        raise UsageError(f"the registry's address {shorten(where)} is not host:port, or not https")
+    who = credentials(invocation)
+    context = client_context(
+        invocation.text("registry_ca"), invocation.settings.paths.docker_trust / where.lower()
+    )
+    wait = invocation.timeout if "timeout" in invocation.given else max(invocation.timeout, _WRITE_WAIT)
+    authorizer = TokenServerAuthorizer(who, context, timeout=invocation.timeout, write_wait=wait)
+    return RegistryClient(Transport(f"https://{where}", context, timeout=invocation.timeout), authorizer)

@@ -1,0 +1,111 @@
+"""`system registry-image-list`, `registry-image-tags`, `registry-image-delete`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sysreg_cli.cli.access import open_registry, own_hosts
+from sysreg_cli.cli.options import Invocation, command
+from sysreg_cli.cli.output import say, show_list, show_report
+from sysreg_cli.errors import InvalidReference, NotAuthorized, SysregError
+from sysreg_cli.reference import ImageReference, parse
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.deletion import Deletion, delete_digest, delete_tag
+
+
+@command("registry-image-list", output=True)
+@click.option("--filter-out-untagged", is_flag=True, help="Only images that have at least one tag.")
+@click.option("--nowrap", is_flag=True, help="Accepted for older scripts; nothing is ever wrapped.")
+@click.pass_obj
+def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool) -> None:
+    """List the images of the registry."""
+    registry = open_registry(invocation)
+    try:
+        names = registry.catalog()
+    except NotAuthorized as error:
+        raise NotAuthorized(
+            f"{registry.where}: only an administrator may list all images",
+            next_step="system registry-image-tags shows the tags of an image that you may pull",
+        ) from error
+    if filter_out_untagged:
+        names = registry.tagged(names)
+    show_list(invocation, ["Image Name"], [[name] for name in names])
+
+
+@command("registry-image-tags", output=True)
+@click.argument("image", metavar="IMAGE")
+@click.pass_obj
+def list_tags(invocation: Invocation, image: str) -> None:
+    """List the tags of an image.
+
+    An image that is not in the registry has none: the result is empty, and the exit status 0.
+    """
+    wanted = parse(image, own_hosts(invocation))
+    if wanted.tag or wanted.digest:
+        raise InvalidReference(
+            f"{image}: an image name without tag or digest is wanted", next_step=f"try {wanted.repository}"
+        )
+    tags = open_registry(invocation).tags(wanted.repository)
+    show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
+
+
+@command("registry-image-delete", output=True)
+@click.argument("images", metavar="IMAGE:TAG...", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--yes", is_flag=True, help="Delete a digest even if several tags stand for it.")
+@click.pass_obj
+def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Delete tags of images.
+
+    Each IMAGE:TAG is deleted and nothing else: other tags of the same image stay. The image itself, with all
+    its platforms, goes with its last tag. IMAGE@sha256:... deletes an image with the tag on it.
+
+    A delete that was cut short leaves every other tag whole; run it again to finish it.
+    """
+    hosts = own_hosts(invocation)
+    wanted = list(dict.fromkeys(_with_tag(image, hosts) for image in images))
+    registry = open_registry(invocation)
+    results: list[dict[str, Any]] = []
+    for image in wanted:
+        try:
+            deletion = _delete(registry, image, yes, dry_run)
+        except SysregError as error:
+            invocation.report(error)
+            results.append(_result(image, Deletion(image.digest, (), ()), deleted=False))
+        else:
+            results.append(_result(image, deletion, deleted=not dry_run))
+            say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_also(image, deletion)}")
+    show_report(invocation, results)
+
+
+def _with_tag(text: str, hosts: Any) -> ImageReference:
+    image = parse(text, hosts)
+    if not image.tag and not image.digest:
+        raise InvalidReference(f"{text}: names no tag", next_step=f"give one, as in {text}:latest")
+    return image
+
+
+def _delete(registry: RegistryClient, image: ImageReference, yes: bool, dry_run: bool) -> Deletion:
+    if image.tag:
+        return delete_tag(registry, image.repository, image.tag, dry_run=dry_run)
+    return delete_digest(registry, image.repository, image.digest, all_tags=yes, dry_run=dry_run)
+
+
+def _also(image: ImageReference, deletion: Deletion) -> str:
+    notes = [*deletion.warnings]
+    if image.digest and deletion.tags:
+        notes.insert(0, f"with its tags {', '.join(deletion.tags)}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _result(image: ImageReference, deletion: Deletion, *, deleted: bool) -> dict[str, Any]:
+    return {
+        "image": str(image),
+        "deleted": deleted,
+        "digest": deletion.digest,
+        "tags": list(deletion.tags),
+        "manifests": list(deletion.manifests),
+        "warnings": list(deletion.warnings),
+    }

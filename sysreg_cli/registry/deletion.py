@@ -1,0 +1,238 @@
+"""Deleting one tag, or one digest, and nothing that anything else needs.
+
+Distribution 2.8 deletes by digest only, and with the digest every tag on it. So the tag is first moved to a
+throw-away manifest that no other tag can share; deleting the throw-away's digest then deletes that tag alone.
+Distribution 3 deletes a tag by its name; it is
+asked first (2.8 answers 400, a registry that can't delete 405).
+
+What the tag stood for, an image or an index with its platforms, is *released*: deleted too, as far as no
+other tag reaches it. The throw-away goes last and names what is to be released, so that it is the journal of
+the delete: killed between any two requests, every other tag is whole, and the same delete again goes on where
+this one stopped.
+
+The registry can't be locked against pushes. Therefore all tags are read right before and right after the
+releases, and a platform that a push began to share meanwhile is put back, byte for byte. What stays open is a
+push of the same image under another tag that begins and ends between that look and the delete itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sysreg_cli.errors import Conflict, NotFound, ProtocolError, SysregError
+from sysreg_cli.registry.client import RegistryClient, in_parallel
+from sysreg_cli.registry.manifests import Manifest, throw_away
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What was deleted, or what would be."""
+
+    #: what the tag stood for; empty for a tag whose manifest was gone
+    digest: str
+    tags: tuple[str, ...]
+    #: digests of the manifests released with it
+    manifests: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def delete_tag(client: RegistryClient, repository: str, tag: str, *, dry_run: bool = False) -> Deletion:
+    """Delete ``tag`` and no other.
+
+    Raises NotFound, NotSupported (read-only, or deletes switched off) and what RegistryClient raises; then
+    nothing has changed, unless the message says to run the command again.
+    """
+    manifest = client.manifest(repository, tag)
+    if manifest is None and tag not in client.tags(repository):
+        raise NotFound(f"{repository}:{tag}: there is no such image in {client.where}")
+    family = _family(client, repository, manifest)
+    if dry_run:
+        return Deletion(next(iter(family), ""), (tag,), _released(client, repository, family, without=(tag,)))
+    return _delete(client, repository, {tag: manifest}, family)
+
+
+def delete_digest(
+    client: RegistryClient, repository: str, digest: str, *, all_tags: bool = False, dry_run: bool = False
+) -> Deletion:
+    """Delete the manifest ``digest`` with the tag on it; with several of them if ``all_tags`` says so.
+
+    Raises Conflict for several tags without ``all_tags``, and for a platform of a tagged index; else as
+    delete_tag.
+    """
+    family = _family(client, repository, client.manifest(repository, digest))
+    tagged = _read_tags(client, repository)
+    tags = {tag: manifest for tag, manifest in tagged.items() if _stands_for(manifest, digest)}
+    if not family:
+        for manifest in tags.values():
+            family |= _family(client, repository, manifest)
+    if not family and not tags:
+        raise NotFound(f"{repository}@{digest}: there is no such image in {client.where}")
+    for tag, manifest in tagged.items():
+        if tag not in tags and digest in _reached(client, repository, manifest):
+            raise Conflict(
+                f"{repository}@{digest} is a part of the image {repository}:{tag}",
+                next_step=f"to delete all of it, delete {repository}:{tag}",
+            )
+    if len(tags) > 1 and not all_tags:
+        raise Conflict(
+            f"{repository}@{digest} has several tags: {', '.join(sorted(tags))}",
+            next_step="delete one of them by its name, or give --yes to delete them all",
+        )
+    if dry_run:
+        names = tuple(sorted(tags))
+        return Deletion(digest, names, _released(client, repository, family, without=names))
+    return _delete(client, repository, tags, family)
+
+
+def _delete(
+    client: RegistryClient,
+    repository: str,
+    tags: dict[str, Manifest | None],
+    family: dict[str, Manifest | None],
+) -> Deletion:
+    """Delete ``tags``, and of ``family`` what nothing else reaches."""
+    # A throw-away on a tag is of a delete that was cut short: it is used again, and goes in the end.
+    throw_aways = {m.digest for m in tags.values() if m is not None and m.releases is not None}
+    resumed = bool(throw_aways)
+    marker = throw_away(tuple(family))
+    moved: dict[str, Manifest | None] = {}
+    by_name: list[str] = []
+    released: list[str] = []
+    try:
+        for tag, manifest in sorted(tags.items()):
+            if manifest is not None and manifest.digest in throw_aways:
+                continue
+            if not moved and client.delete_tag(repository, tag):
+                by_name.append(tag)
+                continue
+            throw_aways.add(marker.digest)
+            moved[tag] = manifest
+            client.put_manifest(repository, tag, marker)
+        _release(client, repository, family, released)
+        for digest in throw_aways:
+            client.delete_manifest(repository, digest)
+    except SysregError as error:
+        if resumed or released or (moved and not _move_back(client, repository, moved, marker)):
+            error.next_step = "the delete is half done: run the same command again to finish it"
+        elif by_name:
+            error.next_step = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
+        raise
+    return Deletion(
+        next(iter(family), ""),
+        tuple(sorted(tags)),
+        tuple(released),
+        _verify(client, repository, tags, throw_aways),
+    )
+
+
+def _move_back(
+    client: RegistryClient, repository: str, moved: dict[str, Manifest | None], marker: Manifest
+) -> bool:
+    """Whether every moved tag stands for its old manifest again, and the throw-away is gone."""
+    try:
+        for tag, manifest in moved.items():
+            current = client.manifest(repository, tag)
+            if current is None or current.digest != marker.digest:
+                continue  # never moved, or somebody pushed it anew
+            if manifest is None:
+                return False
+            client.put_manifest(repository, tag, manifest)
+        client.delete_manifest(repository, marker.digest)
+    except SysregError:
+        return False
+    return True
+
+
+def _release(
+    client: RegistryClient, repository: str, family: dict[str, Manifest | None], released: list[str]
+) -> None:
+    """Delete what no tag reaches of ``family``, and add each to ``released`` when it is gone."""
+    for digest in _released(client, repository, family):
+        if client.delete_manifest(repository, digest):
+            released.append(digest)
+    if not released:
+        return
+    needed = _reached(client, repository, *_read_tags(client, repository).values())
+    for digest in reversed(released):  # platforms before the index that names them
+        manifest = family.get(digest)
+        if digest in needed and manifest is not None:
+            client.put_manifest(repository, digest, manifest)
+            released.remove(digest)
+
+
+def _released(
+    client: RegistryClient,
+    repository: str,
+    family: dict[str, Manifest | None],
+    without: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The part of ``family`` that no tag reaches, not counting the tags ``without``."""
+    others = (m for tag, m in _read_tags(client, repository).items() if tag not in without)
+    needed = _reached(client, repository, *others)
+    return tuple(digest for digest, manifest in family.items() if manifest and digest not in needed)
+
+
+def _verify(
+    client: RegistryClient,
+    repository: str,
+    tags: dict[str, Manifest | None],
+    throw_aways: set[str],
+) -> tuple[str, ...]:
+    """Look at the live registry; the warnings name tags that were pushed again meanwhile."""
+    warnings = []
+    for tag, before in tags.items():
+        now = client.manifest(repository, tag)
+        if now is None:
+            continue
+        if now.digest in throw_aways or (before is not None and now.digest == before.digest):
+            raise ProtocolError(
+                f"{client.where}: {repository}:{tag} is still there after the registry said it is deleted",
+                next_step="run the same command again",
+            )
+        warnings.append(f"{repository}:{tag} was pushed again meanwhile, and stays")
+    return tuple(warnings)
+
+
+def _stands_for(manifest: Manifest | None, digest: str) -> bool:
+    """Whether a tag with this manifest is one on ``digest``, or was before a delete that was cut short."""
+    if manifest is None:
+        return False
+    return manifest.digest == digest or bool(manifest.releases and manifest.releases[0] == digest)
+
+
+def _family(client: RegistryClient, repository: str, manifest: Manifest | None) -> dict[str, Manifest | None]:
+    """A manifest and, if it is an index, its parts at any depth, itself first; what is missing is None.
+
+    For a throw-away: what its tag stood for.
+    """
+    if manifest is None:
+        return {}
+    family: dict[str, Manifest | None]
+    if manifest.releases is not None:
+        family, waiting = {}, list(manifest.releases)
+    else:
+        family, waiting = {manifest.digest: manifest}, list(manifest.children)
+    while waiting:
+        digest = waiting.pop(0)
+        if digest not in family:
+            family[digest] = part = client.manifest(repository, digest)
+            waiting += part.children if part else ()
+    return family
+
+
+def _read_tags(client: RegistryClient, repository: str) -> dict[str, Manifest | None]:
+    tags = client.tags(repository)
+    return dict(zip(tags, in_parallel(lambda tag: client.manifest(repository, tag), tags), strict=True))
+
+
+def _reached(client: RegistryClient, repository: str, *manifests: Manifest | None) -> set[str]:
+    """The digests of ``manifests``, and of all they name, through indexes in indexes."""
+    reached: set[str] = set()
+    for manifest in manifests:
+        if manifest is not None and manifest.digest not in reached:
+            reached.add(manifest.digest)
+            reached.update(manifest.children)
+            for digest in manifest.nested:
+                reached |= _reached(client, repository, client.manifest(repository, digest))
+    return reached
