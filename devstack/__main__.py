@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -61,8 +60,8 @@ def down() -> None:
 
 def remove() -> None:
     """Stop, and remove images, users and keys."""
-    down()
-    shutil.rmtree(ROOT, ignore_errors=True)
+    if ROOT.exists():
+        _controller().remove()
 
 
 def _controller() -> Controller:

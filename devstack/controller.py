@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import fcntl
 import functools
 import grp
 import importlib.util
@@ -37,6 +38,8 @@ _DAEMONS = {TOKEN_SERVER: "sysreg_cli.token_server.main", AGENT: "sysreg_cli.age
 _BIN = Path(sys.executable).parent
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 _TRUST = Path("/etc/docker/certs.d")
+_TEMPORARY = Path("/var/tmp")
+_OWNED = "owned"  # locked by the process that uses the temporary controller
 
 
 class Controller:
@@ -94,15 +97,17 @@ class Controller:
     @contextlib.contextmanager
     def temporary(cls, **options: Any) -> Iterator[Controller]:
         """A started controller in a directory of its own, which is stopped and removed in the end."""
-        root = Path(tempfile.mkdtemp(prefix="sysreg-", dir="/var/tmp"))
+        _sweep()
+        root = Path(tempfile.mkdtemp(prefix="sysreg-", dir=_TEMPORARY))
         root.chmod(0o755)
         controller = cls(root, **options)
-        try:
-            controller.start()
-            yield controller
-        finally:
-            controller.stop()
-            shutil.rmtree(root, ignore_errors=True)
+        with (root / _OWNED).open("w") as owned:
+            fcntl.flock(owned, fcntl.LOCK_EX)
+            try:
+                controller.start()
+                yield controller
+            finally:
+                controller.remove()
 
     # Names and addresses
 
@@ -179,6 +184,11 @@ class Controller:
             shutil.rmtree(_TRUST / self.address, ignore_errors=True)
         for left in ("supervisor.sock", "supervisord.pid", "agent.sock"):
             (self.root / "run" / left).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stop, and remove every file."""
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def wait_ready(self, deadline: float = 60.0) -> None:
         """Wait until every program answers on its port, and the port is held by a process of ours."""
@@ -583,6 +593,17 @@ class RegistryConfigChange:
     def _apply(self, config: Mapping[str, Any]) -> None:
         self._controller.write_registry_config(config)
         self._controller.restart(REGISTRY)
+
+
+def _sweep() -> None:
+    """Remove temporary controllers whose test run was killed: nobody holds their lock any more."""
+    for root in _TEMPORARY.glob("sysreg-*"):
+        with contextlib.suppress(OSError), (root / _OWNED).open() as owned:
+            fcntl.flock(owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            controller = Controller(root)
+            if (root / "ports.json").exists():
+                controller.ports = json.loads((root / "ports.json").read_text())
+            controller.remove()
 
 
 def _is_written(module: str) -> bool:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -156,7 +157,19 @@ def test_a_controller_ends_with_the_process_that_started_it() -> None:
     controller = Controller(Path(root), ports={"registry": int(port)})
     wait_until(lambda: not controller.supervisor.marked(), what="the controller ends")
     assert not accepts(int(port))
-    subprocess.run(["rm", "-r", root, controller.trust_directory], check=True)
+
+
+def test_what_a_killed_test_run_left_is_swept_by_the_next_controller(new_controller: NewController) -> None:
+    with new_controller(programs=[REGISTRY]) as controller:
+        left = Path(tempfile.mkdtemp(prefix="sysreg-", dir="/var/tmp"))
+        (left / "owned").touch()
+        (left / "ports.json").write_text('{"registry": 1}')
+        trust = controller.trust_directory.parent / "registry.local:1"
+        trust.mkdir()
+        with new_controller(programs=[REGISTRY]):
+            assert not left.exists()
+            assert not trust.exists()
+            assert controller.root.exists()
 
 
 def test_settings_of_the_registry_change_for_a_while(spare: Controller) -> None:
