@@ -29,6 +29,7 @@ from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
+from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.identity import Identity, Peer
 from sysreg_cli.errors import SettingsError, SysregError
 from sysreg_cli.settings import Settings
@@ -190,7 +191,7 @@ def unix_listener(path: Path, group: str) -> socket.socket:
 
 
 def _routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
-    return [*certificate_api.routes(context, change)]
+    return [*certificate_api.routes(context, change), *garbage_api.routes(context)]
 
 
 def _recover(change: CertificateChange) -> None:

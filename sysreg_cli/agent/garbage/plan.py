@@ -25,16 +25,17 @@ class Plan:
     ``frees`` are the blobs that go; ``untag`` the manifests to unlink first, index before platform, by
     repository; ``pins`` the blobs the collector would delete but must not; ``empty`` the repositories to
     remove; ``needed`` what must be there afterwards; ``broken`` what is wrong already; ``obstacles`` where
-    the collector would stop, so that nothing may be started.
+    the collector would stop, so that nothing may be started; ``revisions`` how many manifests it will mark.
     """
 
     frees: dict[str, int] = field(default_factory=dict)
     untag: dict[str, list[str]] = field(default_factory=dict)
-    pins: set[str] = field(default_factory=set)
+    pins: dict[str, int] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     needed: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
+    revisions: int = 0
 
     @property
     def bytes(self) -> int:
@@ -96,6 +97,7 @@ def make(
             for digest in digests
             if digest in store.blobs
         )
+    plan.revisions = sum(len(repository.revisions) for repository in store.repositories.values())
     plan.obstacles = mark.collector_obstacles(store, doomed_sets)
     _divide(store, plan, store.blobs.keys() - marks, released, young)
     plan.empty = [
@@ -119,7 +121,7 @@ def _divide(store: Store, plan: Plan, unmarked: Set[str], released: _Releases, y
         if fresh and digest not in links and store.manifest(digest) is not None:
             fresh = False  # a manifest that was deleted: a blob of a push would have been linked
         if fresh or digest in plan.needed:
-            plan.pins.add(digest)
+            plan.pins[digest] = blob.size
         else:
             plan.frees[digest] = blob.size
 

@@ -26,7 +26,7 @@ from sysreg_cli.agent.garbage import manifest
 from sysreg_cli.agent.garbage.manifest import Manifest
 
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
-_LAYOUT = "docker/registry/v2"
+LAYOUT = "docker/registry/v2"
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class FilesystemStore:
         """``known`` carries manifests over from an earlier snapshot: a digest's content never changes."""
         if not root.is_dir():
             raise NotADirectoryError(f"{root} is not a directory")
-        self.root = root / _LAYOUT
+        self.root = root / LAYOUT
         self._base = str(self.root / "repositories")
         self._digests: dict[str, str] = {}
         self._blobs_base = str(self.root / "blobs")
@@ -197,6 +197,11 @@ class FilesystemStore:
                         continue
                     digest = self._intern(f"{algorithm.name}:{entry.name}")
                     yield digest, Blob(status.st_size, status.st_mtime)
+
+
+def present(root: Path, digest: str) -> bool:
+    """Whether a blob is there at this moment."""
+    return Path(blob_path(str(root / LAYOUT / "blobs"), digest), "data").exists()
 
 
 def blob_path(blobs: str, digest: str) -> str:

@@ -70,7 +70,7 @@ def test_an_image_deleted_a_moment_ago_is_freed_at_once(storage: Storage) -> Non
 def test_a_layer_of_a_push_under_way_is_pinned_until_the_grace_time_is_over(storage: Storage) -> None:
     storage.age = 100
     layer = storage.upload("app", b"layer of a push under way")
-    assert plan(storage).pins == {layer}
+    assert plan(storage).pins.keys() == {layer}
     assert plan(storage).empty == []
     late = plan(storage, grace=50)
     assert late.frees.keys() == {layer}
@@ -87,7 +87,7 @@ def test_a_layer_of_a_deleted_image_that_is_being_pushed_again_is_pinned(storage
     storage.age = 10
     storage.upload("other", b"layer")
     made = plan(storage)
-    assert made.pins == {layer}
+    assert made.pins.keys() == {layer}
     assert "other" not in made.empty
 
 
@@ -223,14 +223,14 @@ def test_a_tag_whose_revision_is_gone_keeps_what_is_left_of_its_image(storage: S
     digest = storage.image("app", "1", layers=(b"layer",))
     storage.revision("app", digest).unlink()
     made = plan(storage)
-    assert made.pins == storage.all_blobs()
+    assert made.pins.keys() == storage.all_blobs()
     assert made.broken == [f"app:1: manifest {digest} is not linked in the repository"]
 
 
 def test_a_tagged_manifest_in_a_repository_the_collector_does_not_see_is_pinned(storage: Storage) -> None:
     """An empty index needs no layer, so its repository has no _layers, by which the collector knows one."""
     digest = storage.index("app", "1", children=())
-    assert plan(storage).pins == {digest}
+    assert plan(storage).pins.keys() == {digest}
 
 
 def test_damaged_manifests_are_named(storage: Storage) -> None:
