@@ -96,6 +96,11 @@ def installed_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
     return tuple(sorted(found, key=lambda certificate: certificate.serial_number))
 
 
+def anchor_name(certificate: x509.Certificate) -> str:
+    """The name of the file that holds ``certificate``, in every directory of ours."""
+    return f"sysreg-{certificate.fingerprint(hashes.SHA256()).hex()[:32]}.crt"
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """The directory in which one client keeps its trust in one ``host:port``."""
@@ -158,11 +163,6 @@ def hosts_toml(address: str, anchors: Sequence[Path]) -> str:
         f'  capabilities = ["pull", "resolve", "push"]\n'
         f"  ca = [{listed}]\n"
     )
-
-
-def anchor_name(certificate: x509.Certificate) -> str:
-    """What the file is called that makes a client trust ``certificate``."""
-    return f"sysreg-{certificate.fingerprint(hashes.SHA256()).hex()[:32]}.crt"
 
 
 def _own(directory: Path) -> list[Path]:
