@@ -122,21 +122,25 @@ def _places(settings: Settings) -> Iterator[_Place]:
 
 
 def _add(place: _Place, anchor: x509.Certificate) -> Iterator[Step]:
+    yield from _file(place, anchor)
     path = place.directory / anchor_name(anchor)
-    if not path.exists():
-        pem = anchor.public_bytes(serialization.Encoding.PEM)
-        yield Step(f"trust {place.label}", partial(_write, path, pem))
     yield from _hosts_toml(place, sorted({*_own(place.directory), path}))
 
 
 def _drop(place: _Place, keep: x509.Certificate) -> Iterator[Step]:
     path = place.directory / anchor_name(keep)
-    if not path.exists():
-        yield from _add(place, keep)
+    yield from _file(place, keep)
     yield from _hosts_toml(place, [path])
     for other in _own(place.directory):
         if other != path:
             yield Step(f"distrust {place.label} {other.name}", partial(files.remove, other))
+
+
+def _file(place: _Place, anchor: x509.Certificate) -> Iterator[Step]:
+    path = place.directory / anchor_name(anchor)
+    pem = anchor.public_bytes(serialization.Encoding.PEM)
+    if _bytes(path) != pem:
+        yield Step(f"trust {place.label}", partial(_write, path, pem))
 
 
 def _hosts_toml(place: _Place, anchors: Sequence[Path]) -> Iterator[Step]:
@@ -146,9 +150,9 @@ def _hosts_toml(place: _Place, anchors: Sequence[Path]) -> Iterator[Step]:
     if not _may_write(path):
         _log.warning("%s is not ours: let it trust %s by hand", path, ", ".join(map(str, anchors)))
         return
-    text = hosts_toml(place.address, anchors)
-    if _text(path) != text:
-        yield Step(f"name {place.label}", partial(_write, path, text.encode()))
+    text = hosts_toml(place.address, anchors).encode()
+    if _bytes(path) != text:
+        yield Step(f"name {place.label}", partial(_write, path, text))
 
 
 def hosts_toml(address: str, anchors: Sequence[Path]) -> str:
@@ -170,18 +174,18 @@ def _own(directory: Path) -> list[Path]:
 
 
 def _may_write(path: Path) -> bool:
-    text = _text(path)
-    return text is None or text.startswith(_MARK)
+    """Whether there is no such file, or one that we wrote; what cannot be read is not ours."""
+    data = _bytes(path)
+    return data is None or data.startswith(_MARK.encode())
 
 
-def _text(path: Path) -> str | None:
-    """The text of a file; None if there is none, nothing recognisable if it cannot be read."""
+def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError:
-        return ""
+        return b""
 
 
 def _write(path: Path, data: bytes) -> None:
