@@ -26,6 +26,10 @@ lint: prepare
 test: lint ## linters and all tests, with the short forms of soak and fuzz
 	$(PYTHON) -m pytest
 
+fuzz: prepare ## fuzz the reading of certificates, guided by coverage (SECONDS=600)
+	@$(SUDO) .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[fuzz]'
+	$(PYTHON) -m tests.fuzz.run --seconds $(or $(SECONDS),600)
+
 clean: ## stop it, and remove everything that make made in this checkout
 	@if [ -x .venv/bin/python ]; then $(PYTHON) -m devstack remove; fi
 	$(SUDO) rm -rf .run .venv .venv-keystone .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

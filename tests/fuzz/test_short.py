@@ -1,0 +1,55 @@
+"""The short form of `make fuzz`: the same target and mutations for a few seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz.mutate import mutate, seeds
+from tests.fuzz.target import one_input, outcomes
+
+SECONDS = 6.0
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_seed_has_an_outcome_and_most_are_accepted() -> None:
+    outcomes.clear()
+    for seed in seeds():
+        one_input(seed)
+    assert outcomes["chain accepted"] == 6
+    assert outcomes["authorities accepted"] == 1
+
+
+def test_bent_bundles_are_accepted_or_refused() -> None:
+    outcomes.clear()
+    number = 0
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        number += 1
+        random = Random(number)
+        data = random.choice(seeds())
+        for _ in range(random.choice([1, 3])):
+            data = mutate(data, random)
+        try:
+            one_input(data)
+        except BaseException as error:
+            error.add_note(f"mutation {number}: {data!r}")
+            raise
+    assert number > 100
+    assert outcomes["chain refused"] > outcomes["chain accepted"] > 0
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris comes with `make fuzz`")
+def test_the_coverage_guided_fuzzer_starts_and_finds_nothing(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.run", "--seconds", "3", "--work", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "nothing found" in run.stdout
