@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.controller.furnish import configure, furnish, wait_until_served
 from tests.controller.machine import Machine, cannot_boot, sweep_leftovers
 
 
@@ -21,6 +23,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def _swept() -> None:
     sweep_leftovers()
+
+
+@pytest.fixture(scope="session")
+def installed_disk(_swept: None) -> Iterator[Path]:
+    """The disk of a machine with our wheel and Keystone, and nothing deployed."""
+    with Machine() as machine:
+        furnish(machine.boot())
+        machine.power_off()
+        yield machine.disk
+
+
+@pytest.fixture(scope="session")
+def deployed_disks(installed_disk: Path) -> Iterator[list[Path]]:
+    """The disks of a controller on which sysreg-deploy was run, uppermost first."""
+    with Machine(lower=[installed_disk]) as machine:
+        machine.boot()
+        configure(machine)
+        machine.run("/opt/sysreg/bin/sysreg-deploy")
+        machine.power_off()
+        yield [machine.disk, installed_disk]
+
+
+@pytest.fixture
+def installed(installed_disk: Path) -> Iterator[Machine]:
+    """A booted machine with our wheel and Keystone, configured, and nothing deployed."""
+    with Machine(lower=[installed_disk]) as machine:
+        machine.boot()
+        configure(machine)
+        yield machine
+
+
+@pytest.fixture
+def deployed(deployed_disks: list[Path]) -> Iterator[Machine]:
+    """A booted controller that serves."""
+    with Machine(lower=deployed_disks) as machine:
+        machine.boot()
+        wait_until_served(machine)
+        yield machine
 
 
 @pytest.fixture

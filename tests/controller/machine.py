@@ -119,6 +119,22 @@ class Machine:
             os.setxattr(systemd / name, "trusted.overlay.opaque", b"y")
         for unit in _MASKED:
             (systemd / unit).symlink_to("/dev/null")
+        # Debian starts a service when it is installed; deploying has to cope with that one
+        (systemd / "multi-user.target.wants/docker-registry.service").symlink_to(
+            "/lib/systemd/system/docker-registry.service"
+        )
+        for name in ("passwd", "group", "shadow", "gshadow"):  # an embedded controller may have made ours
+            shutil.copy2(Path("/etc") / name, etc / name)
+            lines = (etc / name).read_text().splitlines(keepends=True)
+            (etc / name).write_text("".join(line for line in lines if not line.startswith("sysreg")))
+        # no container is run, so docker needs no network of its own
+        # embedded controllers may be at work on the host's: what they do there must not shine through
+        for name in ("docker/registry/config.yml", "containerd/config.toml"):
+            (etc / name).parent.mkdir(parents=True, exist_ok=True)
+            os.setxattr(etc / name.split("/")[0], "trusted.overlay.opaque", b"y")
+            if (Path("/etc") / name).is_file():
+                shutil.copy2(Path("/etc") / name, etc / name)
+        (etc / "docker/daemon.json").write_text('{"bridge": "none", "iptables": false}\n')
         (etc / "machine-id").write_text("")
         (etc / "fstab").write_text("")
         (etc / "hostname").write_text("controller-0\n")
@@ -330,9 +346,9 @@ def sweep_leftovers() -> None:
     mount = _cgroup2()
     for directory in MEMORY.glob("sysreg-machine-*"):
         processes = mount / directory.name / "cgroup.procs" if mount else None
-        if processes is None or not processes.exists():
-            if time.time() - directory.stat().st_mtime > 3600:
-                shutil.rmtree(directory, ignore_errors=True)
+        in_use = processes is None or processes.exists()
+        if not in_use and time.time() - directory.stat().st_mtime > 3600:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def terminate(process: subprocess.Popen[str]) -> str:

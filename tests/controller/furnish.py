@@ -1,0 +1,132 @@
+"""The disk that controller tests start from: our wheel in /opt/sysreg, Keystone, and nothing deployed.
+
+What takes time is done once: the wheels are built and fetched on the host, since machines have no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from devstack import keystone
+from tests.controller.machine import ADDRESS, Machine
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = CHECKOUT / ".run" / "cache" / "wheels"
+KEYSTONE = Path("/var/lib/keystone")
+KEYSTONE_PORT = 5000
+AUTH_URL = f"http://127.0.0.1:{KEYSTONE_PORT}/v3"
+
+_KEYSTONE_UNIT = """\
+[Unit]
+Description=Keystone
+[Service]
+WorkingDirectory={directory}
+Environment={environment}
+ExecStart={command}
+Restart=always
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def wheels() -> Path:
+    """A directory with our wheel, built from this checkout, and all that it requires."""
+    sources = [CHECKOUT / name for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst")]
+    trees = [CHECKOUT / "sysreg_cli", CHECKOUT / "etc"]
+    files = [path for path in sources if path.exists()]
+    files += sorted(path for tree in trees for path in tree.rglob("*") if _is_source(path))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(CHECKOUT)} {path.stat().st_mode}".encode() + path.read_bytes())
+    done = CACHE / f"for-{digest.hexdigest()[:16]}"
+    if done.exists():
+        return CACHE
+    shutil.rmtree(CACHE, ignore_errors=True)
+    CACHE.mkdir(parents=True)
+    copy = CACHE / "source"
+    for path in files:
+        target = copy / path.relative_to(CHECKOUT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    build = [sys.executable, "-m", "pip", "wheel", "-qq", "--wheel-dir", str(CACHE), str(copy)]
+    subprocess.run(build, check=True, timeout=600, stdout=subprocess.DEVNULL)
+    shutil.rmtree(copy)
+    done.touch()
+    return CACHE
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+
+
+def furnish(machine: Machine) -> None:
+    """Install the wheel as a user would, and a running Keystone, on a booted machine."""
+    found = wheels()
+    machine.shell(
+        "python3 -m venv /opt/sysreg\n"
+        f"/opt/sysreg/bin/pip install --quiet --no-index --find-links {found} sysreg-cli\n",
+        timeout=300,
+    )
+    keystone._template()  # on the host, where it is kept
+    machine.run(
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; from devstack import keystone\n"
+        "keystone.lay_down(Path(sys.argv[2]), int(sys.argv[3]))",
+        *(str(CHECKOUT), str(KEYSTONE), str(KEYSTONE_PORT)),
+        timeout=120,
+    )
+    environment = " ".join(f"{name}={value}" for name, value in keystone.environment(KEYSTONE).items())
+    unit = _KEYSTONE_UNIT.format(
+        directory=KEYSTONE, environment=environment, command=" ".join(keystone.command())
+    )
+    machine.file("/etc/systemd/system/keystone.service").write_text(unit)
+    machine.run("systemctl", "enable", "keystone.service")
+
+
+def passwords(machine: Machine) -> dict[str, str]:
+    """User name -> password in the machine's Keystone."""
+    found: dict[str, str] = json.loads(machine.file(f"{KEYSTONE}/passwords.json").read_text())
+    return found
+
+
+def openrc(machine: Machine, user: str, project: str) -> dict[str, str]:
+    """The OS_* variables of a user, as openrc exports them."""
+    return {
+        "OS_USERNAME": user,
+        "OS_PASSWORD": passwords(machine)[user],
+        "OS_PROJECT_NAME": project,
+        "OS_AUTH_URL": AUTH_URL,
+        "OS_REGION_NAME": "RegionOne",
+        "OS_USER_DOMAIN_NAME": "Default",
+        "OS_PROJECT_DOMAIN_NAME": "Default",
+        "OS_INTERFACE": "internal",
+    }
+
+
+def configure(machine: Machine, *, registry: str = "", extra: str = "") -> None:
+    """Write the settings that this controller can't do without; ``registry``: more keys of [registry]."""
+    path = machine.file("/etc/sysreg/sysreg.conf")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        f"[registry]\nhost_names = registry.local {ADDRESS}\n{registry}\n"
+        f"[keystone]\nauth_url = {AUTH_URL}\n{extra}"
+    )
+    path.chmod(0o644)
+
+
+def serves(machine: Machine, user: str = "testuser") -> bool:
+    """Whether ``system`` can ask the registry for tags now: registry, token server and Keystone all work."""
+    asked = ["system", "--timeout", "5", "registry-image-tags", f"{user}/nothing"]
+    return machine.run(*asked, environ=openrc(machine, user, "tenant1"), status=None).returncode == 0
+
+
+def wait_until_served(machine: Machine, seconds: float = 30) -> float:
+    """Wait until a user is served; returns how long that took."""
+    return machine.wait_until(lambda: serves(machine), "a user is served", seconds)
