@@ -6,7 +6,7 @@ Every ``reach`` is counted from the start of the process, and the variable says 
     trace:FILE      append the name of every place reached to FILE
     N:kill          SIGKILL at the Nth place
     N:ENOSPC        raise that OSError at the Nth place (any name of the errno module)
-    N:ENOSPC+       the same there and at every later place of the same name: a disk that stays full
+    N:ENOSPC+       the same there and at every later place of that kind (write...): a disk that stays full
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def reach(name: str) -> None:
     if int(where) == _reached:
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        _persistent = name if action.endswith("+") else ""
-    elif name != _persistent:
+        _persistent = name.split()[0] if action.endswith("+") else ""
+    elif name.split()[0] != _persistent:
         return
     number = getattr(errno, action.rstrip("+"))
     raise OSError(number, os.strerror(number))

@@ -5,7 +5,7 @@
     <directory>/current -> generations/000007     what every service reads
     <directory>/previous -> generations/000006    during a change: renamed to undo it, without needing space
 
-Names are numbers that grow, so whatever is newer than ``current`` is an unfinished change. The first generation,
+Names are numbers that grow, so what is newer than ``current`` is an unfinished change. The first generation,
 which deployment made, may have any name.
 """
 
@@ -96,7 +96,6 @@ class Generations:
         if self._all.is_dir():
             files.flush_directory(self._all)
         files.remove(self._previous)
-        files.remove_leftovers(self._directory)
 
     def _key_group(self) -> int:
         try:

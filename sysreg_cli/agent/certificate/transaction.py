@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from sysreg_cli.agent import files
 from sysreg_cli.agent.certificate import trust
 from sysreg_cli.agent.certificate.generations import Generations
 from sysreg_cli.agent.certificate.probe import Probe
@@ -94,11 +95,25 @@ class CertificateChange:
         """Bring a change whose agent died to its end. Blocks; logs, and raises SysregError if it can't."""
         with services_lock(self._settings.paths.state, "certificate recovery", wait=_LOCK_SECONDS):
             try:
+                self._remove_leftovers()
                 self._settle()
             except OSError as error:
                 raise SysregError(
                     f"an interrupted certificate install is not undone yet: {_text(error)}"
                 ) from None
+
+    def _remove_leftovers(self) -> None:
+        """What writes that were cut short left; only at the start, when nobody else writes yet."""
+        settings = self._settings
+        places = [f"{host}:{settings.registry.port}" for host in settings.registry.host_names]
+        for directory in (
+            settings.paths.state,
+            settings.certificate.directory,
+            settings.paths.system_trust,
+            *(settings.paths.docker_trust / place for place in places),
+            *(settings.paths.containerd_trust / place for place in places),
+        ):
+            files.remove_leftovers(directory)
 
     def _settle(self) -> None:
         try:
