@@ -11,7 +11,7 @@ from cryptography import x509
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki import facts as certificate_facts
 from sysreg_cli.pki import keys, pem, rules
-from sysreg_cli.pki.facts import CertificateProblem, Facts, short_name
+from sysreg_cli.pki.facts import CertificateProblem, Facts, quietly, short_name
 from sysreg_cli.pki.keys import KeyProblem, ServerKey
 
 MAX_BYTES = 64 * 1024
@@ -51,6 +51,7 @@ class Authority:
     pem: bytes = field(repr=False)
 
 
+@quietly
 def check_server(
     data: bytes,
     *,
@@ -124,6 +125,7 @@ def check_server(
     )
 
 
+@quietly
 def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30) -> tuple[Authority, ...]:
     """Mode ``ssl_ca`` of CONTRACTS 4: one or more CA certificates in any order, each once, and no key.
 
@@ -161,6 +163,7 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
     return tuple(authorities.values())
 
 
+@quietly
 def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
     """The certificates of a file that was checked when it was written; other blocks are skipped.
 

@@ -6,12 +6,13 @@ that the rules themselves are plain comparisons and cannot fail.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -64,6 +65,8 @@ _WEAK_SIGNATURES = {
     SignatureAlgorithmOID.DSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
 }
 
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -116,12 +119,21 @@ class Facts:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def quietly(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Keep cryptography's warnings about odd input off stderr: our rules say what is wrong with it."""
+
+    @functools.wraps(function)
+    def quiet(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        with warnings.catch_warnings(action="ignore"):
+            return function(*args, **kwargs)
+
+    return quiet
+
+
 def load(pem: bytes) -> x509.Certificate:
     """One PEM block -> certificate. Raises CertificateProblem."""
     try:
-        # Serial numbers of zero and the like: our rules decide, not a line on stderr.
-        with warnings.catch_warnings(action="ignore"):
-            return x509.load_pem_x509_certificate(pem)
+        return x509.load_pem_x509_certificate(pem)
     except PARSE_ERRORS:
         raise CertificateProblem("is damaged: not an X.509 certificate") from None
 
@@ -129,8 +141,7 @@ def load(pem: bytes) -> x509.Certificate:
 def read(certificate: x509.Certificate) -> Facts:
     """All facts of ``certificate``. Raises CertificateProblem where one of them cannot be read."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return _read(certificate)
+        return _read(certificate)
     except PARSE_ERRORS as error:
         if isinstance(error, CertificateProblem):
             raise
@@ -145,8 +156,7 @@ def printable(text: str, most: int = 200) -> str:
 
 def subject_of(certificate: x509.Certificate) -> str:
     """The subject as RFC 4514 writes it, most significant part first as OpenSSL shows it, on one line."""
-    with warnings.catch_warnings(action="ignore"):
-        return printable(certificate.subject.rfc4514_string(), 1000)
+    return printable(certificate.subject.rfc4514_string(), 1000)
 
 
 def short_name(certificate: x509.Certificate) -> str:

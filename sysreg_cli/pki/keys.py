@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import warnings
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -43,14 +42,10 @@ def load(block: Block, passphrase: bytes | None) -> ServerKey:
         _check_derivation(block)
     password = passphrase if encrypted else None
     try:
-        # A kind of key that is going out of use: our reason says so, not a line on stderr.
-        with warnings.catch_warnings(action="ignore"):
-            # Validating a huge RSA key takes minutes; its size is known without.
-            key = serialization.load_pem_private_key(
-                block.text, password, unsafe_skip_rsa_key_validation=True
-            )
-            if isinstance(key, rsa.RSAPrivateKey) and key.key_size <= MAX_RSA_BITS:
-                key = serialization.load_pem_private_key(block.text, password)
+        # Validating a huge RSA key takes minutes; its size is known without.
+        key = serialization.load_pem_private_key(block.text, password, unsafe_skip_rsa_key_validation=True)
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size <= MAX_RSA_BITS:
+            key = serialization.load_pem_private_key(block.text, password)
     except UnsupportedAlgorithm:
         raise KeyProblem("the private key, or its encryption, is of an unknown kind") from None
     except (ValueError, TypeError, OverflowError):
