@@ -1,0 +1,35 @@
+"""Run `system` and kill the process (SIGKILL) right before it would send its Nth HTTP request.
+
+    python -m tests.functional.images.killed N WORDS...
+
+It ends as `system` does when it needs fewer requests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from typing import Any
+
+from sysreg_cli.cli import start
+from sysreg_cli.registry.transport import Transport
+
+
+def main() -> None:
+    last = int(sys.argv.pop(1))
+    count = itertools.count(1)
+    request = Transport.request
+
+    def counted(self: Transport, *args: Any, **options: Any) -> Any:
+        if next(count) >= last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return request(self, *args, **options)
+
+    Transport.request = counted  # type: ignore[method-assign]
+    start.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A delete that is killed between any two of its requests, and the same command run again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from devstack import images
+from devstack.client import RegistryClient
+from devstack.controller import Controller
+from tests.functional.images import storage
+
+_SHARED = images.multi_arch(seed="killed-shared")
+_OWN = images.multi_arch(seed="killed-own")
+_PARTLY = images.index(_OWN.children[0], images.single(seed="killed-partly"))
+_PLAIN = images.single(seed="killed-plain")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is pushed (tag -> image), what is deleted, and which tags stay."""
+
+    pushed: dict[str, images.Image]
+    wanted: Callable[[str], list[str]]
+    stays: frozenset[str]
+
+    @property
+    def manifests(self) -> set[str]:
+        kept = [image for tag, image in self.pushed.items() if tag in self.stays]
+        return {image.digest for index in kept for image in (index, *index.children)}
+
+
+CASES = {
+    "tag-with-sibling": Case(
+        {"v1": _SHARED, "v2": _SHARED, "other": _PLAIN},
+        lambda name: [f"{name}:v1"],
+        frozenset({"v2", "other"}),
+    ),
+    "last-tag-of-an-index-that-shares-a-platform": Case(
+        {"v1": _OWN, "partly": _PARTLY}, lambda name: [f"{name}:v1"], frozenset({"partly"})
+    ),
+    "digest-with-two-tags": Case(
+        {"v1": _OWN, "v2": _OWN, "other": _PLAIN},
+        lambda name: ["--yes", f"{name}@{_OWN.digest}"],
+        frozenset({"other"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_killed_anywhere_other_tags_are_whole_and_the_same_command_finishes_it(
+    controller: Controller, label: str
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(1, 100, 4):
+            numbers = range(start, start + 4)
+            killed = list(pool.map(lambda number: _kill_and_finish(controller, label, number), numbers))
+            if not all(killed):
+                assert start > 8, "the kill never happened"
+                return
+    raise AssertionError("100 requests for one delete")
+
+
+def _kill_and_finish(controller: Controller, label: str, number: int) -> bool:
+    """Whether the delete was killed; False if it was through before its request ``number``."""
+    case, registry = CASES[label], controller.client()
+    name, when = f"killed/{label}-{number}", f"killed before request {number}"
+    for tag, image in case.pushed.items():
+        registry.push(name, tag, image)
+
+    first = _killed_before(controller, number, *case.wanted(name))
+    _assert_whole(registry, name, case.stays, when)
+    if first.returncode == 0:
+        return False
+    assert first.returncode == -signal.SIGKILL, first.stderr
+
+    second = controller.system("registry-image-delete", *case.wanted(name))
+
+    # Killed behind the last change, the second run can only say that there is nothing left to do.
+    assert second.returncode == 0 or "there is no such image" in second.stderr, second.stderr
+    assert storage.tags(controller, name) == case.stays, when
+    assert storage.manifests(controller, name) == case.manifests, when
+    _assert_whole(registry, name, case.stays, when)
+    return True
+
+
+def _killed_before(controller: Controller, number: int, *words: str) -> subprocess.CompletedProcess[str]:
+    return controller.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.functional.images.killed",
+            str(number),
+            "registry-image-delete",
+            *words,
+        ]
+    )
+
+
+def _assert_whole(registry: RegistryClient, name: str, tags: frozenset[str], when: str) -> None:
+    for tag in tags:
+        assert registry.is_whole(name, tag), f"{tag} does not pull any more: {when}"
