@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from sysreg_cli.cli.options import command
@@ -30,7 +33,11 @@ def show_help(context: click.Context, name: str) -> None:
 
 @command("bash-completion")
 def bash_completion() -> None:
-    """Print all command and option words."""
+    """Print all command and option words.
+
+    Those of the platform's own `system`, where there is one further along PATH, are among them.
+    """
+    from sysreg_cli.cli.handover import platform_words
     from sysreg_cli.cli.main import words
 
-    click.echo(" ".join(words()))
+    click.echo(" ".join(sorted({*words(), *platform_words(os.environ, sys.argv[0])})))

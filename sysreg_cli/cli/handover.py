@@ -17,6 +17,8 @@ from sysreg_cli.cli.commands import COMMANDS, GLOBAL_FLAGS, GLOBAL_OPTIONS_WITH_
 # through us again, rightly; a wrapper that only calls `system` through PATH would go round for ever.
 GUARD = "SYSREG_HANDED_OVER"
 _MOST = 8
+# Seconds that the platform's command has to list its words, while somebody waits behind Tab.
+_PATIENCE = 0.8
 
 
 def hand_over(arguments: Sequence[str], environ: Mapping[str, str], own_path: str) -> None:
@@ -83,3 +85,25 @@ def _is_our_script(path: str) -> bool:
     except OSError:
         return False
     return head.startswith(b"#!") and b"sysreg_cli.cli.start" in head
+
+
+def platform_words(environ: Mapping[str, str], own_path: str) -> list[str]:
+    """The command and option words of the platform's ``system``; none if it is not there or says nothing."""
+    import subprocess
+
+    if environ.get(GUARD):
+        return []
+    for path in others(environ.get("PATH", os.defpath), own_path):
+        try:
+            done = subprocess.run(
+                [path, "bash-completion"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**environ, GUARD: "1"},
+                timeout=_PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return []
+        return [word for word in done.stdout.decode(errors="replace").split() if word.isprintable()]
+    return []

@@ -1,0 +1,328 @@
+"""Tab, as a person presses it in an interactive bash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.cli.completion_cache import Identity, remember_names, remember_tags
+from tests.functional.completion.shell import BASH_COMPLETION, COMPLETION, OURS, Person
+
+NAMES = [
+    "alpine",
+    "busybox",
+    "docker.io/starlingx/stx-app",
+    "docker.io/library/alpine",
+    "k8s.gcr.io/pause",
+    "k8s.gcr.io/pause-amd64",
+]
+TAGS = {"docker.io/starlingx/stx-app": ["v1.0", "v1.1", "v2.0"], "alpine": ["3.19", "latest"]}
+WHO = Identity("", "", "http://keystone:5000/v3", "Default", "admin", "")
+CREDENTIALS = {
+    "OS_USERNAME": "admin",
+    "OS_PASSWORD": "secret",
+    "OS_AUTH_URL": WHO.auth_url,
+    "OS_USER_DOMAIN_NAME": WHO.user_domain,
+}
+# Says that it was run, and does what a bad day brings. By its comment it passes for ours, not the platform's.
+SPY = """#!/bin/bash
+# sysreg_cli.cli.start
+echo "$*" >>"$HOME/calls"
+echo noise >&2
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a cache of names and tags, a spy in the place of `system`, and some files."""
+    directory = tmp_path / "home"
+    (directory / "bin").mkdir(parents=True)
+    stand_in(directory, "exit 1")
+    keep(directory)
+    for name in ("my certs.pem", "registry.pem", "it's.pem"):
+        (directory / name).touch()
+    (directory / "keys").mkdir()
+    return directory
+
+
+def keep(home: Path) -> None:
+    remember_names(WHO, NAMES, {"HOME": str(home)})
+    for repository, tags in TAGS.items():
+        remember_tags(WHO, repository, tags, {"HOME": str(home)})
+
+
+def stand_in(home: Path, script: str) -> None:
+    (home / "bin/system").write_text(SPY + script + "\n")
+    (home / "bin/system").chmod(0o755)
+
+
+def forget(home: Path) -> None:
+    for file in (home / ".cache/sysreg").iterdir():
+        file.unlink()
+
+
+def calls(home: Path) -> list[str]:
+    file = home / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def environ(home: Path, **further: str) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin", **CREDENTIALS, **further}
+
+
+@pytest.fixture
+def person(home: Path) -> Iterator[Person]:
+    with Person(environ(home), cwd=home) as somebody:
+        yield somebody
+
+
+STX = "docker.io/starlingx/stx-app"
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["system reg"], "system registry-|"),
+        (["system reg", "i", "d"], "system registry-image-delete |"),
+        (["system certificate-i"], "system certificate-install |"),
+        (["system --deb"], "system --debug |"),
+        (["system --os-username admin registry-image-t"], "system --os-username admin registry-image-tags |"),
+        (["system --registry-ca /etc/hos"], "system --registry-ca /etc/host|"),
+        (["system registry-image-list --fil"], "system registry-image-list --filter-out-untagged |"),
+        (["system registry-image-list --os-user-d"], "system registry-image-list --os-user-domain-name |"),
+        (["system registry-image-list -f j"], "system registry-image-list -f json |"),
+        (["system registry-image-list --format=y"], "system registry-image-list --format=yaml |"),
+        (["system registry-image-list -c "], "system registry-image-list -c Image\\ Name |"),
+        (['system registry-image-list -c "Im'], 'system registry-image-list -c "Image Name" |'),
+        (
+            ["system certificate-list -c Image\\ Name -c Ex"],
+            "system certificate-list -c Image\\ Name -c Expiry\\ Date |",
+        ),
+        (["system certificate-install -m s"], "system certificate-install -m ssl_ca |"),
+        (["system certificate-install --mode=d"], "system certificate-install --mode=docker_registry |"),
+        (["system certificate-install -m ssl_ca reg"], "system certificate-install -m ssl_ca registry.pem |"),
+        (["system certificate-install my"], "system certificate-install my\\ certs.pem |"),
+        (["system certificate-install my\\ c"], "system certificate-install my\\ certs.pem |"),
+        (['system certificate-install "my c'], 'system certificate-install "my certs.pem" |'),
+        (["system certificate-install it"], "system certificate-install it\\'s.pem |"),
+        (["system certificate-install ke"], "system certificate-install keys/|"),
+        (["system certificate-show d"], "system certificate-show docker_registry |"),
+        (["system help certificate-s"], "system help certificate-show |"),
+        (["system registry-image-tags docker.io/star"], f"system registry-image-tags {STX} |"),
+        (["system registry-image-tags docker.io/"], "system registry-image-tags docker.io/|"),
+        (["system registry-image-tags alpine al"], "system registry-image-tags alpine al|"),
+        (["system registry-image-delete docker.io/star", ":v1."], f"system registry-image-delete {STX}:v1.|"),
+        (
+            ["system registry-image-delete docker.io/star", ":v1.", "1"],
+            f"system registry-image-delete {STX}:v1.1 |",
+        ),
+        (
+            ["system registry-image-delete registry.local:9001/docker.io/star", ":v2"],
+            f"system registry-image-delete registry.local:9001/{STX}:v2.0 |",
+        ),
+        (
+            ["system registry-image-delete alpine:latest docker.io/star", ":v2"],
+            f"system registry-image-delete alpine:latest {STX}:v2.0 |",
+        ),
+        (
+            [f"system registry-image-delete {STX}:v1.0 {STX}:v1"],
+            f"system registry-image-delete {STX}:v1.0 {STX}:v1.1 |",
+        ),
+        (
+            [f"system registry-image-delete registry.local:9001/{STX}:v1.0 --yes {STX}:v1"],
+            f"system registry-image-delete registry.local:9001/{STX}:v1.0 --yes {STX}:v1.1 |",
+        ),
+        (
+            ['system registry-image-delete "docker.io/star', ":v2"],
+            f'system registry-image-delete "{STX}":v2.0 |',
+        ),
+        (["system registry-image-delete -- busy"], "system registry-image-delete -- busybox|"),
+        (["system registry-image-delete no-such-image:"], "system registry-image-delete no-such-image:|"),
+        (["FOO=1 system registry-image-l"], "FOO=1 system registry-image-list |"),
+        (["true; system registry-image-l"], "true; system registry-image-list |"),
+        (["system registry-image-list > reg"], "system registry-image-list > registry.pem |"),
+    ],
+)
+def test_tab(person: Person, typed: list[str], line: str) -> None:
+    assert person.completes(*typed) == line
+
+
+def test_tab_lists_what_there_is(person: Person) -> None:
+    assert person.sees("system registry-image-") == [
+        "registry-image-delete",
+        "registry-image-list",
+        "registry-image-tags",
+    ]
+    assert person.sees("system registry-image-delete k8s.gcr.io/") == [
+        "k8s.gcr.io/pause",
+        "k8s.gcr.io/pause-amd64",
+    ]
+    # What is held before the colon stands on the line already.
+    assert person.sees(f"system registry-image-delete {STX}:v") == ["v1.0", "v1.1", "v2.0"]
+
+
+def test_a_cursor_in_the_middle_of_the_line_completes_what_is_before_it(person: Person) -> None:
+    person._bind()
+    person.bash.send("system registry-image-li --nowrap" + "\x1b[D" * 9 + "\t\x18\x19")
+    person.bash.expect(r"<LINE:(.*?):LINE>\r\n")
+    assert person.bash.match.group(1) == "system registry-image-list| --nowrap"  # type: ignore[union-attr]
+
+
+def test_cached_and_static_words_start_no_program(person: Person, home: Path) -> None:
+    person.completes("system reg")
+    person.completes("system registry-image-delete docker.io/star", ":v1.")
+    person.completes("system certificate-install my")
+    assert calls(home) == []
+
+
+def test_it_works_without_the_colon_in_comp_wordbreaks(person: Person) -> None:
+    person.run("COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}")
+    line = person.completes("system registry-image-delete docker.io/star", ":v2")
+    assert line == f"system registry-image-delete {STX}:v2.0 |"
+
+
+def test_it_leaves_comp_wordbreaks_alone(person: Person) -> None:
+    before = person.run('echo "$COMP_WORDBREAKS"')
+    person.completes("system registry-image-delete docker.io/star", ":v2")
+    assert person.run('echo "$COMP_WORDBREAKS"') == before
+
+
+@pytest.mark.parametrize(
+    "options", ["set -u", "set -f", "shopt -s failglob nullglob", "IFS=:", "shopt -s nocasematch"]
+)
+def test_it_works_whatever_the_shell_is_set_to(person: Person, options: str) -> None:
+    person.run(options)
+    line = person.completes("system registry-image-delete docker.io/star", ":v2")
+    assert line == f"system registry-image-delete {STX}:v2.0 |"
+
+
+def test_it_works_together_with_bash_completion_and_sudo(home: Path) -> None:
+    with Person(environ(home), load=(BASH_COMPLETION, COMPLETION), cwd=home) as person:
+        assert person.completes("system registry-image-delete docker.io/star", ":v2").endswith(
+            f" {STX}:v2.0 |"
+        )
+        line = person.completes("sudo system registry-image-delete docker.io/star", ":v2")
+        assert line == f"sudo system registry-image-delete {STX}:v2.0 |"
+
+
+def test_nothing_is_started_when_a_shell_starts(home: Path) -> None:
+    with Person(environ(home), cwd=home) as person:
+        assert person.run("true") == ""
+    assert calls(home) == []
+
+
+def test_names_that_are_not_cached_are_asked_for_once_and_quietly(home: Path) -> None:
+    forget(home)
+    stand_in(home, "printf '%s\\n' docker.io/starlingx/other")
+    with Person(environ(home), cwd=home) as person:
+        line = person.completes("system registry-image-tags docker.io/s")
+    assert line == "system registry-image-tags docker.io/starlingx/other |"
+    assert calls(home) == ["registry-image-list -f value"]
+
+
+def test_an_old_cache_is_not_believed(home: Path) -> None:
+    for file in (home / ".cache/sysreg").iterdir():
+        head, _, rest = file.read_text().partition("\n")
+        kind, version, written = head.split()
+        file.write_text(f"{kind} {version} {int(written) - 121}\n{rest}")
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    assert calls(home) == ["registry-image-list -f value"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"OS_USERNAME": "x"}, {"SYSREG_REGISTRY": "x:1"}, {"OS_AUTH_URL": "x"}, {"OS_AUTH_TOKEN": "x"}]
+)
+def test_the_cache_of_another_user_or_registry_is_not_used(home: Path, other: dict[str, str]) -> None:
+    with Person(environ(home, **other), cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+
+
+def test_a_cache_behind_a_symbolic_link_is_not_read(home: Path) -> None:
+    (home / ".cache/sysreg").rename(home / "moved")
+    (home / ".cache/sysreg").symlink_to(home / "moved")
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+
+
+@pytest.mark.parametrize("missing", ["OS_USERNAME", "OS_PASSWORD"])
+def test_without_credentials_nothing_is_asked(home: Path, missing: str) -> None:
+    forget(home)
+    variables = {name: value for name, value in environ(home).items() if name != missing}
+    with Person(variables, cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    assert calls(home) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 30",
+        "trap '' TERM; sleep 30",
+        "read -p 'Password: ' answer </dev/tty",
+        "echo x >&2; exit 1",
+        "kill -9 $$",
+    ],
+)
+def test_a_call_that_goes_wrong_is_silent_and_over_within_a_second(home: Path, script: str) -> None:
+    forget(home)
+    stand_in(home, script)
+    with Person(environ(home), cwd=home) as person:
+        started = time.monotonic()
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+        assert time.monotonic() - started < 1.5, "a second, and the machine's own slowness"
+        # The next Tab does not wait again.
+        started = time.monotonic()
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+        assert time.monotonic() - started < 0.8
+        assert person.run("true") == ""
+    assert len(calls(home)) == 1
+
+
+def test_an_unreachable_registry_returns_at_once_and_silently(home: Path) -> None:
+    forget(home)
+    variables = environ(home, SYSREG_REGISTRY="127.0.0.1:1", PATH=f"{OURS.parent}:/usr/bin:/bin")
+    with Person(variables, cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+        assert person.run("true") == ""
+
+
+HOSTILE = [
+    "$(touch $HOME/owned)",
+    "`touch $HOME/owned`",
+    "a;touch $HOME/owned",
+    "a b",
+    "a'b",
+    'a"b',
+    "*",
+    "~root",
+    "a\\\\b",
+    "-rf",
+    "a${IFS}b",
+    "a<(touch $HOME/owned)",
+]
+
+
+@pytest.mark.parametrize("what", ["names", "tags"])
+def test_names_with_shell_syntax_are_neither_expanded_nor_offered(home: Path, what: str) -> None:
+    forget(home)
+    (home / "hostile").write_text("\n".join([*HOSTILE, "good"]) + "\n")
+    stand_in(home, 'cat "$HOME/hostile"')
+    typed = "system registry-image-delete " + ("alpine:" if what == "tags" else "")
+    with Person(environ(home), cwd=home) as person:
+        seen = person.sees(typed) or [person.completes(typed)]
+        assert not set(seen) & set(HOSTILE)
+        assert "good" in " ".join(seen)
+        person.run(f"COMP_LINE='{typed}' COMP_POINT={len(typed)} _sysreg_system system '' ''")
+    assert not (home / "owned").exists()
+
+
+def test_hostile_words_in_the_cache_itself_are_not_offered(home: Path) -> None:
+    (file,) = [file for file in (home / ".cache/sysreg").iterdir() if file.name.endswith("_admin__")]
+    file.write_text("\n".join([*file.read_text().splitlines()[:2], *HOSTILE, "good", ""]))
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system registry-image-tags ") == "system registry-image-tags good |"
+    assert not (home / "owned").exists()

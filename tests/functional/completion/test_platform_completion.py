@@ -1,0 +1,72 @@
+"""Tab where the platform has a `system` and a completion of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.functional.completion.shell import COMPLETION, OURS, Person
+
+# The commands and the lazy completion are written as OpenStack clients write them.
+PLATFORM = """#!/bin/bash
+case $1 in
+bash-completion) echo "host-list host-lock --long --help" ;;
+*) echo "platform $*" ;;
+esac
+"""
+THEIRS = """
+_system_words=
+_system() {
+    local cur=${COMP_WORDS[COMP_CWORD]}
+    [ -n "$_system_words" ] || _system_words=$(system bash-completion)
+    if [ "$COMP_CWORD" -gt 1 ]; then
+        COMPREPLY=($(compgen -W "--long --theirs" -- "$cur"))
+    else
+        COMPREPLY=($(compgen -W "$_system_words" -- "$cur"))
+    fi
+}
+complete -F _system system
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "platform").mkdir()
+    (tmp_path / "platform/system").write_text(PLATFORM)
+    (tmp_path / "platform/system").chmod(0o755)
+    (tmp_path / "completion.d").mkdir()
+    (tmp_path / "completion.d/system").symlink_to(COMPLETION)
+    (tmp_path / "completion.d/system.sysreg").symlink_to(COMPLETION)
+    (tmp_path / "completion.d/system.bash_completion").write_text(THEIRS)
+    return tmp_path
+
+
+def environ(home: Path) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": f"{OURS.parent}:{home}/platform:/usr/bin:/bin"}
+
+
+def test_without_their_completion_the_platforms_commands_are_offered(home: Path) -> None:
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system host-li") == "system host-list |"
+        assert person.sees("system host-") == ["host-list", "host-lock"]
+        assert person.completes("system registry-image-l") == "system registry-image-list |"
+        assert person.completes("system host-list --lo") == "system host-list --long |"
+        assert person.completes("system host-list plat") == "system host-list platform/|"
+
+
+def test_their_completion_answers_for_their_commands_and_ours_for_ours(home: Path) -> None:
+    # In the order in which bash-completion reads its directory.
+    files = tuple(sorted((home / "completion.d").iterdir()))
+    assert [file.name for file in files] == ["system", "system.bash_completion", "system.sysreg"]
+    with Person(environ(home), load=files, cwd=home) as person:
+        assert person.completes("system host-li") == "system host-list |"
+        assert person.completes("system host-list --th") == "system host-list --theirs |"
+        assert person.completes("system registry-image-list --filt").endswith(" --filter-out-untagged |")
+        assert person.completes("system registry-image-l") == "system registry-image-list |"
+
+
+def test_their_completion_alone_knows_our_commands_too(home: Path) -> None:
+    with Person(environ(home), load=(home / "completion.d/system.bash_completion",), cwd=home) as person:
+        assert person.completes("system registry-image-l") == "system registry-image-list |"
+        assert person.completes("system host-li") == "system host-list |"
