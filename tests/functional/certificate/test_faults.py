@@ -84,9 +84,8 @@ class Sweep:
         with capsys.disabled():
             print(f"\n{title}: {len(self.rows)} faults injected")
             for row in self.rows:
-                print(
-                    f"  {row.fault:<58} {row.told:<10} {row.live:<8} {'; '.join(row.violations)[:200] or 'ok'}"
-                )
+                wrong = "; ".join(row.violations)[:200] or "ok"
+                print(f"  {row.fault:<58} {row.told:<10} {row.live:<8} {wrong}")
         assert [row for row in self.rows if row.violations] == []
 
 
