@@ -1,0 +1,235 @@
+"""Every cell of the grants table of CONTRACTS 2, with users of a real Keystone; and the registry heeds it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from devstack.controller import TOKEN_SERVER, Controller
+from devstack.images import single
+from tests.functional.token_server.asking import ask, temporary_user
+
+ANYTHING = "repository:any/thing:pull,push,delete"
+CATALOG = "registry:catalog:*"
+
+
+@pytest.fixture(scope="module")
+def public(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+    """A controller with public images outside public/."""
+    images = {"token_server": {"public_images": "rabbitmq tools/busybox"}}
+    with new_controller(settings=images, programs=("keystone.service", TOKEN_SERVER)) as controller:
+        yield controller
+
+
+@pytest.mark.parametrize("user", ["admin", "sysinv"])
+def test_an_administrator_may_do_everything_and_list_the_catalog(controller: Controller, user: str) -> None:
+    assert ask(controller, user, ANYTHING, "repository:any/thing/else:*", CATALOG).access == [
+        ANYTHING,
+        "repository:any/thing/else:*",
+        CATALOG,
+    ]
+
+
+def test_a_user_may_do_everything_below_their_name(controller: Controller) -> None:
+    own = ["repository:testuser/a:pull,push,delete", "repository:testuser/a/b:*"]
+    assert ask(controller, "testuser", *own).access == own
+
+
+def test_a_user_may_not_touch_the_repository_that_is_named_as_they_are(controller: Controller) -> None:
+    assert ask(controller, "testuser", "repository:testuser:pull,push").access == []
+
+
+def test_a_user_may_not_touch_the_area_of_another_whose_name_begins_alike(controller: Controller) -> None:
+    assert ask(controller, "testuser", "repository:testuser2/a:pull,push,delete").access == []
+    assert ask(controller, "testuser2", "repository:testuser/a:pull,push,delete").access == []
+
+
+def test_a_user_may_not_list_the_catalog(controller: Controller) -> None:
+    assert ask(controller, "testuser", CATALOG).access == []
+    refused = controller.client("testuser").request("GET", "/v2/_catalog")
+    assert refused.status_code == 401
+
+
+def test_a_user_pulls_public_images_and_may_not_change_them(controller: Controller) -> None:
+    assert ask(controller, "testuser", "repository:public/a:pull,push,delete").access == [
+        "repository:public/a:pull"
+    ]
+
+
+def test_a_user_pulls_configured_public_images(public: Controller) -> None:
+    asked = ["repository:rabbitmq:pull,push", "repository:tools/busybox:pull,push", "repository:tools/x:pull"]
+    assert ask(public, "testuser", *asked).access == [
+        "repository:rabbitmq:pull",
+        "repository:tools/busybox:pull",
+    ]
+
+
+@pytest.mark.parametrize("name", ["public", "rabbitmq", "tools"])
+def test_a_user_named_like_a_public_image_is_reserved(public: Controller, name: str) -> None:
+    with temporary_user(public, name) as (_, password):
+        asked = [f"repository:{name}/mine:push", "repository:public/a:push,pull"]
+        assert ask(public, name, *asked, password=password).access == ["repository:public/a:pull"]
+
+
+def test_a_reserved_user_pulls_public_images_and_owns_nothing(controller: Controller) -> None:
+    asked = ["repository:mtce/a:pull,push", "repository:public/a:pull,push", CATALOG]
+    assert ask(controller, "mtce", *asked).access == ["repository:public/a:pull"]
+
+
+def test_nobody_gets_a_challenge(controller: Controller) -> None:
+    reply = ask(controller, None, "repository:public/a:pull")
+    assert reply.status == 401
+    assert reply.http.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+def test_a_user_with_capitals_may_not_log_in_and_is_told_why(controller: Controller) -> None:
+    reply = ask(controller, "Upper")
+    assert reply.status == 403
+    assert "parts of an image name are made of a-z" in reply.message
+
+
+def test_an_admin_of_another_domain_is_nobody(controller: Controller) -> None:
+    reply = ask(controller, "admin", ANYTHING, password=controller.passwords["admin@Other"])
+    assert reply.status == 401
+
+
+def test_a_token_of_an_admin_of_another_domain_is_nobody(controller: Controller) -> None:
+    from keystoneauth1.identity.v3 import Password
+    from keystoneauth1.session import Session
+
+    stranger = Password(
+        controller.auth_url,
+        username="admin",
+        password=controller.passwords["admin@Other"],
+        user_domain_name="Other",
+    )
+    reply = ask(controller, None, ANYTHING, token=Session(auth=stranger).get_token())
+    assert reply.status == 401
+    assert "not of the domain 'Default'" in reply.message
+
+
+def test_a_disabled_user_is_refused(controller: Controller) -> None:
+    with temporary_user(controller, enabled=False) as (user, password):
+        assert ask(controller, user.name, password=password).status == 401
+
+
+def test_a_wrong_password_and_an_unknown_user_are_refused_alike(controller: Controller) -> None:
+    for user in ("testuser", f"ghost{uuid.uuid4().hex}"):
+        reply = ask(controller, user, password=f"wrong-{uuid.uuid4().hex}")
+        assert reply.status == 401
+        assert reply.http.headers["Content-Type"] == "application/json"
+        assert f"Keystone refused user '{user}' or the password" in reply.message
+
+
+def test_a_keystone_token_stands_for_its_user(controller: Controller) -> None:
+    token = controller.keystone_client("testuser").session.get_token()
+    own = "repository:testuser/a:push,pull"
+    assert ask(controller, None, own, CATALOG, token=token).access == [own]
+    admins = controller.keystone_admin().session.get_token()
+    assert ask(controller, None, ANYTHING, CATALOG, token=admins).access == [ANYTHING, CATALOG]
+
+
+def test_a_revoked_or_invented_keystone_token_is_refused(controller: Controller) -> None:
+    keystone = controller.keystone_client("testuser")
+    token = keystone.session.get_token()
+    keystone.tokens.revoke_token(token)
+    for bad in (token, "gAAAA" + "x" * 100):
+        assert ask(controller, None, token=bad).status == 401
+
+
+# Application credentials
+
+
+@pytest.fixture
+def credential(controller: Controller) -> Iterator[Callable[..., Any]]:
+    """Makes application credentials of a user; they are gone afterwards."""
+    made = []
+
+    def create(user: str, **options: Any) -> Any:
+        keystone = controller.keystone_client(user)
+        one = keystone.application_credentials.create(f"c{uuid.uuid4().hex}", **options)
+        made.append((keystone, one))
+        return one
+
+    yield create
+    for keystone, one in made:
+        keystone.application_credentials.delete(one)
+
+
+def test_an_application_credential_acts_for_its_owner(
+    controller: Controller, credential: Callable[..., Any]
+) -> None:
+    one = credential("testuser")
+    asked = ["repository:testuser/a:push,pull", "repository:testuser2/a:pull"]
+    reply = ask(controller, one.id, *asked, password=one.secret)
+    assert reply.access == ["repository:testuser/a:push,pull"]
+    assert reply.claims["sub"] == "testuser"
+
+
+def test_an_application_credential_of_an_administrator_with_the_role_admin_is_one(
+    controller: Controller, credential: Callable[..., Any]
+) -> None:
+    one = credential("admin")
+    assert ask(controller, one.id, ANYTHING, CATALOG, password=one.secret).access == [ANYTHING, CATALOG]
+
+
+def test_an_application_credential_of_an_administrator_without_the_role_admin_is_none(
+    controller: Controller, credential: Callable[..., Any]
+) -> None:
+    one = credential("admin", roles=[{"name": "reader"}])
+    own = "repository:admin/a:push"
+    assert ask(controller, one.id, ANYTHING, CATALOG, own, password=one.secret).access == [own]
+    # Nor is a Keystone token that was made with it.
+    from keystoneauth1.identity.v3 import ApplicationCredential
+    from keystoneauth1.session import Session
+
+    auth = ApplicationCredential(
+        controller.auth_url, application_credential_id=one.id, application_credential_secret=one.secret
+    )
+    token = Session(auth=auth).get_token()
+    assert ask(controller, None, ANYTHING, CATALOG, own, token=token).access == [own]
+
+
+def test_an_application_credential_with_access_rules_is_refused(
+    controller: Controller, credential: Callable[..., Any]
+) -> None:
+    rules = [{"service": "identity", "method": "GET", "path": "/v3/users"}]
+    one = credential("testuser", access_rules=rules)
+    reply = ask(controller, one.id, password=one.secret)
+    assert reply.status == 401
+    assert "has access rules" in reply.message
+
+
+def test_a_wrong_secret_and_an_unknown_application_credential_are_refused(
+    controller: Controller, credential: Callable[..., Any]
+) -> None:
+    assert ask(controller, credential("testuser").id, password="wrong").status == 401
+    assert ask(controller, uuid.uuid4().hex, password="wrong").status == 401
+
+
+# And the registry heeds it
+
+
+def test_the_registry_lets_a_user_do_what_the_token_says_and_no_more(controller: Controller) -> None:
+    image = single()
+    mine = controller.client("testuser")
+    mine.push("testuser/heeded", "1", image)
+    assert mine.is_whole("testuser/heeded", "1")
+    other = controller.client("testuser2")
+    assert other.manifest("testuser/heeded", "1").status_code == 401
+    assert other.request("POST", "/v2/testuser/heeded/blobs/uploads/").status_code == 401
+    assert other.delete("testuser/heeded", image.digest).status_code == 401
+    assert mine.delete("testuser/heeded", image.digest).status_code == 202
+
+
+def test_what_an_administrator_publishes_everybody_pulls(controller: Controller) -> None:
+    controller.client("admin").push("public/everybody", "1", single())
+    for user in ("testuser", "mtce"):
+        assert controller.client(user).is_whole("public/everybody", "1")
+        assert (
+            controller.client(user).request("POST", "/v2/public/everybody/blobs/uploads/").status_code == 401
+        )
