@@ -8,9 +8,9 @@ from typing import Protocol
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.grants import Identity
 from sysreg_cli.token_server.keystone import Answer
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprint, Fingerprints, RefusedPairs
+from sysreg_cli.tokens.grants import Identity
 
 # Threads that ask Keystone. A password hash costs it a third of a second: more would only wait there.
 THREADS = 16

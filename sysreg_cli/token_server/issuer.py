@@ -11,10 +11,10 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.authenticator import Authenticator
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.gate import Gate
-from sysreg_cli.token_server.grants import Grants, Identity
-from sysreg_cli.token_server.scope import Scope
 from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.grants import Grants, Identity
+from sysreg_cli.tokens.scope import Scope
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
 
 

@@ -16,7 +16,7 @@ from sysreg_cli.errors import NotAuthenticated, SettingsError, Unavailable
 from sysreg_cli.reference import shorten
 from sysreg_cli.settings import KeystoneSettings
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.grants import Identity
+from sysreg_cli.tokens.grants import Identity
 
 _ADMIN_ROLE = "admin"
 # Keys of a Keystone token that acts for somebody who gave it less than they may do themselves.

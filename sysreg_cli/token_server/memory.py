@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.grants import Identity
+from sysreg_cli.tokens.grants import Identity
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server import app as app_module
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.grants import Identity
 from sysreg_cli.token_server.keystone import Answer
 from sysreg_cli.tokens.fence import RECORD_NAME, WriteFence
+from sysreg_cli.tokens.grants import Identity
 from tests.unit.token_server.asgi import Reply, Server, basic, call
 
 PUSH = "scope=repository:testuser/a:push,pull&service=registry.local:9001"

@@ -7,8 +7,8 @@ import pytest
 
 from sysreg_cli.token_server import memory
 from sysreg_cli.token_server.credentials import from_pair
-from sysreg_cli.token_server.grants import Identity
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprint, Fingerprints, RefusedPairs
+from sysreg_cli.tokens.grants import Identity
 
 MIN, HOUR, DAY = 60, 3600, 86400
 

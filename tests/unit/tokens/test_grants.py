@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sysreg_cli.errors import UsageError
 from sysreg_cli.reference import is_component
 from sysreg_cli.settings import TokenServerSettings
-from sysreg_cli.token_server.grants import Grants, Identity
-from sysreg_cli.token_server.scope import parse_scopes
+from sysreg_cli.tokens.grants import Grants, Identity
+from sysreg_cli.tokens.scope import parse_scopes
 
 SETTINGS = TokenServerSettings(
     administrators=("admin", "sysinv"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysreg_cli.errors import UsageError
-from sysreg_cli.token_server.scope import MOST_SCOPES, Scope, parse_scopes
+from sysreg_cli.tokens.scope import MOST_SCOPES, Scope, parse_scopes
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sysreg_cli import reference
 from sysreg_cli.settings import TokenServerSettings
-from sysreg_cli.token_server.scope import Scope
 from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.scope import Scope
 
 _EVERYTHING = frozenset({"pull", "push", "delete", "*"})
 _READ = frozenset({"pull"})
