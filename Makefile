@@ -26,8 +26,14 @@ lint: prepare
 test: lint ## linters and all tests, with the short forms of soak and fuzz
 	$(PYTHON) -m pytest
 
+soak: prepare ## the long runs: token load, garbage collection (each says how long it takes)
+	@for script in tests/soak/[a-z]*.py; do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
+
+bench: prepare ## every benchmark: ratios, measured side by side in one run
+	@for script in bench/[a-z]*.py; do $(PYTHON) -m bench.$$(basename $$script .py) || exit 1; done
+
 fuzz: prepare ## fuzz the reading of certificates, guided by coverage (SECONDS=600)
-	@$(SUDO) .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[fuzz]'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[fuzz]'
 	$(PYTHON) -m tests.fuzz.run --seconds $(or $(SECONDS),600)
 
 clean: ## stop it, and remove everything that make made in this checkout

@@ -170,6 +170,7 @@ class Controller:
         """Stop every process of this controller, also after a crash of its supervisor; its data stay."""
         if self._running():
             with contextlib.suppress(OSError):
+                self.supervisor.call("stopAllProcesses", False)  # all at once; shutdown alone: one by one
                 self.supervisor.call("shutdown")
             with contextlib.suppress(NotInTime):
                 wait_until(
@@ -550,6 +551,7 @@ class Controller:
             keystone.command(),
             home,
             {**base, **keystone.environment(home), **clock, **self._environment.get(KEYSTONE, {})},
+            stop_signal="QUIT",  # gunicorn's quick one; with TERM it waits for idle connections
         )
         as_user = [
             "setpriv",

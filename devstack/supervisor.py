@@ -26,6 +26,7 @@ class Program:
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: str = "TERM"
 
 
 class Supervisor:
@@ -63,6 +64,7 @@ class Supervisor:
                 "environment = " + environment.replace("%", "%%"),
                 "autorestart = true",
                 "startsecs = 1",
+                f"stopsignal = {program.stop_signal}",
                 "stopwaitsecs = 20",
                 "killasgroup = true",
                 "redirect_stderr = true",

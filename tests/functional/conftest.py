@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -17,6 +17,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.functional)
         if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="the embedded controller needs root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what its controllers' programs wrote last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Controller):
+                for program in value.programs:
+                    last = value.log(program).splitlines()[-25:]
+                    report.sections.append((f"end of the log of {program}", "\n".join(last)))
+    return report
 
 
 @pytest.fixture(scope="session")
