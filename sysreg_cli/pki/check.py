@@ -11,7 +11,7 @@ from cryptography import x509
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki import facts as certificate_facts
 from sysreg_cli.pki import keys, pem, rules
-from sysreg_cli.pki.facts import CertificateProblem, Facts, quietly, short_name
+from sysreg_cli.pki.facts import CertificateProblem, Facts, printable, quietly, short_name
 from sysreg_cli.pki.keys import KeyProblem, ServerKey
 
 MAX_BYTES = 64 * 1024
@@ -103,7 +103,7 @@ def check_server(
             for warning in rules.expiry_warnings(one, now, min_days_warning)
         )
     if problems or key is None or len(known) != len(chain):
-        raise CertificateRefused("certificate refused", problems)
+        raise _refused(problems)
     first, last = known[0], known[-1]
     if rules.claims_own_signature(first):
         warnings.append(f"{_label(0, first)}: is self-signed")
@@ -159,7 +159,7 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
             pem=one.pem,
         )
     if problems:
-        raise CertificateRefused("certificate refused", problems)
+        raise _refused(problems)
     return tuple(authorities.values())
 
 
@@ -181,13 +181,18 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
     if not certificates and not problems:
         problems.append("there is no certificate")
     if problems:
-        raise CertificateRefused("certificate not readable", problems)
+        raise _refused(problems)
     return tuple(certificates)
+
+
+def _refused(problems: Sequence[str]) -> CertificateRefused:
+    # Names from the certificate stand in the reasons: none may forge a line of a terminal or a log.
+    return CertificateRefused("certificate refused", [printable(problem, 1000) for problem in problems])
 
 
 def _split(data: bytes) -> tuple[tuple[pem.Block, ...], list[str]]:
     if len(data) > MAX_BYTES:
-        raise CertificateRefused("certificate refused", [f"it is larger than {MAX_BYTES // 1024} KiB"])
+        raise _refused([f"it is larger than {MAX_BYTES // 1024} KiB"])
     blocks, problems = pem.split(data)
     return blocks, list(problems)
 

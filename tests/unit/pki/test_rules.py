@@ -486,3 +486,10 @@ def test_names_from_a_certificate_cannot_forge_a_line() -> None:
     forged = make.issue("evil\nAll is well\x1b[2J", names=["other"])
     for problem in refused(make.bundle(forged)):
         assert problem.isprintable()
+
+
+def test_a_san_cannot_forge_a_line_either() -> None:
+    """Found by the fuzzer: a name that the CA's constraints forbid was quoted as it was."""
+    narrow = make.authority("Narrow", extra=[_constraint(["local"], None)])
+    server = make.server(narrow, names=[make.HOST, "evil\nAll is well\x1b[2J"])
+    only(refused(make.bundle(server, narrow)), "forbids the DNS name evil\\nAll is well\\x1b[2J")
