@@ -172,7 +172,6 @@ def _result(answer: dict[str, Any], identifier: str) -> dict[str, Any]:
 def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, Any]) -> None:
     """Report what was done. Raises SysregError if that isn't what was asked for."""
     freed = f"{result['blobs']} blobs" + (f", {result['bytes']} bytes" if result["sizes_known"] else "")
-    seconds = sum(result["seconds"].values())
     if result["outcome"] != "done":
         partly = f" (until then freed: {freed})" if result["blobs"] and not _is_dry(result) else ""
         raise SysregError(f"garbage collection {result['outcome']}: {result['error']}{partly}")
@@ -181,7 +180,8 @@ def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, An
     else:
         say(
             invocation,
-            f"Freed {freed} in {seconds:.1f} s; writes were held for {result['writes_held']:.1f} s",
+            f"Freed {freed} in {result['duration']:.1f} s;"
+            f" writes were held for {result['writes_held']:.1f} s",
         )
     removed = [
         f"{result[name]} {text}"
@@ -208,7 +208,7 @@ def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, An
         "manifests": result["manifests"],
         "repositories": result["repositories"],
         "pinned": result["pinned"],
-        "seconds": round(seconds, 3),
+        "seconds": result["duration"],
         "writes_held": result["writes_held"],
         "phases": result["seconds"],
         "warnings": result["warnings"],

@@ -20,11 +20,18 @@ from sysreg_cli.agent.garbage.store import LAYOUT, blob_path
 # A repository of our own: one component without an owner, so that only administrators could reach it.
 PIN_REPOSITORY = "sysreg-garbage-collection"
 
+# What belongs to a repository itself; everything else in its directory is nested.
+_OWN = ("_uploads", "_manifests", "_layers")
 _MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 def repository(root: Path, name: str) -> Path:
     return root / LAYOUT / "repositories" / name
+
+
+def is_repository(root: Path, name: str) -> bool:
+    """Whether the repository itself is there, and not only one that is nested in it."""
+    return any((repository(root, name) / own).is_dir() for own in _OWN)
 
 
 def revision(root: Path, name: str, digest: str) -> Path:
@@ -53,7 +60,7 @@ def remove_repositories(root: Path, names: Iterable[str]) -> None:
     # Nested first, so that what they leave empty goes as well.
     for name in sorted(names, reverse=True):
         path = top / name
-        for own in ("_uploads", "_manifests", "_layers"):
+        for own in _OWN:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(path / own)
         for directory in [path, *path.parents]:

@@ -106,7 +106,9 @@ def make(
         if not repository.tags
         and not repository.uploads
         and not repository.revisions - doomed_sets.get(name, set())
-        and not any(released.since(blob, linked, young) for blob, linked in store.layers(name))
+        and not any(
+            blob in plan.pins or released.since(blob, linked, young) for blob, linked in store.layers(name)
+        )
     ]
     plan.broken.sort()
     return plan

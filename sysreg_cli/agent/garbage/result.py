@@ -52,9 +52,9 @@ class Progress:
 class Result:
     """How a collection ended: ``outcome`` is done, failed, cancelled or interrupted (its agent died).
 
-    ``seconds`` are those of each phase; ``writes_held`` those for which nobody got a token to write.
-    ``pinned`` counts the blobs kept for pushes under way. ``remaining`` is filled for what was planned and
-    not removed.
+    ``seconds`` are those of each phase, ``duration`` of the whole; ``writes_held`` those for which nobody
+    got a token to write. ``pinned`` counts the blobs kept for pushes under way. ``remaining`` is filled for
+    what was planned and not removed.
     """
 
     id: str
@@ -70,6 +70,7 @@ class Result:
     pinned: int = 0
     remaining: int = 0
     sizes_known: bool = True
+    duration: float = 0.0
     writes_held: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

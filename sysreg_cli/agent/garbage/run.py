@@ -61,7 +61,8 @@ class Collection:
 
     def run(self) -> Result:
         """Collect, and return how it ended; ``plan`` holds what was decided. Expected errors don't leave."""
-        self._deadline = time.monotonic() + self.settings.agent.collect_timeout
+        begun = time.monotonic()
+        self._deadline = begun + self.settings.agent.collect_timeout
         try:
             self._run()
             self.result.outcome = "done"
@@ -75,6 +76,7 @@ class Collection:
         finally:
             self._known.clear()
             self.result.ended = now()
+            self.result.duration = round(time.monotonic() - begun, 3)
         return self.result
 
     # -- the steps -------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ class Collection:
             for digest in digests
             if not edits.revision(root, name, digest).exists()
         )
-        self.result.repositories = sum(not edits.repository(root, name).is_dir() for name in self.plan.empty)
+        self.result.repositories = sum(not edits.is_repository(root, name) for name in self.plan.empty)
         self.result.remaining = len(self.plan.frees) - len(gone)
 
     # -- time ------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""A controller for collections alone: a collection concerns the whole storage, so no other test shares it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from devstack.controller import AGENT, Controller
+from devstack.waiting import wait_until
+
+
+@pytest.fixture(scope="package")
+def shared(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+    with new_controller() as controller:
+        yield controller
+
+
+@pytest.fixture
+def registry(shared: Controller) -> Controller:
+    """A controller whose registry is empty, and on which nothing runs."""
+    if not shared.pid(AGENT):
+        shared.start_program(AGENT)
+    wait_until(lambda: status(shared)["state"] == "idle", 30, what="no collection runs")
+    shutil.rmtree(shared.storage / "docker", ignore_errors=True)
+    writes_ended(shared)
+    return shared
+
+
+def writes_ended(controller: Controller) -> None:
+    """Nobody has pushed for a while: the drain, 65 s after a push, isn't what most tests are about."""
+    (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+
+
+def collect(controller: Controller, *options: str, **run: Any) -> subprocess.CompletedProcess[str]:
+    """Collect as if the last push were long ago."""
+    writes_ended(controller)
+    return controller.system("registry-garbage-collect", *options, **run)
+
+
+def collected(controller: Controller, *options: str) -> dict[str, Any]:
+    """Collect, and return the report; it must have worked."""
+    done = collect(controller, "-f", "json", *options)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    (report,) = json.loads(done.stdout)
+    return dict(report)
+
+
+def status(controller: Controller) -> dict[str, Any]:
+    done = subprocess.run(
+        [
+            "curl",
+            "-sS",
+            "--fail",
+            "--unix-socket",
+            str(controller.agent_socket),
+            "http://agent/v1/registry_image/garbage_collect",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return dict(json.loads(done.stdout))

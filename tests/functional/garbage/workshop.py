@@ -1,0 +1,126 @@
+"""A storage with a bit of everything, and collections run on it in this process, with the real collector.
+
+No registry serves it: then nobody can be writing, which is one of the things a drain has to find out.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from devstack.ports import free_ports
+from sysreg_cli.agent.garbage.result import Options, Result
+from sysreg_cli.agent.garbage.run import Collection
+from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
+from sysreg_cli.tokens.fence import WriteFence
+from tests.unit.garbage.storage import Storage
+
+
+class Workshop:
+    """Below ``root``: a storage, the registry's configuration for it, and the agent's state."""
+
+    def __init__(self, root: Path, **agent: Any) -> None:
+        self.root = root
+        self.storage = Storage(root / "storage")
+        self.config = root / "config.yml"
+        self.state = root / "state"
+        self.state.mkdir()
+        self.write_config()
+        self.settings = Settings(
+            registry=RegistrySettings(config=self.config),
+            agent=replace(AgentSettings(collect_timeout=60, drain_timeout=20), **agent),
+            paths=PathSettings(state=self.state),
+        )
+        self.writes_ended()
+
+    def write_config(self, *lines: str) -> None:
+        self.config.write_text(
+            "\n".join(
+                [
+                    "version: 0.1",
+                    "log: {level: error}",
+                    f"http: {{addr: '127.0.0.1:{free_ports(1)[0]}'}}",
+                    f"storage: {{filesystem: {{rootdirectory: {self.storage.root}}}{''.join(lines)}}}",
+                ]
+            )
+        )
+
+    def writes_ended(self) -> None:
+        (self.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+
+    def fill(self) -> set[str]:
+        """Tagged images of every kind, a deleted one, an orphan, a push under way. Returns what must stay."""
+        return fill(self.storage)
+
+    def collect(
+        self,
+        entered: Callable[[str, Collection], None] = lambda phase, collection: None,
+        **options: Any,
+    ) -> Result:
+        return self.collection(entered, **options).run()
+
+    def collection(
+        self, entered: Callable[[str, Collection], None] = lambda phase, collection: None, **options: Any
+    ) -> Collection:
+        wanted = Options(**options)
+        result = Result(id="1", options=wanted, started="")
+        directory = self.state / "garbage"
+        directory.mkdir(exist_ok=True)
+        made = Collection(self.settings, wanted, directory, result)
+        made.entered = lambda phase: entered(phase, made)
+        return made
+
+    @property
+    def fence_is_open(self) -> bool:
+        fence = WriteFence(self.state)
+        try:
+            return not fence.is_held()
+        finally:
+            fence.close()
+
+    @property
+    def pins(self) -> list[Path]:
+        return list(self.storage.repositories.glob("sysreg-*"))
+
+    def program(self, monkeypatch: Any, text: str) -> None:
+        """Put a program of ours in the collector's place."""
+        directory = self.root / "bin"
+        directory.mkdir(exist_ok=True)
+        path = directory / "docker-registry"
+        path.write_text(text)
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+def fill(storage: Storage) -> set[str]:
+    """See ``Workshop.fill``."""
+    amd, arm = storage.image("app", layers=(b"amd",)), storage.image("app", layers=(b"arm",))
+    storage.index("app", "1", "2", children=(amd, arm))
+    signed = storage.image("app", "signed", layers=(b"signed",))
+    storage.image("app", layers=(b"signature",), subject=signed)
+    storage.image("app/nested", "1", layers=(b"nested", b"amd"))
+    storage.index("indexes", "1", children=())
+    storage.upload("push/under-way", b"old, but soon to be needed")
+    needed = storage.all_blobs()
+    os.utime(storage.path(storage.blob(b"old, but soon to be needed")))
+    gone = storage.image("gone", "1", layers=(b"gone" * 1000, b"amd"))
+    storage.delete("gone", gone)
+    storage.delete("app", storage.image("app", "3", layers=(b"gone as well",)))
+    storage.image("app", layers=(b"orphan",))
+    return needed
+
+
+def in_background(work: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def mounted(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
