@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # 500 scopes of a client of ours are about 20 KiB of query.
 MOST_HEAD_BYTES = 65536
-HEAD_SECONDS = 20.0
+HEAD_SECONDS = 10.0
 
 
 class GuardedProtocol(HttpToolsProtocol):

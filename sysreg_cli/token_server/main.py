@@ -35,6 +35,7 @@ log = logging.getLogger("sysreg.token_server")
 # Connections at a time; held requests are among them. Beyond it uvicorn answers 503 at once.
 _MOST_CONNECTIONS = 4096
 _STOP_SECONDS = 5
+_CLOSE_SECONDS = 0.5
 
 
 class TokenServer(uvicorn.Server):
@@ -59,6 +60,17 @@ class TokenServer(uvicorn.Server):
         if interval := watchdog_interval():
             self._watchdog = asyncio.create_task(keep_watchdog(interval))
         log.info("serving tokens for %s", self._parts.service)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._drop_closing)
+        await super().shutdown(sockets)
+
+    def _drop_closing(self) -> None:
+        """A client that is idle may never answer the end of TLS; nobody waits for that."""
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None and transport.is_closing():
+                transport.abort()
 
     def _reload(self) -> None:
         """Take the certificate that is current now, for new connections, and forget refused logins."""

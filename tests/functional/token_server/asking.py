@@ -50,6 +50,7 @@ def ask(
     token: str | None = None,
     agent: str = "tests",
     timeout: float = 60,
+    url: str = "",
 ) -> Reply:
     """GET a token; ``user`` None sends no credentials, or ``token``; known passwords are filled in."""
     auth = None if user is None else (user, password or controller.passwords[user])
@@ -58,7 +59,7 @@ def ask(
         http.trust_env = False
         return Reply(
             http.get(
-                controller.token_url,
+                url or controller.token_url,
                 params={"service": controller.address, "scope": scopes},
                 auth=auth,
                 headers=headers,

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
-from devstack.controller import TOKEN_SERVER, Controller
+from devstack.controller import Controller
 from devstack.images import single
 from tests.functional.token_server.asking import ask, temporary_user
+from tests.functional.token_server.own import own_server
 
 ANYTHING = "repository:any/thing:pull,push,delete"
 CATALOG = "registry:catalog:*"
 
 
 @pytest.fixture(scope="module")
-def public(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
-    """A controller with public images outside public/."""
-    images = {"token_server": {"public_images": "rabbitmq tools/busybox"}}
-    with new_controller(settings=images, programs=("keystone.service", TOKEN_SERVER)) as controller:
-        yield controller
+def public_images(controller: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a token server that has public images outside public/."""
+    settings = {"token_server": {"public_images": "rabbitmq tools/busybox"}}
+    with own_server(controller, tmp_path_factory.mktemp("public"), settings) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize("user", ["admin", "sysinv"])
@@ -60,19 +60,22 @@ def test_a_user_pulls_public_images_and_may_not_change_them(controller: Controll
     ]
 
 
-def test_a_user_pulls_configured_public_images(public: Controller) -> None:
+def test_a_user_pulls_configured_public_images(controller: Controller, public_images: str) -> None:
     asked = ["repository:rabbitmq:pull,push", "repository:tools/busybox:pull,push", "repository:tools/x:pull"]
-    assert ask(public, "testuser", *asked).access == [
+    assert ask(controller, "testuser", *asked, url=public_images).access == [
         "repository:rabbitmq:pull",
         "repository:tools/busybox:pull",
     ]
 
 
 @pytest.mark.parametrize("name", ["public", "rabbitmq", "tools"])
-def test_a_user_named_like_a_public_image_is_reserved(public: Controller, name: str) -> None:
-    with temporary_user(public, name) as (_, password):
+def test_a_user_named_like_a_public_image_is_reserved(
+    controller: Controller, public_images: str, name: str
+) -> None:
+    with temporary_user(controller, name) as (_, password):
         asked = [f"repository:{name}/mine:push", "repository:public/a:push,pull"]
-        assert ask(public, name, *asked, password=password).access == ["repository:public/a:pull"]
+        reply = ask(controller, name, *asked, password=password, url=public_images)
+        assert reply.access == ["repository:public/a:pull"]
 
 
 def test_a_reserved_user_pulls_public_images_and_owns_nothing(controller: Controller) -> None:

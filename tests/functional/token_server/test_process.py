@@ -7,22 +7,20 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from devstack import keys
-from devstack.controller import KEYSTONE, TOKEN_SERVER, Controller
-from devstack.ports import free_ports
+from devstack.controller import Controller
 from devstack.waiting import wait_until
 from sysreg_cli.token_server import limits
+from sysreg_cli.tokens.fence import WriteFence
 from tests.functional.token_server.asking import ask
-
-PROGRAM = Path(sys.executable).with_name("sysreg-token-server")
+from tests.functional.token_server.own import PROGRAM, own_server
 
 
 def connect(controller: Controller, **options: ssl.TLSVersion) -> ssl.SSLSocket:
@@ -41,7 +39,7 @@ def answer(connection: ssl.SSLSocket) -> bytes:
     return received
 
 
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_tls_is_1_2_or_later(controller: Controller) -> None:
     with connect(controller, maximum_version=ssl.TLSVersion.TLSv1_2) as connection:
         assert connection.version() == "TLSv1.2"
@@ -91,84 +89,55 @@ def test_a_client_that_sends_its_head_too_slowly_is_dropped(controller: Controll
         assert limits.HEAD_SECONDS - 2 < time.monotonic() - before < limits.HEAD_SECONDS + 5
 
 
-# A token server of a test's own
-
-
-@contextmanager
-def own_server(controller: Controller, directory: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Another token server beside the controller's, and the socket on which it notifies its manager."""
-    (port,) = free_ports(1)
-    text = controller.settings.read_text()
-    conf = directory / "sysreg.conf"
-    keys.write_tls(directory / "tls", group=0)
-    lines = []
-    for line in text.splitlines():
-        key = line.partition("=")[0].strip()
-        if line == f"port = {controller.ports['token_server']}":
-            line = f"port = {port}"
-        elif key == "directory":
-            line = f"directory = {directory}/tls"
-        elif key == "state":
-            line = f"state = {directory}/state"
-        lines.append(line)
-    conf.write_text("\n".join(lines))
-    (directory / "state").mkdir()
-    address = directory / "notify"
-    process = subprocess.Popen(
-        [PROGRAM],
-        env={
-            **os.environ,
-            "SYSREG_CONF": str(conf),
-            "NOTIFY_SOCKET": str(address),
-            "WATCHDOG_USEC": "400000",
-        },
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process, address
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(
     controller: Controller, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)
-        with own_server(controller, tmp_path) as (process, _):
+        notify = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        with own_server(controller, tmp_path, environment=notify) as server:
             assert manager.recv(100) == b"READY=1"
             assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
-            process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: manager.recv(100) == b"STOPPING=1", what="it says that it stops")
-            assert process.wait(10) == 0
+            assert server.process.wait(10) == 0
+
+
+def test_it_stops_at_once_though_a_push_waits_for_the_fence(controller: Controller, tmp_path: Path) -> None:
+    push = "repository:testuser/a:push"
+    with own_server(controller, tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        assert ask(controller, "testuser", url=server.url).status == 200
+        with WriteFence(tmp_path / "state").hold():
+            reply = pool.submit(ask, controller, "testuser", push, url=server.url)
+            health = server.url.replace("/token/", "/health")
+            wait_until(lambda: requests.get(health, verify=str(controller.ca_file), timeout=5).json()["held"])
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(10) == 0
+            assert reply.result(10).status == 503
 
 
 def test_a_new_certificate_is_taken_without_a_restart_and_a_broken_one_is_not(
-    new_controller: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
+    controller: Controller, tmp_path: Path
 ) -> None:
-    with new_controller(programs=(KEYSTONE, TOKEN_SERVER)) as controller:
-        pid = controller.pid(TOKEN_SERVER)
+    for name in ("old", "new"):
+        keys.write_tls(tmp_path / name, group=0)
+    (tmp_path / "current").symlink_to("old/current")
+    with own_server(controller, tmp_path, {"certificate": {"directory": str(tmp_path)}}) as server:
 
         def presented() -> str:
-            return ssl.get_server_certificate(("127.0.0.1", controller.ports["token_server"]), timeout=10)
+            return ssl.get_server_certificate(("127.0.0.1", server.port), timeout=10)
 
-        old = presented()
-        keys.write_tls(tmp_path, group=0)
-        link = controller.tls / "new"
-        link.symlink_to(tmp_path / "generations" / "first")
-        link.rename(controller.tls / "current")
-        controller.signal(TOKEN_SERVER, signal.SIGHUP)
-        wait_until(lambda: presented() != old, what="the new certificate is presented")
-        new = presented()
-        (tmp_path / "current" / "server.crt").write_text(old)
-        controller.signal(TOKEN_SERVER, signal.SIGHUP)
-        wait_until(lambda: "the certificate in use stays" in controller.log(TOKEN_SERVER), what="it says so")
+        old, new = ((tmp_path / name / "current" / "server.crt").read_text() for name in ("old", "new"))
+        assert presented() == old
+        (tmp_path / "next").symlink_to("new/current")
+        (tmp_path / "next").rename(tmp_path / "current")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: presented() == new, what="the new certificate is presented")
+        (tmp_path / "new" / "current" / "server.crt").write_text(old)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the certificate in use stays" in server.log, what="it says so")
         assert presented() == new
-        assert controller.pid(TOKEN_SERVER) == pid
 
 
 @pytest.mark.parametrize(
