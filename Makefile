@@ -27,10 +27,10 @@ test: lint ## linters and all tests, with the short forms of soak and fuzz
 	$(PYTHON) -m pytest
 
 soak: prepare ## the long runs: token load, garbage collection (each says how long it takes)
-	@for script in tests/soak/[a-z]*.py; do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
+	@for script in $$(grep -l __main__ tests/soak/*.py); do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
 
 bench: prepare ## every benchmark: ratios, measured side by side in one run
-	@for script in bench/[a-z]*.py; do $(PYTHON) -m bench.$$(basename $$script .py) || exit 1; done
+	@for script in $$(grep -l __main__ bench/*.py); do $(PYTHON) -m bench.$$(basename $$script .py) || exit 1; done
 
 fuzz: prepare ## fuzz the reading of certificates, guided by coverage (SECONDS=600)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[fuzz]'

@@ -36,7 +36,6 @@ KEYSTONE = "keystone.service"
 
 _DAEMONS = {TOKEN_SERVER: "sysreg_cli.token_server.main", AGENT: "sysreg_cli.agent.main"}
 _BIN = Path(sys.executable).parent
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 _TRUST = Path("/etc/docker/certs.d")
 _TEMPORARY = Path("/var/tmp")
 _OWNED = "owned"  # locked by the process that uses the temporary controller
@@ -152,6 +151,7 @@ class Controller:
         (with the end of its log).
         """
         _check_root()
+        os.umask(0o022)  # the registry's user has to reach what it serves
         if self._running():
             self._start_programs()
         else:
@@ -539,8 +539,9 @@ class Controller:
     def _programs(self) -> Iterator[Program]:
         clock = {}
         if self._fake_clock:
+            libraries = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
             clock = {
-                "LD_PRELOAD": _FAKETIME,
+                "LD_PRELOAD": str(next(libraries)),
                 "FAKETIME_TIMESTAMP_FILE": str(self.root / "clock"),
                 "FAKETIME_NO_CACHE": "1",
             }
