@@ -166,14 +166,15 @@ class Transport:
             return Unavailable(
                 f"{self.where}: the name {self.host} is not known", next_step="check /etc/hosts and DNS"
             )
+        # before ConnectTimeoutError, which urllib3 derives it from
+        if isinstance(error, NewConnectionError):
+            return Unavailable(f"{self.where}: {_system_reason(error)}", next_step="check that it runs")
         if isinstance(error, ConnectTimeoutError):
             return Unavailable(f"{self.where}: no connection within {seconds}")
         if isinstance(error, ReadTimeoutError):
             return Unavailable(
                 f"{self.where}: no answer within {seconds}", next_step="try again, or give a longer --timeout"
             )
-        if isinstance(error, NewConnectionError):
-            return Unavailable(f"{self.where}: {_system_reason(error)}", next_step="check that it runs")
         if isinstance(error, SSLError):
             return self._explain_tls(error)
         return ProtocolError(f"{self.where}: the connection broke in the middle of an answer")
