@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sysreg_cli.agent.context import AgentContext, fault
+from sysreg_cli.agent.rate import RateLimit
 
 log = logging.getLogger("sysreg.agent")
 
@@ -28,7 +29,7 @@ def build(context: AgentContext, routes: list[BaseRoute]) -> ASGIApp:
     application.state.context = context
     # A redirect of Starlette's for the slash would make clients send the body, or the token, twice.
     application.router.redirect_slashes = False
-    return _Limits(application)
+    return RateLimit(_Limits(application))
 
 
 async def _health(_request: Request) -> Response:

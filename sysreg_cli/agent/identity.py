@@ -23,6 +23,7 @@ from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Un
 if TYPE_CHECKING:
     from sysreg_cli.settings import KeystoneSettings
 
+_DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
 _CACHE_SECONDS = 30.0
 _CACHE_ENTRIES = 1000
 # Fernet and JWS tokens are some hundred bytes; Keystone itself refuses more than this
@@ -54,6 +55,9 @@ class Caller:
     name: str
     role: Role
     user_id: str = ""
+    #: whether the token carries all that the user is: false for a trust or an application credential
+    #: without the role admin
+    may_administer: bool = False
 
     def require(self, role: Role) -> None:
         """Raises NotAuthorized unless the caller has ``role`` or more."""
@@ -163,4 +167,6 @@ def caller_of(token: Mapping[str, Any], settings: KeystoneSettings) -> Caller:
     ):
         held = {entry["name"].upper() for entry in token["roles"]}
         role = max(role for role in Role if role is Role.NONE or role.name in held)
-    return Caller(name, role, user["id"])
+    delegated = any(key in token for key in _DELEGATIONS)
+    named = {entry["name"] for entry in token.get("roles", [])}
+    return Caller(name, role, user["id"], may_administer=not delegated or "admin" in named)

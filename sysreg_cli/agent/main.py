@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sysreg_cli import settings as settings_module
 from sysreg_cli import systemd
+from sysreg_cli.agent import openapi, registry_image
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.transaction import CertificateChange
@@ -191,7 +192,12 @@ def unix_listener(path: Path, group: str) -> socket.socket:
 
 
 def _routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
-    return [*certificate_api.routes(context, change), *garbage_api.routes(context)]
+    return [
+        *certificate_api.routes(context, change),
+        *garbage_api.routes(context),
+        *registry_image.routes(context),
+        *openapi.routes(),
+    ]
 
 
 def _recover(change: CertificateChange) -> None:

@@ -1,0 +1,76 @@
+"""The agent as a client of the registry: tokens of its own signing, trust in exactly the live certificate.
+
+Needs no Keystone. A token that may write passes the write fence, as the token server's do (CONTRACTS 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sysreg_cli.errors import Unavailable
+from sysreg_cli.registry.challenge import Challenge
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.transport import Transport
+from sysreg_cli.registry.trust import client_context
+from sysreg_cli.settings import Settings
+from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.scope import parse_scopes
+from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
+
+_SUBJECT = "sysreg-agent"
+# The registry is on this machine: silence for this many seconds is a failure.
+_TIMEOUT = 30.0
+
+
+class OwnTokens:
+    """Signs what the registry client asks for; keeps each token for as long as one call of the API lasts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._signer = TokenSigner.load(settings)
+        self._tokens: dict[tuple[str, ...], str] = {}
+
+    def token(self, challenge: Challenge, scopes: Sequence[str], *, fresh: bool = False) -> str:
+        """A token with all of ``scopes``. Raises Unavailable for a write token while a collection runs."""
+        key = tuple(scopes)
+        if fresh or key not in self._tokens:
+            access = [Access(scope.type, scope.name, scope.actions) for scope in parse_scopes(scopes)]
+            self._tokens[key] = (
+                self._write(access) if any(one.writes for one in access) else self._read(access)
+            )
+        return self._tokens[key]
+
+    def _read(self, access: Sequence[Access]) -> str:
+        return self._sign(access, self._settings.token_server.read_lifetime)
+
+    def _write(self, access: Sequence[Access]) -> str:
+        fence = WriteFence(self._settings.paths.state)
+        try:
+            issue = fence.try_issue()
+            if issue is None:
+                raise Unavailable(
+                    "the registry takes no changes while a garbage collection runs",
+                    next_step="try again later",
+                )
+            with issue:
+                fence.record()
+                return self._sign(access, write_token_lifetime(self._settings.token_server.write_lifetime))
+        finally:
+            fence.close()
+
+    def _sign(self, access: Sequence[Access], lifetime: int) -> str:
+        service = self._settings.registry.address
+        return self._signer.sign(_SUBJECT, access, lifetime=lifetime, service=service)
+
+
+def open_registry(settings: Settings) -> RegistryClient:
+    """The registry's client for one call of the API; close it afterwards.
+
+    Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for an unreadable
+    certificate of the registry.
+    """
+    context = client_context(str(settings.certificate.directory / "current" / "server.crt"))
+    return RegistryClient(
+        Transport(settings.registry.base_url, context, timeout=_TIMEOUT), OwnTokens(settings)
+    )
