@@ -19,6 +19,7 @@ import uvloop
 
 from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
+from sysreg_cli.systemd import notify, watchdog_interval
 from sysreg_cli.tls import ServerTLS
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
@@ -26,7 +27,6 @@ from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
 from sysreg_cli.token_server.limits import GuardedProtocol
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
-from sysreg_cli.token_server.supervision import keep_watchdog, notify, watchdog_interval
 from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.signer import TokenSigner
 
@@ -58,7 +58,7 @@ class TokenServer(uvicorn.Server):
         await super().startup(sockets)
         notify("READY=1")
         if interval := watchdog_interval():
-            self._watchdog = asyncio.create_task(keep_watchdog(interval))
+            self._watchdog = asyncio.create_task(_keep_watchdog(interval))
         log.info("serving tokens for %s", self._parts.service)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -86,6 +86,13 @@ class TokenServer(uvicorn.Server):
         notify("STOPPING=1")
         self.should_exit = True
         self._parts.issuer.send_away()
+
+
+async def _keep_watchdog(interval: float) -> None:
+    """Give signs of life from the event loop, so that one that hangs is restarted."""
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
 
 
 class Parts:
