@@ -1,0 +1,243 @@
+"""What docker, containerd, skopeo and curl see of a new certificate, over an address that is not loopback.
+
+docker skips TLS verification where the registry's name resolves to 127.0.0.0/8; so the controller is in
+namespaces of its own, on 198.51.100.10. Nothing here is told whom to trust: the clients read what the agent
+wrote for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from devstack import images
+from devstack.controller import Controller
+from devstack.waiting import wait_until
+from tests import certificates as make
+
+IMAGE = "testuser/clients"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of chain: the key's, and how many intermediates there are between it and the root."""
+
+    kind: str
+    intermediates: int
+
+    def issue(self) -> tuple[make.Issued, ...]:
+        """A new chain, from the server certificate to a new root."""
+        chain = [make.authority(f"Root of {self}", key=self._key(1))]
+        for depth in range(self.intermediates):
+            chain.insert(
+                0, make.authority(f"Intermediate {depth} of {self}", chain[0], key=self._key(2 + depth))
+            )
+        return (make.server(chain[0], key=self._key(0)), *chain)
+
+    def _key(self, number: int) -> object:
+        return make.rsa_key(number=number) if self.kind == "RSA" else make.ec_key(ec.SECP256R1())
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.intermediates} intermediates"
+
+
+SHAPES = [Shape("RSA", 1), Shape("ECDSA", 2), Shape("RSA", 2), Shape("ECDSA", 1)]
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    with Controller.temporary(netns=True) as controller:
+        assert login(controller).returncode == 0
+        source = images.single().write_layout(tmp_path_factory.mktemp("image"))
+        done = controller.run(
+            ["skopeo", "copy", source, f"docker://{controller.address}/{IMAGE}"], user="testuser"
+        )
+        assert done.returncode == 0, done.stderr
+        yield controller
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def issued(request: pytest.FixtureRequest) -> tuple[make.Issued, ...]:
+    made: tuple[make.Issued, ...] = request.param.issue()
+    return made
+
+
+@pytest.fixture(scope="module")
+def root(issued: tuple[make.Issued, ...]) -> make.Issued:
+    return issued[-1]
+
+
+@pytest.fixture(scope="module")
+def chain(
+    issued: tuple[make.Issued, ...], controller: Controller, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[make.Issued, ...]:
+    """What `system certificate-install` just installed: without the root if there are two intermediates."""
+    given = issued[:-1] if len(issued) == 4 else issued
+    token = _token(controller)
+    file = tmp_path_factory.mktemp("operator") / "server.pem"
+    file.write_bytes(make.bundle(*given))
+    file.chmod(0o600)
+    done = controller.system("certificate-install", "-m", "docker_registry", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"docker_registry_{given[0].certificate.serial_number}" in done.stdout
+    assert not file.exists()
+    assert _answer(controller, token, given[-1]) == "200", "a token from before the change is not accepted"
+    return given
+
+
+def _curl(controller: Controller, *words: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    # Secrets go in on standard input, as anybody should do it.
+    return controller.run(
+        ["curl", "--silent", "--show-error", "--max-time", "30", "--config", "-", *words], input=config
+    )
+
+
+def _token(controller: Controller) -> str:
+    account = f'user = "testuser:{controller.passwords["testuser"]}"'
+    query = f"service={controller.address}&scope=repository:{IMAGE}:pull"
+    done = _curl(
+        controller, "--cacert", str(controller.ca_file), f"{controller.token_url}?{query}", config=account
+    )
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["token"])
+
+
+def _answer(controller: Controller, token: str, anchor: make.Issued) -> str:
+    """The registry's status for ``token``, asked by a client that trusts ``anchor`` alone."""
+    trusted = controller.root / "anchor-of-the-test.crt"
+    trusted.write_bytes(anchor.pem)
+    bearer = f'header = "Authorization: Bearer {token}"'
+    words = ("--cacert", str(trusted), "--output", "/dev/null", "--write-out", "%{http_code}")
+    done = _curl(controller, *words, f"{controller.url}/v2/{IMAGE}/tags/list", config=bearer)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def login(controller: Controller) -> subprocess.CompletedProcess[str]:
+    words = ["docker", "login", "--username", "testuser", "--password-stdin", controller.address]
+    return controller.run(words, user="testuser", input=controller.passwords["testuser"])
+
+
+@contextmanager
+def without_trust(controller: Controller) -> Iterator[None]:
+    """As on a machine that the agent told nothing: no anchor of ours in docker's certs.d."""
+    hidden = {path: path.read_bytes() for path in controller.trust_directory.glob("sysreg-*.crt")}
+    assert hidden
+    try:
+        for path in hidden:
+            path.unlink()
+        yield
+    finally:
+        for path, data in hidden.items():
+            path.write_bytes(data)
+
+
+def presented(controller: Controller, port: int) -> list[bytes]:
+    """The chain, DER, that the listener on ``port`` sends, asked with openssl."""
+    host = "registry.local"
+    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, "-showcerts"]
+    shown = controller.run(words).stdout
+    found = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
+    return [ssl.PEM_cert_to_DER_cert(one) for one in found]
+
+
+@pytest.mark.parametrize("listener", ["registry", "token_server", "agent"])
+def test_every_listener_presents_the_new_chain(
+    listener: str, controller: Controller, chain: tuple[make.Issued, ...]
+) -> None:
+    expected = [ssl.PEM_cert_to_DER_cert(one.pem.decode()) for one in chain]
+    assert presented(controller, controller.ports[listener]) == expected
+
+
+def test_docker_login_works_with_the_new_ca_and_fails_without(
+    controller: Controller, chain: tuple[make.Issued, ...]
+) -> None:
+    done = login(controller)
+    assert done.returncode == 0, done.stderr
+    with without_trust(controller):
+        done = login(controller)
+        assert done.returncode != 0
+        assert "x509: certificate signed by unknown authority" in done.stderr
+    assert login(controller).returncode == 0
+
+
+def test_skopeo_and_our_own_command_trust_it_by_the_same_directory(
+    controller: Controller, chain: tuple[make.Issued, ...]
+) -> None:
+    assert login(controller).returncode == 0
+    inspect = ["skopeo", "inspect", f"docker://{controller.address}/{IMAGE}"]
+    tags = ("registry-image-tags", IMAGE, "--format", "value")
+    assert controller.run(inspect, user="testuser").returncode == 0
+    done = controller.system(*tags, env={"SYSREG_REGISTRY_CA": ""})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "latest\n", "")
+    with without_trust(controller):
+        assert "x509" in controller.run(inspect, user="testuser").stderr
+        done = controller.system(*tags, env={"SYSREG_REGISTRY_CA": ""})
+        assert done.returncode == 1
+        assert "certificate" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def containerd(controller: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a containerd in the controller's namespaces."""
+    directory = tmp_path_factory.mktemp("containerd")
+    socket = directory / "c.sock"
+    (directory / "config.toml").write_text(
+        f'''version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{socket}"
+'''
+    )
+    with (directory / "log").open("wb") as log:
+        words = [*controller.prefix(), "containerd", "--config", str(directory / "config.toml")]
+        daemon = subprocess.Popen(words, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: controller.run(["ctr", "-a", str(socket), "version"]).returncode == 0, 60)
+        yield socket
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+
+
+def test_containerd_pulls_with_the_new_ca_and_fails_without(
+    controller: Controller, chain: tuple[make.Issued, ...], containerd: Path
+) -> None:
+    hosts = controller.root / "containerd" / "certs.d"
+
+    def pull(hosts_directory: Path) -> subprocess.CompletedProcess[str]:
+        account = f"testuser:{controller.passwords['testuser']}"
+        options = ["--hosts-dir", str(hosts_directory), "--user", account, "--all-platforms"]
+        reference = f"{controller.address}/{IMAGE}:latest"
+        return controller.run(["ctr", "-a", str(containerd), "content", "fetch", *options, reference])
+
+    done = pull(hosts)
+    assert done.returncode == 0, done.stderr
+    done = pull(containerd.parent / "nothing")
+    assert done.returncode != 0
+    assert "x509" in done.stderr
+
+
+def test_with_its_root_among_the_systems_cas_curl_needs_no_option(
+    controller: Controller, chain: tuple[make.Issued, ...], root: make.Issued, tmp_path: Path
+) -> None:
+    url = f"{controller.url}/v2/"
+    assert _curl(controller, url).returncode == 60
+    file = tmp_path / "ca.pem"
+    file.write_bytes(root.pem)
+    done = controller.system("certificate-install", "-m", "ssl_ca", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"ssl_ca_{root.certificate.serial_number}" in done.stdout
+    assert file.exists(), "there is no key in it"
+    assert _curl(controller, url).returncode == 0
