@@ -1,7 +1,7 @@
 """Many repositories at once, written into the registry's storage as it would have stored them itself.
 
-Pushing thousands would take minutes. Each gets the layout of one repository that was really pushed; a manifest
-without blobs would not do, because 2.8 lists a repository only once it has held a blob.
+Pushing thousands would take minutes. Each gets the layout of one repository that was really pushed: a
+manifest without blobs would not do, because 2.8 lists a repository only once it has held a blob.
 """
 
 from __future__ import annotations
