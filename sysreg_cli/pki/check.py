@@ -187,7 +187,8 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
 def _refused(problems: Sequence[str]) -> CertificateRefused:
     # Names from the certificate stand in the reasons: none may forge a line of a terminal or a log.
-    return CertificateRefused("certificate refused", [printable(problem, 1000) for problem in problems])
+    shown = dict.fromkeys(printable(problem, 1000) for problem in problems)
+    return CertificateRefused("certificate refused", list(shown))
 
 
 def _split(data: bytes) -> tuple[tuple[pem.Block, ...], list[str]]:

@@ -192,7 +192,7 @@ def _read(certificate: x509.Certificate) -> Facts:
         may_sign_handshakes=usage is None or usage.digital_signature,
         # OpenSSL does not take anyExtendedKeyUsage for a server, so serverAuth itself must be there.
         for_servers=extended is None or ExtendedKeyUsageOID.SERVER_AUTH in extended,
-        dns_names=tuple(names.get_values_for_type(x509.DNSName)) if names else (),
+        dns_names=tuple(dict.fromkeys(names.get_values_for_type(x509.DNSName))) if names else (),
         addresses=_addresses(names),
         has_san=names is not None,
         key_identifier=own_id.digest if own_id else None,
@@ -212,7 +212,8 @@ def _extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extensio
 
 def _addresses(names: x509.SubjectAlternativeName | None) -> tuple[Address, ...]:
     found = names.get_values_for_type(x509.IPAddress) if names else ()
-    return tuple(one for one in found if isinstance(one, ipaddress.IPv4Address | ipaddress.IPv6Address))
+    kinds = (ipaddress.IPv4Address, ipaddress.IPv6Address)
+    return tuple(dict.fromkeys(one for one in found if isinstance(one, kinds)))
 
 
 def _constraints(extension: x509.NameConstraints | None) -> Constraints:

@@ -464,6 +464,14 @@ def test_a_critical_extension_that_nobody_knows_is_refused(root: make.Issued) ->
     only(refused(make.bundle(make.server(authority), authority)), "certificate 2 (Test Root): clients do not")
 
 
+def test_a_name_that_stands_twice_is_one_name() -> None:
+    """Found by the fuzzer: each reason about it came twice."""
+    narrow = make.authority("Narrow", extra=[_constraint(["local"], None)])
+    server = make.server(narrow, names=[make.HOST, "elsewhere", "elsewhere", make.HOST])
+    only(refused(make.bundle(server, narrow)), "forbids the DNS name elsewhere")
+    assert accepted(make.bundle(make.server(names=[make.HOST, make.HOST]))).dns_names == (make.HOST,)
+
+
 def test_every_reason_is_given_at_once() -> None:
     bad_root = make.authority("Root", key=make.rsa_key(1024), end=NOW - SECOND)
     server = make.issue(
