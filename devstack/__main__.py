@@ -13,9 +13,9 @@ from devstack import tour
 from devstack.controller import Controller
 from devstack.errors import DevstackError
 from devstack.keystone import CHECKOUT
+from devstack.site import USUAL_PORTS
 
 RUN = CHECKOUT / ".run"
-PORTS = {"keystone": 5000, "registry": 9001, "token_server": 9002, "agent": 9003, "debug": 5001}
 # Not in the checkout: the registry runs as docker-registry, who can't look into somebody's home directory.
 ROOT = Path("/var/lib/sysreg-devstack") / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
 
@@ -65,7 +65,7 @@ def remove() -> None:
 
 
 def _controller() -> Controller:
-    return Controller(ROOT, ports=PORTS, outlive=True)
+    return Controller(ROOT, ports=USUAL_PORTS, outlive=True)
 
 
 def _fingerprint() -> str:

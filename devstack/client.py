@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import requests
 
-from devstack.images import MANIFEST_TYPES, Image, digest_of, empty_index
+from devstack.images import MANIFEST_TYPES, Image, digest_of
 
 _TIMEOUT = 60
 
@@ -101,11 +99,6 @@ class RegistryClient:
         for data in image.blobs:
             self.put_blob(repository, data)
         return self.put_manifest(repository, reference, image)
-
-    def seed(self, repositories: Iterable[str], tag: str = "latest") -> None:
-        """Make many repositories fast: one tag each, on a manifest without blobs."""
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda name: self.put_manifest(name, tag, empty_index(name)), repositories))
 
     def manifest(self, repository: str, reference: str) -> requests.Response:
         """GET of a manifest, whatever its type."""

@@ -1,17 +1,13 @@
-"""One embedded controller: its files, its processes, and what a test wants to do with them."""
+"""One embedded controller: its processes, and what a test wants to do with them."""
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import fcntl
 import functools
-import grp
 import importlib.util
 import json
 import os
-import pwd
-import secrets
 import shutil
 import signal
 import subprocess
@@ -23,10 +19,11 @@ from typing import Any
 
 import yaml
 
-from devstack import hosts, keys, keystone, namespace, ports, registry, users
+from devstack import hosts, keystone, namespace, ports, registry, users
 from devstack.client import RegistryClient
 from devstack.errors import DevstackError
-from devstack.supervisor import MARK, Program, Supervisor
+from devstack.site import Site
+from devstack.supervisor import MARK, Program
 from devstack.waiting import NotInTime, wait_until
 
 REGISTRY = "docker-registry.service"
@@ -41,7 +38,7 @@ _TEMPORARY = Path("/var/tmp")
 _OWNED = "owned"  # locked by the process that uses the temporary controller
 
 
-class Controller:
+class Controller(Site):
     """Keystone, docker-registry, token server and agent of our own, with all their files below ``root``.
 
     ``root`` must be reachable for the user docker-registry, so below no 0700 directory.
@@ -71,21 +68,10 @@ class Controller:
         fake_clock: bool = False,
         outlive: bool = False,
     ) -> None:
-        self.root = root
-        self.netns = netns
+        super().__init__(
+            root, ports=ports, settings=settings, registry=registry, keystone=keystone, netns=netns
+        )
         self.programs = [name for name in programs if name not in _DAEMONS or _is_written(_DAEMONS[name])]
-        self.ports = dict(ports or {})
-        self.supervisor = Supervisor(root)
-        self.settings = root / "sysreg.conf"
-        self.state = root / "state"
-        self.tls = root / "tls"
-        self.storage = root / "registry" / "storage"
-        self.registry_config_file = root / "registry" / "config.yml"
-        self.agent_socket = root / "run" / "agent.sock"
-        self.passwords: dict[str, str] = {}
-        self._settings_changes = settings or {}
-        self._registry_changes = registry or {}
-        self._keystone_changes = keystone or {}
         self._environment = environment or {}
         self._fake_clock = fake_clock
         self._outlive = outlive
@@ -111,29 +97,6 @@ class Controller:
     # Names and addresses
 
     @property
-    def address(self) -> str:
-        """registry.local:<port>, as image references have it."""
-        return f"{keys.HOST_NAME}:{self.ports['registry']}"
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.address}"
-
-    @property
-    def token_url(self) -> str:
-        return f"https://{keys.HOST_NAME}:{self.ports['token_server']}/token/"
-
-    @property
-    def auth_url(self) -> str:
-        """Keystone's URL, OS_AUTH_URL."""
-        return f"http://127.0.0.1:{self.ports['keystone']}/v3"
-
-    @property
-    def ca_file(self) -> Path:
-        """The certificate to trust; it follows an installed certificate, whose chain stands there then."""
-        return self.tls / "current" / "server.crt"
-
-    @property
     def trust_directory(self) -> Path:
         """/etc/docker/certs.d/<address>: where docker and skopeo look, in the controller's own namespace."""
         return self.path(_TRUST / self.address)
@@ -156,7 +119,11 @@ class Controller:
             self._start_programs()
         else:
             self._reap()
-            self._lay_down()
+            self.lay_down()
+            self.set_clock("+0")
+            self.supervisor.write_config(
+                program for program in self._programs() if program.name in self.programs
+            )
             if not self.netns:
                 hosts.make_resolvable()
                 self._check_ports()
@@ -173,9 +140,7 @@ class Controller:
                 self.supervisor.call("stopAllProcesses", False)  # all at once; shutdown alone: one by one
                 self.supervisor.call("shutdown")
             with contextlib.suppress(NotInTime):
-                wait_until(
-                    lambda: not self.supervisor.marked() - self._own_zombie(), 30, what="controller stops"
-                )
+                wait_until(lambda: not self.supervisor.marked(), 30, what="controller stops")
         self._reap()
         if self._process is not None:
             self._process.wait(timeout=10)
@@ -333,14 +298,8 @@ class Controller:
     # Insides
 
     def _running(self) -> bool:
-        if self._pid is None or not Path(f"/proc/{self._pid}").exists():
-            self._pid = self.supervisor.pid()
-        return self._pid is not None and self.supervisor.pid() is not None
-
-    def _own_zombie(self) -> set[int]:
-        if self._process is not None and self._process.poll() is None:
-            return set()
-        return {self._process.pid} if self._process is not None else set()
+        self._pid = self.supervisor.pid()
+        return self._pid is not None
 
     def _reap(self) -> None:
         """End what a supervisord that is gone has left behind."""
@@ -353,14 +312,10 @@ class Controller:
         self._pid = None
 
     def _start_programs(self) -> None:
-        self._load_passwords_and_ports()
+        self.load()
         for info in self.supervisor.call("getAllProcessInfo"):
             if info["statename"] not in ("RUNNING", "STARTING"):
                 self.supervisor.call("startProcess", info["name"], False)
-
-    def _load_passwords_and_ports(self) -> None:
-        self.passwords = json.loads((self.root / "keystone" / "passwords.json").read_text())
-        self.ports = json.loads((self.root / "ports.json").read_text())
 
     def _check_ports(self) -> None:
         for name, port in self.ports.items():
@@ -426,115 +381,6 @@ class Controller:
             env={"PATH": os.environ["PATH"]},
         )
         return done.stdout
-
-    def _lay_down(self) -> None:
-        """Every file below root; what exists of keys, database and images stays."""
-        for directory in ("run", "log", "home", "registry", "keystone"):
-            (self.root / directory).mkdir(parents=True, exist_ok=True)
-        if not self.ports and (self.root / "ports.json").exists():
-            self._load_passwords_and_ports()
-        names = ("keystone", "registry", "token_server", "agent", "debug")
-        if self.netns:
-            self.ports = {
-                "keystone": 5000,
-                "registry": 9001,
-                "token_server": 9002,
-                "agent": 9003,
-                "debug": 5001,
-            }
-        for name, port in zip(names, ports.free_ports(len(names)), strict=True):
-            self.ports.setdefault(name, port)
-        (self.root / "ports.json").write_text(json.dumps(self.ports))
-
-        self.passwords = keystone.lay_down(
-            self.root / "keystone", self.ports["keystone"], self._keystone_changes
-        )
-        self._lay_down_keys()
-        self._write_settings()
-        self._write_registry_config()
-        self.set_clock("+0")
-        self.supervisor.write_config(program for program in self._programs() if program.name in self.programs)
-
-    def _lay_down_keys(self) -> None:
-        readers, writers = _group("sysreg-tls"), _group("sysreg")
-        if not (self.tls / "current").exists():
-            keys.write_tls(self.tls, group=readers)
-        if not (self.root / "token" / "signing.key").exists():
-            keys.write_signing(self.root / "token" / "signing.key", self.root / "token" / "signing.crt")
-        self.state.mkdir(exist_ok=True)
-        os.chown(self.state, 0, writers)
-        self.state.chmod(0o770)
-        fence = self.state / "write-fence"
-        fence.touch()
-        os.chown(fence, 0, writers)
-        fence.chmod(0o660)
-
-    def _write_settings(self) -> None:
-        listen = keys.NAMESPACE_ADDRESS if self.netns else "127.0.0.1"
-        config = configparser.ConfigParser(interpolation=None)
-        config.read_dict(
-            {
-                "registry": {
-                    "host_names": keys.HOST_NAME,
-                    "port": str(self.ports["registry"]),
-                    "config": str(self.registry_config_file),
-                    "storage": str(self.storage),
-                },
-                "keystone": {"auth_url": self.auth_url},
-                "token_server": {
-                    "listen": listen,
-                    "port": str(self.ports["token_server"]),
-                    "signing_key": f"{self.root}/token/signing.key",
-                    "signing_certificate": f"{self.root}/token/signing.crt",
-                },
-                "agent": {
-                    "socket": str(self.agent_socket),
-                    "listen": f"{listen}:{self.ports['agent']}",
-                    "restart_command": self.supervisor.ctl("restart", "{unit}"),
-                    "reload_command": self.supervisor.ctl("signal", "HUP", "{unit}"),
-                },
-                "certificate": {"directory": str(self.tls)},
-                "paths": {"state": str(self.state), "containerd_trust": f"{self.root}/containerd/certs.d"},
-            }
-        )
-        if not self.netns:  # the host's own trust is not ours to change
-            config["paths"]["system_trust"] = f"{self.root}/ca-certificates"
-            config["paths"]["system_trust_command"] = "true"
-        for section, values in self._settings_changes.items():
-            config[section].update(values)
-        with self.settings.open("w") as file:
-            config.write(file)
-
-    def _write_registry_config(self) -> None:
-        listen = keys.NAMESPACE_ADDRESS if self.netns else "127.0.0.1"
-        secret_file = self.root / "registry" / "http.secret"
-        if not secret_file.exists():
-            secret_file.touch(mode=0o600)
-            secret_file.write_text(secrets.token_hex(32))
-        config = registry.config(
-            listen=f"{listen}:{self.ports['registry']}",
-            debug=f"127.0.0.1:{self.ports['debug']}",
-            service=self.address,
-            realm=self.token_url,
-            issuer="sysreg-token-server",
-            storage=str(self.storage),
-            tls=str(self.tls / "current"),
-            signing_certificate=f"{self.root}/token/signing.crt",
-            secret=secret_file.read_text(),
-        )
-        self.write_registry_config(registry.merged(config, self._registry_changes))
-        self.storage.mkdir(exist_ok=True)
-        owner = pwd.getpwnam(registry.USER)
-        os.chown(self.storage, owner.pw_uid, owner.pw_gid)
-        self.storage.chmod(0o755)
-
-    def write_registry_config(self, config: Mapping[str, Any]) -> None:
-        """Replace config.yml, which holds http.secret: root:docker-registry 0640."""
-        new = self.registry_config_file.with_suffix(".new")
-        new.touch(mode=0o640)
-        new.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        os.chown(new, 0, pwd.getpwnam(registry.USER).pw_gid)
-        new.replace(self.registry_config_file)
 
     def _programs(self) -> Iterator[Program]:
         clock = {}
@@ -620,14 +466,3 @@ def _is_written(module: str) -> bool:
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise DevstackError("the embedded controller needs root: run it as root or with sudo")
-
-
-def _group(name: str) -> int:
-    """The id of a system group, made if it is missing."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        subprocess.run(
-            ["groupadd", "--system", name], check=True, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        return grp.getgrnam(name).gr_gid

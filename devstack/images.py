@@ -136,11 +136,6 @@ def multi_arch(
     return index(*children, docker=docker)
 
 
-def empty_index(name: str) -> Image:
-    """A manifest without any blob: the cheapest thing a tag can point at; ``name`` makes it unique."""
-    return index(annotations={"name": name})
-
-
 def _tar(content: bytes, number: int) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
