@@ -41,7 +41,10 @@ INSTALL = "/v1/certificate/certificate_install"
 _SCRIPT = """\
 #!/bin/sh
 fault=$(cat {root}/fault)
-case $fault in *-once) echo none > {root}/fault;; esac
+case "$1 $fault" in
+    "restart restart-fails-once" | "restart down-once" | "reload deaf-once" | "reload frozen-once")
+        echo none > {root}/fault;;
+esac
 call() {{
     method=$1; shift
     for word; do params="$params<param><value>$word</value></param>"; done
@@ -130,8 +133,8 @@ class Site:
 
     # the agent
 
-    def start_agent(self, fault: str = "", *, wait: bool = True) -> None:
-        """Start the agent, with a failpoint if ``fault`` says so, and wait until it answers (or ended)."""
+    def start_agent(self, fault: str = "") -> None:
+        """Start the agent, with a failpoint if ``fault`` says so, and wait until it answers."""
         environment = {
             "PATH": os.environ["PATH"],
             "SYSREG_CONF": str(self.controller.settings),
@@ -141,8 +144,8 @@ class Site:
             environment[failpoint.VARIABLE] = fault
         with self.agent_log.open("ab") as log:
             self._agent = subprocess.Popen([BIN / "sysreg-agent"], env=environment, stdout=log, stderr=log)
-        if wait:
-            wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
+        wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
+        assert not self.agent_ended(), self.agent_log.read_text()[-3000:]
 
     def agent_ended(self) -> bool:
         assert self._agent is not None

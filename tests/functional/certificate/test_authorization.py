@@ -1,0 +1,238 @@
+"""Who may do what: on the socket, through the command as root and as another unix user, and over TLS.
+
+A file that can't be a certificate shows it without changing anything: whoever may install is told that it is
+refused, whoever may not is told that instead.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from devstack.controller import AGENT, KEYSTONE, Controller
+from devstack.waiting import wait_until
+
+NOBODY = 65534
+INSTALL = "/v1/certificate/certificate_install"
+
+
+def token(
+    controller: Controller, user: str, project: str, domain: str = "Default", password: str = ""
+) -> str:
+    """A token straight from Keystone's API."""
+    given = {"name": user, "password": password or controller.passwords[user], "domain": {"name": domain}}
+    answer = requests.post(
+        f"{controller.auth_url}/auth/tokens",
+        json={
+            "auth": {
+                "identity": {"methods": ["password"], "password": {"user": given}},
+                "scope": {"project": {"name": project, "domain": {"name": domain}}},
+            }
+        },
+        timeout=60,
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.headers["X-Subject-Token"]
+
+
+def call(
+    controller: Controller, path: str, sent: str | None, *words: str, user: int = 0
+) -> tuple[int, dict[str, Any]]:
+    """One call with curl on the socket; the token goes through a file descriptor, not the command line."""
+    as_user = (
+        ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={_agents_group()}", "--"] if user else []
+    )
+    header = [] if sent is None else ["--header", "@-"]
+    done = subprocess.run(
+        [
+            *(*as_user, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.agent_socket)),
+            *("-w", "\n%{http_code}", *header, *words, f"http://agent{path}"),
+        ],
+        input=f"X-Auth-Token: {sent}" if sent is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body) if body else {}
+
+
+def try_install(controller: Controller, sent: str | None, user: int = 0) -> tuple[int, str]:
+    """The status, and the reason given, of installing what is no certificate."""
+    form = ("-F", "mode=docker_registry", "-F", "file=nonsense")
+    status, answer = call(controller, INSTALL, sent, *form, user=user)
+    if status == 200:
+        return status, answer["error"]
+    return status, json.loads(answer["error_message"])["faultstring"]
+
+
+def _agents_group() -> int:
+    return grp.getgrnam("sysreg").gr_gid
+
+
+@pytest.fixture(scope="module")
+def strangers(controller: Controller) -> dict[str, str]:
+    """The tokens of the matrix, by who holds them."""
+    keystone = controller.keystone_admin()
+    other = next(one for one in keystone.domains.list() if one.name == "Other")
+    admin_of_other = next(one for one in keystone.users.list(domain=other) if one.name == "admin")
+    role = next(one for one in keystone.roles.list() if one.name == "admin")
+    project = next(
+        iter(keystone.projects.list(domain=other, name="admin")), None
+    ) or keystone.projects.create("admin", domain=other)
+    keystone.roles.grant(role, user=admin_of_other, project=project)
+    revoked = token(controller, "admin", "admin")
+    keystone.tokens.revoke_token(revoked)
+    return {
+        "bad": "gAAAAABnonsense",
+        "revoked": revoked,
+        "admin of another project": token(controller, "sysinv", "services"),
+        "admin of another domain": token(
+            controller, "admin", "admin", "Other", controller.passwords["admin@Other"]
+        ),
+        "testuser": token(controller, "testuser", "tenant1"),
+        "reader": token(controller, "reader", "admin"),
+        "operator": token(controller, "operator", "admin"),
+        "admin": token(controller, "admin", "admin"),
+    }
+
+
+MATRIX = {
+    "bad": (401, "wrong, revoked or expired"),
+    "revoked": (401, "wrong, revoked or expired"),
+    "admin of another project": (403, "sysinv may not do this: it needs the role admin"),
+    "admin of another domain": (403, "admin is of the domain Other"),
+    "testuser": (403, "testuser may not do this"),
+    "reader": (403, "reader may not do this"),
+    "operator": (403, "operator may not do this"),
+    "admin": (200, "certificate refused"),
+}
+
+
+@pytest.mark.parametrize("uid", [0, NOBODY], ids=["as root", "as another unix user"])
+@pytest.mark.parametrize("who", MATRIX)
+def test_the_token_decides_whoever_sends_it(
+    controller: Controller, strangers: dict[str, str], who: str, uid: int
+) -> None:
+    expected, reason = MATRIX[who]
+    status, said = try_install(controller, strangers[who], uid)
+    assert status == expected
+    assert reason in said
+
+
+def test_without_a_token_root_may_and_the_group_may_not(controller: Controller) -> None:
+    assert try_install(controller, None, 0)[0] == 200
+    status, said = try_install(controller, None, NOBODY)
+    assert status == 401
+    assert "X-Auth-Token" in said
+
+
+@pytest.mark.parametrize("who", ["reader", "operator", "admin"])
+def test_reading_needs_the_role_reader(controller: Controller, strangers: dict[str, str], who: str) -> None:
+    status, answer = call(controller, "/v1/certificate", strangers[who])
+    assert status == 200
+    assert answer["certificates"][0]["name"] == "docker_registry"
+    assert call(controller, "/v1/certificate", strangers["testuser"])[0] == 403
+
+
+def test_over_tls_there_is_no_root(controller: Controller, strangers: dict[str, str]) -> None:
+    url = f"https://127.0.0.1:{controller.ports['agent']}/v1/certificate"
+    ca = str(controller.ca_file)
+    assert requests.get(url, verify=ca, timeout=30).status_code == 401
+    assert (
+        requests.get(url, verify=ca, timeout=30, headers={"X-Auth-Token": strangers["reader"]}).status_code
+        == 200
+    )
+
+
+def test_a_unix_user_outside_the_group_cannot_connect(controller: Controller) -> None:
+    outside = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    done = subprocess.run(
+        [*outside, str(Path(controller.environ()["PATH"].split(":")[0]) / "system"), "certificate-list"],
+        env=controller.environ("admin"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "may not connect to the agent's socket" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "code", "said"),
+    [
+        ("admin", 1, "certificate refused"),
+        ("testuser", 1, "testuser may not do this"),
+        ("operator", 1, "operator may not do this"),
+        ("reader", 1, "reader may not do this"),
+        ("sysinv", 1, "sysinv may not do this"),
+    ],
+)
+def test_the_command_sends_the_token_of_the_sourced_openrc(
+    controller: Controller, tmp_path: Path, user: str, code: int, said: str
+) -> None:
+    file = tmp_path / "server.pem"
+    file.write_text("nonsense")
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)
+    inside = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", f"--groups={_agents_group()}", "--"]
+    system = [str(Path(controller.environ()["PATH"].split(":")[0]) / "system")]
+    install = ["certificate-install", "-m", "docker_registry", str(file)]
+    done = subprocess.run(
+        [*inside, *system, *install],
+        env=controller.environ(user),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert said in done.stderr
+    assert file.exists()
+
+
+def test_root_sends_a_token_only_when_told(controller: Controller) -> None:
+    # the environment is testuser's, and root is root all the same
+    assert controller.system("certificate-list", user="testuser").returncode == 0
+    told = controller.system("--os-username", "testuser", "certificate-list", user="testuser")
+    assert told.returncode == 1
+    assert "testuser may not do this" in told.stderr
+    wrong = controller.system("certificate-list", "--os-password", "wrong", user="testuser")
+    assert wrong.returncode == 1
+    assert "refused the credentials of testuser" in wrong.stderr
+
+
+@pytest.fixture(scope="module")
+def short_lived(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+    """A controller whose Keystone gives tokens for four seconds."""
+    with new_controller(programs=(KEYSTONE, AGENT), keystone={"token": {"expiration": "4"}}) as controller:
+        yield controller
+
+
+def test_an_expired_token_is_refused(short_lived: Controller) -> None:
+    held = token(short_lived, "admin", "admin")
+    assert call(short_lived, "/v1/certificate", held)[0] == 200
+    wait_until(lambda: call(short_lived, "/v1/certificate", held)[0] == 401, 20, what="the token expires")
+    assert "expired" in try_install(short_lived, held)[1]
+
+
+def test_with_keystone_down_root_still_may_and_tokens_are_not_called_wrong(short_lived: Controller) -> None:
+    held = token(short_lived, "admin", "admin")
+    short_lived.stop_program(KEYSTONE)
+    try:
+        status, said = try_install(short_lived, held)
+        assert status == 503
+        assert "Keystone at" in said
+        assert try_install(short_lived, None, 0)[0] == 200
+        assert short_lived.system("certificate-list").returncode == 0
+    finally:
+        short_lived.start_program(KEYSTONE)

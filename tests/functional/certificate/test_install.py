@@ -1,0 +1,197 @@
+"""An installed certificate is what registry, token server and agent present, and what docker trusts.
+
+The controller stands in a network namespace on 198.51.100.10: docker verifies nothing on loopback addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from devstack.controller import Controller
+from tests.certificates import authority, bundle, ec_key, issue, key_pem, rsa_key, server
+from tests.functional.certificate.site import Bundle
+
+ROOT = authority("Company Root")
+FIRST = authority("Company Issuing", ROOT)
+SECOND = authority("Company Edge", FIRST)
+
+KINDS = {
+    "RSA signed by a root that is sent too": (server(ROOT, key=rsa_key()), ROOT),
+    "ECDSA with one intermediate": (server(FIRST, key=ec_key()), FIRST),
+    "RSA with two intermediates": (server(SECOND, key=rsa_key(number=1)), SECOND, FIRST),
+    "ECDSA with two intermediates and the root": (server(SECOND), SECOND, FIRST, ROOT),
+    "ECDSA self-signed": (server(),),
+}
+
+
+@pytest.fixture(scope="module")
+def inside(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+    with new_controller(netns=True) as controller:
+        yield controller
+
+
+def presented(controller: Controller, port: int) -> list[bytes]:
+    shown = controller.run(
+        [
+            "openssl",
+            "s_client",
+            "-connect",
+            f"registry.local:{port}",
+            "-servername",
+            "registry.local",
+            "-showcerts",
+        ]
+    ).stdout
+    found = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
+    return [ssl.PEM_cert_to_DER_cert(one) for one in found]
+
+
+def everywhere(controller: Controller) -> list[list[bytes]]:
+    return [presented(controller, controller.ports[name]) for name in ("registry", "token_server", "agent")]
+
+
+def login(controller: Controller) -> tuple[int, str]:
+    done = controller.run(
+        ["docker", "login", "--username", "testuser", "--password-stdin", controller.address],
+        user="testuser",
+        input=controller.passwords["testuser"],
+    )
+    return done.returncode, done.stderr
+
+
+def file_with(directory: Path, data: bytes) -> Path:
+    path = directory / "server.pem"
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_new_certificate_is_live_everywhere_and_docker_trusts_it(
+    inside: Controller, tmp_path: Path, kind: str
+) -> None:
+    chain = KINDS[kind]
+    wanted = Bundle(bundle(*chain), chain[0], chain)
+    token_url = f"{inside.token_url}?service={inside.address}&scope=registry:catalog:*"
+    old_token = json.loads(
+        inside.run(
+            [
+                "curl",
+                "-sf",
+                "--cacert",
+                str(inside.ca_file),
+                "--user",
+                f"admin:{inside.passwords['admin']}",
+                token_url,
+            ]
+        ).stdout
+    )["token"]
+
+    file = file_with(tmp_path, wanted.pem)
+    done = inside.system("certificate-install", "-m", "docker_registry", str(file))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "holds the private key: the file will be removed" in done.stdout
+    assert f"docker_registry_{wanted.leaf.certificate.serial_number}" in done.stdout
+    assert not file.exists()
+    assert everywhere(inside) == [wanted.der] * 3
+    status = inside.run(
+        [
+            *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(inside.ca_file)),
+            *("-H", f"Authorization: Bearer {old_token}", f"{inside.url}/v2/_catalog"),
+        ]
+    ).stdout
+    assert status == "200", "a token issued before the change is refused after it"
+
+    # only what the install itself put there: the devstack's own file of the first certificate goes
+    (inside.trust_directory / "ca.crt").unlink(missing_ok=True)
+    code, said = login(inside)
+    assert code == 0, said
+    trusted = f"/etc/docker/certs.d/{inside.address}"
+    assert inside.run(["mv", trusted, "/etc/docker/hidden"]).returncode == 0
+    try:
+        code, said = login(inside)
+    finally:
+        assert inside.run(["mv", "/etc/docker/hidden", trusted]).returncode == 0
+    assert code != 0
+    assert "x509" in said
+
+
+@pytest.mark.parametrize(
+    ("data", "reasons"),
+    [
+        (bundle(server(ROOT), ROOT, key=key_pem(ec_key())), ["does not match|don't match|not.*belong"]),
+        (
+            bundle(server(ROOT, names=["other.example"]), SECOND),
+            ["lacks the DNS name registry.local", "not issued"],
+        ),
+        (server(ROOT).pem + ROOT.pem, ["no private key"]),
+        (b"not a certificate at all", ["no certificate", "no private key"]),
+        (bundle(issue("ca", ROOT, ca=True, names=["registry.local"]), ROOT), ["is a CA"]),
+    ],
+    ids=["foreign key", "name and order", "no key", "no PEM", "a CA"],
+)
+def test_a_refused_certificate_changes_nothing_and_says_why(
+    inside: Controller, tmp_path: Path, data: bytes, reasons: list[str]
+) -> None:
+    file = file_with(tmp_path, data)
+    before, generation = everywhere(inside), (inside.tls / "current").readlink()
+    pid = inside.pid("docker-registry.service")
+
+    done = inside.system("certificate-install", "-m", "docker_registry", str(file))
+
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    for reason in reasons:
+        assert re.search(reason, done.stderr), done.stderr
+    assert file.read_bytes() == data
+    assert everywhere(inside) == before
+    assert (inside.tls / "current").readlink() == generation
+    assert inside.pid("docker-registry.service") == pid, "the registry was restarted for nothing"
+
+
+def test_an_encrypted_key_needs_its_passphrase(inside: Controller, tmp_path: Path) -> None:
+    leaf = server(ROOT)
+    file = file_with(tmp_path, bundle(leaf, ROOT, key=key_pem(leaf.key, passphrase=b"opensesame")))
+    install = ("certificate-install", "-m", "docker_registry", str(file))
+    without = inside.system(*install)
+    wrong = inside.system(*install, env={"SYSREG_PASSPHRASE": "wrong"})
+    assert (without.returncode, wrong.returncode) == (1, 1)
+    assert "passphrase" in without.stderr
+    assert "passphrase" in wrong.stderr
+    assert file.exists()
+    right = inside.system(*install, env={"SYSREG_PASSPHRASE": "opensesame"})
+    assert (right.returncode, right.stderr) == (0, "")
+    assert not file.exists()
+    assert b"ENCRYPTED" not in (inside.tls / "current" / "server.key").read_bytes()
+
+
+def test_a_ca_is_added_to_the_systems_bundle_once(inside: Controller, tmp_path: Path) -> None:
+    # two in one file, one of them twice
+    file = file_with(tmp_path, ROOT.pem + FIRST.pem + ROOT.pem)
+    for _ in range(2):
+        done = inside.system("certificate-install", "-m", "ssl_ca", str(file))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("| signature") == 2
+        assert file.exists()
+    trusted = inside.run(["cat", "/etc/ssl/certs/ca-certificates.crt"]).stdout
+    assert trusted.count(ROOT.pem.decode().strip()) == 1
+    listed = inside.system("certificate-list", "-f", "value", "-c", "name").stdout.split()
+    assert [name.partition("_")[0] for name in listed] == ["docker", "ssl", "ssl"]
+    assert f"ssl_ca_{ROOT.certificate.serial_number}" in listed
+
+
+def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller) -> None:
+    shown = json.loads(inside.system("certificate-show", "docker_registry", "-f", "json").stdout)
+    by_uuid = json.loads(inside.system("certificate-show", shown["uuid"], "-f", "json").stdout)
+    assert by_uuid == shown
+    missing = inside.system("certificate-show", "ssl_ca_1")
+    assert missing.returncode == 1
+    assert missing.stderr == "system: no certificate ssl_ca_1; see the names with certificate-list\n"
