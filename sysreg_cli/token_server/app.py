@@ -75,7 +75,8 @@ class TokenApp:
         except SysregError as error:
             return self._refuse(decision, error)
         except ClientDisconnect:
-            return decision.log(_LEFT, "the client left")
+            decision.log(_LEFT, "the client left")
+            return Response(status_code=_LEFT)
         except Exception as error:
             # A mistake of ours. Its message may quote what was sent, so the line says only where it is.
             decision.log(500, f"{type(error).__name__} at {_place(error)}")
@@ -94,7 +95,8 @@ class TokenApp:
         if issued is None:
             issued = await self._wait(request, credentials, scopes)
             if issued is None:
-                return decision.log(_LEFT, "the client left while writes were held")
+                decision.log(_LEFT, "the client left while writes were held")
+                return Response(status_code=_LEFT)
         decision.issued = issued
         decision.log(200)
         return _json(
@@ -145,8 +147,8 @@ class _Decision:
         self.asked: Sequence[Scope] = ()
         self.issued: Issued | None = None
 
-    def log(self, status: int, reason: str = "") -> Response:
-        """Write the line; returns an empty response, for when nobody is there to read another."""
+    def log(self, status: int, reason: str = "") -> None:
+        """Write the line."""
         client = self.request.scope.get("client")
         line: dict[str, Any] = {
             "event": "token",
@@ -166,7 +168,6 @@ class _Decision:
         if reason:
             line["reason"] = reason
         log.log(logging.INFO if status < 500 else logging.WARNING, "%s", json.dumps(line))
-        return Response(status_code=status)
 
 
 def _shown(scopes: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.keystone import Answer
-from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprint, Fingerprints, RefusedPairs
+from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.tokens.grants import Identity
 
 # Threads that ask Keystone. A password hash costs it a third of a second: more would only wait there.
@@ -47,25 +47,25 @@ class Authenticator:
 
     async def identify(self, credentials: Credentials) -> Identity:
         """Who this is. Raises NotAuthenticated if Keystone refuses or refused it, or Unavailable."""
-        fingerprint = self._fingerprints.of(credentials)
-        identity = self._accepted.get(fingerprint.pair)
+        pair = self._fingerprints.of_pair(credentials)
+        identity = self._accepted.get(pair)
         if identity is not None:
             return identity
-        left = self._refused.seconds_left(fingerprint.pair)
+        left = self._refused.seconds_left(pair)
         if left > 0:
             raise NotAuthenticated(
                 f"Keystone refused these credentials; they are not tried again for {_duration(left)}",
                 next_step=_HOW_TO_CLEAR,
             )
-        task = self._under_way.get(fingerprint.pair)
+        task = self._under_way.get(pair)
         if task is None:
             if len(self._under_way) >= MOST_WAITING:
                 raise Unavailable(
                     "too many logins are waiting for Keystone", next_step="try again in a while"
                 )
-            task = asyncio.create_task(self._ask(credentials, fingerprint))
-            self._under_way[fingerprint.pair] = task
-            task.add_done_callback(lambda done: self._finish(fingerprint.pair, done))
+            task = asyncio.create_task(self._ask(credentials, pair))
+            self._under_way[pair] = task
+            task.add_done_callback(lambda done: self._finish(pair, done))
         # A client that leaves must not cancel it for the others.
         return await asyncio.shield(task)
 
@@ -78,18 +78,18 @@ class Authenticator:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._refused.close()
 
-    async def _ask(self, credentials: Credentials, fingerprint: Fingerprint) -> Identity:
+    async def _ask(self, credentials: Credentials, pair: bytes) -> Identity:
         loop = asyncio.get_running_loop()
         try:
             answer = await loop.run_in_executor(self._threads, self._keystone.authenticate, credentials)
         except NotAuthenticated as error:
-            wait = self._refused.add(fingerprint)
+            wait = self._refused.add(pair, self._fingerprints.of_name(credentials.name))
             raise NotAuthenticated(
                 f"{error.message}; these credentials are not tried again for {_duration(wait)}",
                 next_step=error.next_step or _HOW_TO_CLEAR,
             ) from None
-        self._accepted.add(fingerprint.pair, answer.identity, answer.lifetime)
-        names = {fingerprint.name}
+        self._accepted.add(pair, answer.identity, answer.lifetime)
+        names = {self._fingerprints.of_name(credentials.name)}
         # Only a password sets back Keystone's counter of failed logins.
         if credentials.kind == "password":
             names.add(self._fingerprints.of_name(answer.identity.name))

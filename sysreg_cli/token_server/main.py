@@ -133,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # What a record would say of thread and caller is asked for nowhere, and costs as much as the line itself.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for chatty in ("keystoneauth", "urllib3", "uvicorn", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     _allow_connections()

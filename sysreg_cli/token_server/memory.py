@@ -34,28 +34,18 @@ _KEY_SIZE = 32
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Keyed hashes: of a pair, and of the name in it."""
-
-    pair: bytes
-    name: bytes
-
-
 class Fingerprints:
     """Hashes with the key in ``<directory>/key``, which is made when there is none."""
 
     def __init__(self, directory: Path) -> None:
         self._key = _load_key(directory / "key")
 
-    def of(self, credentials: Credentials) -> Fingerprint:
+    def of_pair(self, credentials: Credentials) -> bytes:
         """The lengths are part of the hash, so that no two pairs read the same."""
         name = credentials.name.encode("utf-8", "surrogatepass")
         secret = credentials.secret.encode("utf-8", "surrogatepass")
         prefix = f"{credentials.kind} {len(name)} ".encode()
-        return Fingerprint(
-            hmac.digest(self._key, prefix + name + secret, "sha256"), self.of_name(credentials.name)
-        )
+        return hmac.digest(self._key, prefix + name + secret, "sha256")
 
     def of_name(self, name: str) -> bytes:
         """Of a user name in any case: Keystone on MySQL takes them for the same user."""
@@ -133,20 +123,20 @@ class RefusedPairs:
         entry.refused_at = min(entry.refused_at, now)
         return max(0.0, entry.ends - now)
 
-    def add(self, fingerprint: Fingerprint) -> float:
+    def add(self, pair: bytes, name: bytes) -> float:
         """Keystone refused the pair, perhaps again; returns the seconds until it may be asked again."""
-        known = self._entries.pop(fingerprint.pair, None)
+        known = self._entries.pop(pair, None)
         times = known.times + 1 if known else 1
-        entry = _Refusal(fingerprint.name, self._clock(), min(times, len(BACK_OFF)))
-        self._entries[fingerprint.pair] = entry
+        entry = _Refusal(name, self._clock(), min(times, len(BACK_OFF)))
+        self._entries[pair] = entry
         dropped = []
         while len(self._entries) > MOST_REFUSED:
             dropped.append(self._entries.popitem(last=False)[0])
         with self._stored():
-            self._database.executemany("DELETE FROM refused WHERE pair = ?", [[pair] for pair in dropped])
+            self._database.executemany("DELETE FROM refused WHERE pair = ?", [[old] for old in dropped])
             self._database.execute(
                 "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)",
-                [fingerprint.pair, entry.name, entry.refused_at, entry.times],
+                [pair, entry.name, entry.refused_at, entry.times],
             )
         return entry.ends - entry.refused_at
 
