@@ -243,6 +243,7 @@ def _show_status(invocation: Invocation, answer: dict[str, Any]) -> None:
             "last_bytes": last["bytes"],
             "last_manifests": last["manifests"],
             "last_repositories": last["repositories"],
+            "last_pinned": last["pinned"],
             "last_writes_held": last["writes_held"],
             "last_phases": " ".join(f"{phase}={seconds}" for phase, seconds in last["seconds"].items()),
         }

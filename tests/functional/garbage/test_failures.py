@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -186,14 +188,10 @@ def test_a_storage_directory_that_is_gone_is_an_error_and_no_empty_registry(work
 
 
 def test_a_registry_that_cannot_say_whether_a_push_is_under_way_is_not_collected(workshop: Workshop) -> None:
-    import socket
-
     workshop.fill()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         text = workshop.config.read_text()
-        import re
-
         workshop.config.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", text))
         result = workshop.collect()
     assert "has no http.debug.prometheus" in result.error
@@ -250,7 +248,18 @@ def test_a_user_without_rights_cannot_take_the_fence(workshop: Workshop) -> None
         if directory.stat().st_uid == os.getuid() and str(directory).startswith("/tmp/pytest"):
             directory.chmod(0o755)
     taken = subprocess.run(
-        ["setpriv", "--reuid", "nobody", "--clear-groups", "flock", "--nonblock", lock, "true"],
+        [
+            "setpriv",
+            "--reuid",
+            "nobody",
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "flock",
+            "--nonblock",
+            lock,
+            "true",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,286 @@
+"""Kill sweep: whoever dies, wherever: writes are possible again at once, and no image is lost.
+
+The storage is laid down as a template, so that a case takes a second or two; images are read back through
+the real registry. The agent is a process of the test's own, with the failpoints of
+``sysreg_cli.agent.failpoint``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devstack import images
+from devstack.controller import AGENT, REGISTRY, TOKEN_SERVER, Controller
+from devstack.waiting import wait_until
+from sysreg_cli.tokens.fence import WriteFence
+from tests.functional.garbage.conftest import collected, status, writes_ended
+from tests.functional.garbage.workshop import fill
+from tests.unit.garbage.storage import Storage
+
+TAGGED = (("app", "1"), ("app", "2"), ("app", "signed"), ("app/nested", "1"), ("indexes", "1"))
+
+# Takes its time before it is the real collector; the lock is inherited through both.
+SLOW = """#!{python}
+import os, sys, time
+if "garbage-collect" in sys.argv:
+    time.sleep({seconds})
+os.execv("/usr/bin/docker-registry", sys.argv)
+"""
+
+
+class Agent:
+    """An agent of our own in the place of the controller's, on the same socket and state."""
+
+    def __init__(self, controller: Controller, **environment: str) -> None:
+        self.controller = controller
+        log = (controller.root / "log/own-agent.log").open("ab")
+        self.process = subprocess.Popen(
+            [Path(sys.executable).parent / "sysreg-agent"],
+            env={"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.settings), **environment},
+            stdout=log,
+            stderr=log,
+        )
+
+    def ready(self) -> None:
+        wait_until(lambda: status(self.controller), 20, what="the agent answers", pause=0.02)
+
+    def collect(self) -> None:
+        subprocess.run(
+            [
+                "curl",
+                "-sS",
+                "-X",
+                "POST",
+                "--unix-socket",
+                self.controller.agent_socket,
+                "http://agent/v1/registry_image?garbage_collect=True&delete_untagged=True",
+            ],
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def place(registry: Controller, tmp_path: Path) -> Iterator[Controller]:
+    """The controller without its agent."""
+    registry.stop_program(AGENT)
+    yield registry
+    for process in collectors(registry):
+        process.kill()
+    registry.start_program(AGENT)
+
+
+@pytest.fixture
+def lay_down(place: Controller, tmp_path: Path) -> Callable[[], set[str]]:
+    template = Storage(tmp_path / "template")
+    needed = fill(template)
+    subprocess.run(["chown", "-R", "docker-registry:docker-registry", template.base.parents[1]], check=True)
+
+    def lay() -> set[str]:
+        shutil.rmtree(place.storage / "docker", ignore_errors=True)
+        subprocess.run(["cp", "-a", template.base.parents[1], place.storage / "docker"], check=True)
+        writes_ended(place)
+        return needed
+
+    return lay
+
+
+@contextmanager
+def running(controller: Controller, **environment: str) -> Iterator[Agent]:
+    agent = Agent(controller, **environment)
+    try:
+        agent.ready()
+        yield agent
+    finally:
+        agent.stop()
+
+
+def collectors(controller: Controller) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "garbage-collect" in words and str(controller.registry_config_file) in words:
+            found.append(process)
+    return found
+
+
+def fence_is_open(controller: Controller) -> bool:
+    fence = WriteFence(controller.state)
+    try:
+        return not fence.is_held()
+    finally:
+        fence.close()
+
+
+def opens_within_a_second(controller: Controller, since: float) -> bool:
+    wait_until(lambda: fence_is_open(controller), 5, pause=0.01, what="writes are possible")
+    return time.monotonic() - since < 1.0
+
+
+def assert_whole(controller: Controller) -> None:
+    client = controller.client()
+    for repository, tag in TAGGED:
+        assert client.is_whole(repository, tag), f"{repository}:{tag}"
+
+
+def slow_path(directory: Path, seconds: float) -> str:
+    program = directory / "bin/docker-registry"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(SLOW.format(python=sys.executable, seconds=seconds))
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def assert_recovers(controller: Controller, lay_down: set[str], outcomes: set[str]) -> None:
+    """A new agent knows what happened, removes the pins, and the next collection finishes the work."""
+    with running(controller) as agent:
+        wait_until(lambda: status(controller)["state"] == "idle", 20, what="recovered")
+        assert status(controller)["last_result"]["outcome"] in outcomes
+        assert not (controller.storage / "docker/registry/v2/repositories/sysreg-garbage-collection").exists()
+        assert_whole(controller)
+        before = status(controller)["last_result"]["id"]
+        agent.collect()
+        wait_until(lambda: status(controller)["last_result"]["id"] != before, 20, what="collected")
+        assert status(controller)["last_result"]["outcome"] == "done"
+    assert Storage(controller.storage).all_blobs() == lay_down
+    assert_whole(controller)
+
+
+def places(controller: Controller, trace: Path) -> list[str]:
+    with running(controller, SYSREG_AGENT_FAILPOINT=f"trace:{trace}") as agent:
+        agent.collect()
+        wait_until(lambda: (status(controller)["last_result"] or {}).get("outcome") == "done", 20)
+    return trace.read_text().splitlines()
+
+
+def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
+    place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    lay_down()
+    names = places(place, tmp_path / "trace")
+    first = next(number for number, name in enumerate(names, 1) if "history" in name)
+    assert {
+        f"garbage {phase}" for phase in ("look", "drain", "mark", "pin", "untag", "sweep", "tidy", "verify")
+    } <= {*names}
+    for number in range(first, len(names) + 1):
+        needed = lay_down()
+        agent = Agent(place, SYSREG_AGENT_FAILPOINT=f"{number}:kill")
+        agent.ready()
+        agent.collect()
+        agent.process.wait(20)
+        died = time.monotonic()
+        where = f"killed at {number}: {names[number - 1]}"
+        assert agent.process.returncode == -signal.SIGKILL, where
+        while any(process.is_running() for process in collectors(place)):
+            died = time.monotonic()
+        assert opens_within_a_second(place, died), where
+        assert needed <= Storage(place.storage).all_blobs(), where
+        assert_recovers(place, needed, {"interrupted", "done"})
+    print(f"killed at {len(names) - first + 1} points")
+
+
+def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
+    place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    needed = lay_down()
+    agent = Agent(place, PATH=slow_path(tmp_path, 6))
+    agent.ready()
+    agent.collect()
+    (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
+    agent.process.kill()
+    agent.process.wait()
+    with running(place):
+        assert status(place)["state"] == "running"
+        assert status(place)["phase"] == "recover"
+        refused = place.system("registry-garbage-collect")
+        assert refused.returncode == 1
+        assert "under way" in refused.stderr
+        while collector.is_running() and collector.status() != psutil.STATUS_ZOMBIE:
+            open_now = fence_is_open(place)
+            assert not open_now or not collector.is_running()
+            time.sleep(0.01)
+        ended = time.monotonic()
+        assert opens_within_a_second(place, ended)
+        wait_until(lambda: status(place)["state"] == "idle", 10)
+        assert status(place)["last_result"]["outcome"] == "interrupted"
+    assert_recovers(place, needed, {"interrupted"})
+
+
+def test_the_collector_of_a_dead_agent_can_be_cancelled(
+    place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    needed = lay_down()
+    agent = Agent(place, PATH=slow_path(tmp_path, 600))
+    agent.ready()
+    agent.collect()
+    wait_until(lambda: collectors(place) and status(place)["phase"] == "sweep", 20, pause=0.01)
+    time.sleep(0.2)
+    agent.process.kill()
+    agent.process.wait()
+    with running(place):
+        done = place.system("registry-garbage-collect", "--cancel")
+        assert done.returncode == 0, done.stderr
+        assert fence_is_open(place)
+    assert_recovers(place, needed, {"interrupted"})
+
+
+@pytest.mark.parametrize("victims", ["collector", "agent and collector", "token server", "all at once"])
+def test_killed_in_the_sweep(
+    place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path, victims: str
+) -> None:
+    needed = lay_down()
+    with running(place, PATH=slow_path(tmp_path, 3)) as agent:
+        agent.collect()
+        (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
+        if victims in ("agent and collector", "all at once"):
+            agent.process.kill()
+        if victims in ("token server", "all at once"):
+            place.signal(TOKEN_SERVER, signal.SIGKILL)
+        if victims == "all at once":
+            place.signal(REGISTRY, signal.SIGKILL)
+        if victims != "token server":
+            collector.kill()
+            assert opens_within_a_second(place, time.monotonic())
+        else:
+            assert not fence_is_open(place)
+            wait_until(lambda: status(place)["state"] == "idle", 20)
+        if victims in ("token server", "all at once"):
+            for program in (TOKEN_SERVER, REGISTRY):
+                if not place.pid(program):
+                    place.supervisor.call("startProcess", program, False)
+            place.programs.remove(AGENT)
+            try:
+                place.wait_ready()
+            finally:
+                place.programs.append(AGENT)
+        if victims == "collector":
+            wait_until(lambda: status(place)["state"] == "idle", 20)
+            assert "signal 9" in status(place)["last_result"]["error"]
+        assert needed <= Storage(place.storage).all_blobs()
+        place.client().push("pushed", "1", images.single())
+    shutil.rmtree(place.storage / "docker/registry/v2/repositories/pushed")
+    writes_ended(place)
+    with running(place):
+        wait_until(lambda: status(place)["state"] == "idle", 20, what="recovered")
+        outcome = {"collector": "failed", "token server": "done"}.get(victims, "interrupted")
+        assert status(place)["last_result"]["outcome"] == outcome
+        collected(place, "--delete-untagged", "--grace", "5")
+        assert needed <= Storage(place.storage).all_blobs()
+        assert_whole(place)
