@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
+from sysreg_cli.cli.completion_cache import Identity
 from sysreg_cli.cli.options import Invocation
 from sysreg_cli.errors import UsageError
 from sysreg_cli.reference import shorten
@@ -49,6 +50,20 @@ def credentials(invocation: Invocation) -> Credentials:
             if name in names and invocation.text(name):
                 return build()
     return kinds["os_username"]()
+
+
+def identity(invocation: Invocation) -> Identity | None:
+    """Whose names and tags completion may keep; None for a token, which doesn't say whose it is."""
+    if invocation.text("os_auth_token"):
+        return None
+    return Identity(
+        registry=invocation.text("registry"),
+        settings_file=invocation.environ.get("SYSREG_CONF", ""),
+        auth_url=invocation.text("os_auth_url"),
+        user_domain=invocation.text("os_user_domain_name"),
+        user=invocation.text("os_username"),
+        application_credential=invocation.text("os_application_credential_id"),
+    )
 
 
 def open_registry(invocation: Invocation) -> RegistryClient:

@@ -63,17 +63,18 @@ class AgentClient:
             self._session.mount("http://", _UnixAdapter(where))
 
     @classmethod
-    def from_environment(cls, invocation: Invocation) -> AgentClient:
+    def from_environment(cls, invocation: Invocation, *, as_user: bool = False) -> AgentClient:
         """The agent that --agent, SYSREG_AGENT or sysreg.conf names, with the credentials of the caller.
 
         Root on the unix socket sends a token only if credentials are given as options: what stands in the
-        environment (a sourced openrc) doesn't make root depend on a Keystone that may be down. Raises
+        environment (a sourced openrc) doesn't make root depend on a Keystone that may be down. With
+        ``as_user`` a token is sent in any case: the answer depends on who asks. Raises
         UsageError and SettingsError; missing credentials are found out with the first call.
         """
         where = invocation.text("agent") or str(invocation.settings.agent.socket)
         if not where.startswith(("https://", "/")):
             raise UsageError(f"--agent: {where} is neither the path of a socket nor an https URL")
-        told = any(name in invocation.given for name in _CREDENTIALS)
+        told = as_user or any(name in invocation.given for name in _CREDENTIALS)
         by_kernel = where.startswith("/") and os.geteuid() == 0 and not told
 
         def token() -> str:

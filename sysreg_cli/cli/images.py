@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from sysreg_cli.cli.access import open_registry, own_hosts
+from sysreg_cli.cli.access import identity, open_registry, own_hosts
+from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.options import Invocation, command
 from sysreg_cli.cli.output import say, show_list, show_report
-from sysreg_cli.errors import InvalidReference, NotAuthorized, SysregError
+from sysreg_cli.errors import InvalidReference, NotAuthorized, ProtocolError, SysregError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.deletion import Deletion, delete_digest, delete_tag
@@ -24,14 +25,30 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     registry = open_registry(invocation)
     try:
         names = registry.catalog()
-    except NotAuthorized as error:
-        raise NotAuthorized(
-            f"{registry.where}: only an administrator may list all images",
-            next_step="system registry-image-tags shows the tags of an image that you may pull",
-        ) from error
+    except NotAuthorized:
+        names = _own_images(invocation, registry.where)
+    if (owner := identity(invocation)) is not None:
+        remember_names(owner, names, invocation.environ)
     if filter_out_untagged:
         names = registry.tagged(names)
     show_list(invocation, ["Image Name"], [[name] for name in names])
+
+
+def _own_images(invocation: Invocation, where: str) -> list[str]:
+    """What a user who is no administrator may pull: the registry doesn't say it, the agent does."""
+    from sysreg_cli.cli.agent_client import AgentClient
+
+    try:
+        answer = AgentClient.from_environment(invocation, as_user=True).fetch("GET", "/v1/registry_image")
+    except SysregError as error:
+        raise NotAuthorized(
+            f"{where}: only an administrator may list all images, and yours were not found out: {error}",
+            next_step="system registry-image-tags shows the tags of an image that you may pull",
+        ) from error
+    try:
+        return [str(entry["name"]) for entry in answer["registry_images"]]
+    except (KeyError, TypeError):
+        raise ProtocolError("the agent's list of images makes no sense") from None
 
 
 @command("registry-image-tags", output=True)
@@ -48,6 +65,8 @@ def list_tags(invocation: Invocation, image: str) -> None:
             f"{image}: an image name without tag or digest is wanted", next_step=f"try {wanted.repository}"
         )
     tags = open_registry(invocation).tags(wanted.repository)
+    if (owner := identity(invocation)) is not None:
+        remember_tags(owner, wanted.repository, tags, invocation.environ)
     show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
 
 
@@ -76,6 +95,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
             results.append(_result(image, Deletion(image.digest, (), ()), deleted=False))
         else:
             results.append(_result(image, deletion, deleted=not dry_run))
+            if not dry_run and (owner := identity(invocation)) is not None:
+                forget_tags(owner, image.repository, invocation.environ)
             say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_also(image, deletion)}")
     show_report(invocation, results)
 

@@ -1,0 +1,102 @@
+"""Callers of the agent's API, as programs written for StarlingX's v1 API are."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+
+from devstack.controller import Controller
+from devstack.images import single
+from devstack.keys import HOST_NAME
+from sysreg_cli.cli.agent_client import _UnixAdapter
+
+
+@dataclass
+class Api:
+    """The agent's API over one way: ``tls`` or ``socket``."""
+
+    controller: Controller
+    way: str
+
+    def token(self, user: str, **scope: str) -> str:
+        from keystoneauth1 import session
+        from keystoneauth1.identity import v3
+
+        names = {"project_name": self.controller.openrc(user)["OS_PROJECT_NAME"], **scope}
+        auth = v3.Password(
+            self.controller.auth_url,
+            username=user,
+            password=self.controller.passwords[user],
+            user_domain_name="Default",
+            project_domain_name="Default",
+            **names,
+        )
+        return str(session.Session(auth=auth).get_token())
+
+    def call(self, method: str, target: str, user: str | None = "admin", **options: Any) -> requests.Response:
+        """One call with a token of ``user``; None sends none."""
+        headers = {"X-Auth-Token": self.token(user)} if user else {}
+        headers |= options.pop("headers", {})
+        with requests.Session() as http:
+            http.trust_env = False
+            if self.way == "socket":
+                http.mount("http://sysreg-agent", _UnixAdapter(str(self.controller.agent_socket)))
+                base = "http://sysreg-agent"
+            else:
+                base = f"https://{HOST_NAME}:{self.controller.ports['agent']}"
+            return http.request(
+                method,
+                base + target,
+                headers=headers,
+                timeout=60,
+                verify=str(self.controller.ca_file),
+                **options,
+            )
+
+    def raw(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send these bytes as they are; status, headers and body of the answer."""
+        connection: socket.socket
+        if self.way == "socket":
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(30)
+            connection.connect(str(self.controller.agent_socket))
+        else:
+            context = ssl.create_default_context(cafile=str(self.controller.ca_file))
+            plain = socket.create_connection(("127.0.0.1", self.controller.ports["agent"]), timeout=30)
+            connection = context.wrap_socket(plain, server_hostname=HOST_NAME)
+        with connection:
+            connection.sendall(request)
+            received = b""
+            while piece := connection.recv(65536):
+                received += piece
+        head, _, body = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return int(status.split()[1]), headers, body
+
+
+def fault(response: requests.Response) -> str:
+    """The reason, read as StarlingX's clients read it."""
+    inner = json.loads(response.json()["error_message"])
+    assert set(inner) == {"faultstring", "faultcode", "debuginfo"}
+    return str(inner["faultstring"])
+
+
+@pytest.fixture(params=["tls", "socket"])
+def api(controller: Controller, request: pytest.FixtureRequest) -> Api:
+    return Api(controller, request.param)
+
+
+@pytest.fixture(scope="session")
+def images(controller: Controller) -> list[str]:
+    """Repositories of several owners, each with the tag v1."""
+    names = ["docker.io/v1/app", "testuser/v1-app", "testuser2/v1-app", "public/v1-app"]
+    for name in names:
+        controller.client().push(name, "v1", single(seed=name))
+    return names
