@@ -1,0 +1,243 @@
+"""What becomes of the operator's file, whatever the agent answers; the agents here are the odd ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.cli.main import run
+from sysreg_cli.cli.options import Invocation
+from tests.certificates import authority, bundle, key_pem, server
+
+ROOT = authority()
+LEAF = server(ROOT)
+PEM = bundle(LEAF, ROOT)
+INSTALLED = {
+    "uuid": "0a1b",
+    "certtype": "docker_registry",
+    "signature": f"docker_registry_{LEAF.certificate.serial_number}",
+    "start_date": "2026-01-01 00:00:00+00:00",
+    "expiry_date": "2027-01-01 00:00:00+00:00",
+    "subject": "CN=server",
+}
+SUCCESS = {"success": "", "error": "", "body": "", "certificates": [INSTALLED]}
+
+
+def http(body: object, status: str = "200 OK") -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(data), data)
+
+
+def fault(text: str) -> dict[str, str]:
+    return {"error_message": json.dumps({"faultstring": text, "faultcode": "Client", "debuginfo": None})}
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, str]]]:
+    """``agent(answer)``: an agent that answers one request so; returns the environment to find it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(answer: bytes, during: Callable[[], object] = lambda: None) -> dict[str, str]:
+            path = tmp_path / "agent.sock"
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(path))
+            listener.listen()
+
+            def serve() -> None:
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        received = b""
+                        while b"--\r\n" not in received[-8:]:
+                            received += connection.recv(65536)
+                        during()
+                        connection.sendall(answer)
+
+            threading.Thread(target=serve, daemon=True).start()
+            return {"SYSREG_AGENT": str(path), "SYSREG_CONF": str(settings)}
+
+        settings = tmp_path / "sysreg.conf"
+        settings.touch()
+        yield start
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "server.pem"
+    path.write_bytes(PEM)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root sends no token, so that no Keystone is needed."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+def install(environ: dict[str, str], *words: object) -> int:
+    arguments = ["certificate-install", "-m", "docker_registry", *map(str, words)]
+    return run(arguments, Invocation(environ=environ))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(fault("no"), "400 Bad Request"),
+        http(fault("no token"), "401 Unauthorized"),
+        http(fault("not you"), "403 Forbidden"),
+        http(fault("a collection runs"), "409 Conflict"),
+        http(fault("broken"), "500 Internal Server Error"),
+        http(fault("no keystone"), "503 Service Unavailable"),
+        http(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
+        http(SUCCESS, "500 Internal Server Error"),
+        http(b"", "302 Found"),
+        http(b"", "204 No Content"),
+        http(b""),
+        http(b"\xff\xfe garbage"),
+        http([]),
+        http(None),
+        http({}),
+        http({"success": "", "error": "", "certificates": []}),
+        http({"success": "", "error": "", "certificates": [{}]}),
+        http({"success": "", "error": "", "certificates": ["x"]}),
+        http({"success": "", "error": "", "certificates": {"a": 1}}),
+        http({"success": "", "error": None, "certificates": [INSTALLED]}),
+        http({"success": "", "certificates": [INSTALLED]}),
+        http({"success": "", "error": {}, "certificates": [INSTALLED]}),
+        http({"success": "", "error": "refused", "certificates": [INSTALLED]}),
+        http({**SUCCESS, "certificates": [{**INSTALLED, "signature": "docker_registry_1"}]}),
+        http({**SUCCESS, "certificates": [{**INSTALLED, "subject": 7}]}),
+        http(SUCCESS)[:-20],
+        b"",
+        b"not http at all\r\n\r\n",
+        b"\x00" * 1000,
+    ],
+)
+def test_no_answer_but_success_about_this_certificate_costs_the_file(
+    agent: Callable[[bytes], dict[str, str]],
+    file: Path,
+    answer: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert install(agent(answer), file) == 1
+    assert file.read_bytes() == PEM
+    said = capsys.readouterr().err
+    assert said.startswith("system: ")
+    assert said.count("\n") == 1
+    assert "internal error, please" not in said
+
+
+def test_no_agent_at_all_is_told_with_its_socket(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "nothing.sock")
+    (tmp_path / "sysreg.conf").touch()
+    environ = {"SYSREG_AGENT": nowhere, "SYSREG_CONF": str(tmp_path / "sysreg.conf")}
+    assert install(environ, file) == 1
+    assert nowhere in capsys.readouterr().err
+    assert file.exists()
+
+
+def test_success_removes_the_file_and_says_so(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(agent(http(SUCCESS)), file) == 0
+    assert not file.exists()
+    said = capsys.readouterr()
+    assert "holds the private key: the file will be removed" in said.out
+    assert said.err == ""
+
+
+def test_json_output_is_an_object_and_nothing_else(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(agent(http(SUCCESS)), file, "-f", "json") == 0
+    assert json.loads(capsys.readouterr().out) == INSTALLED
+
+
+def test_keep_file_keeps_it(agent: Callable[[bytes], dict[str, str]], file: Path) -> None:
+    assert install(agent(http(SUCCESS)), "--keep-file", file) == 0
+    assert file.read_bytes() == PEM
+
+
+def test_a_link_is_installed_but_neither_it_nor_its_target_removed(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = file.with_name("link.pem")
+    link.symlink_to(file)
+    assert install(agent(http(SUCCESS)), link) == 0
+    assert link.is_symlink()
+    assert file.exists()
+    assert "is not removed: it is a link to" in capsys.readouterr().out
+
+
+def test_a_file_that_changed_meanwhile_is_left_and_that_is_a_failure(
+    agent: Callable[..., dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = agent(http(SUCCESS), during=lambda: file.write_bytes(b"next year's key"))
+    assert install(environ, file) == 1
+    assert file.read_bytes() == b"next year's key"
+    assert "was not removed: it has changed meanwhile" in capsys.readouterr().err
+
+
+def test_another_name_of_the_file_is_told(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.link(file, file.with_name("copy.pem"))
+    assert install(agent(http(SUCCESS)), file) == 1
+    assert not file.exists()
+    assert "another name (hard link)" in capsys.readouterr().err
+
+
+def test_standard_input_is_read(
+    agent: Callable[[bytes], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PEM)))
+    assert install(agent(http(SUCCESS)), "-") == 0
+    assert "removed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "code"), [(64 * 1024, 0), (64 * 1024 + 1, 1)])
+def test_more_than_64_kib_are_not_even_sent(
+    agent: Callable[[bytes], dict[str, str]], file: Path, size: int, code: int
+) -> None:
+    file.write_bytes(PEM + b"\n" * (size - len(PEM)))
+    assert install(agent(http(SUCCESS)), "--keep-file", file) == code
+
+
+def test_the_passphrase_is_asked_for_only_if_the_key_is_encrypted_and_somebody_is_there(
+    agent: Callable[[bytes], dict[str, str]], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import getpass
+    import sys
+
+    asked = []
+    monkeypatch.setattr(getpass, "getpass", lambda *_args, **_options: asked.append(1) or "secret")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert install(agent(http(SUCCESS)), "--keep-file", file) == 0
+    assert asked == []
+    file.with_name("agent.sock").unlink()
+    file.write_bytes(bundle(LEAF, ROOT, key=key_pem(LEAF.key, passphrase=b"secret")))
+    assert install(agent(http(SUCCESS)), "--keep-file", file) == 0
+    assert asked == [1]
+
+
+def test_a_missing_file_is_wrong_usage_and_no_agent_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sysreg.conf").touch()
+    assert install({"SYSREG_CONF": str(tmp_path / "sysreg.conf")}, tmp_path / "none.pem") == 2
+    assert "none.pem: No such file" in capsys.readouterr().err
