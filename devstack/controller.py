@@ -86,8 +86,9 @@ class Controller(Site):
         root = Path(tempfile.mkdtemp(prefix="sysreg-", dir=_TEMPORARY))
         root.chmod(0o755)
         controller = cls(root, **options)
-        with (root / _OWNED).open("w") as owned:
+        with (root / "new").open("w") as owned:
             fcntl.flock(owned, fcntl.LOCK_EX)
+            (root / "new").rename(root / _OWNED)  # never there without its lock: see _sweep
             try:
                 controller.start()
                 yield controller
