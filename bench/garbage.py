@@ -1,0 +1,116 @@
+"""What a collection costs, against the registry's own collector measured side by side in one run (issue 4).
+
+    sudo .venv/bin/python -m bench.garbage [--rounds N] [--repositories N]
+
+2,000 repositories with 10 tags each, of which every tenth image was deleted. Medians of the rounds: the whole
+command against the collector alone (at most 1.7), our marking against the collector's dry run (at most 0.5),
+the agent's peak of memory (under 300 MB), the drain on a registry without writers (0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from devstack.controller import AGENT, Controller
+from tests.unit.garbage.storage import Storage
+
+_COLLECTOR = ("setpriv", "--reuid", "docker-registry", "--regid", "docker-registry", "--clear-groups", "--")
+
+
+def make(root: Path, repositories: int) -> None:
+    """Images of a shared layer and a layer of their own; every tenth is deleted."""
+    storage = Storage(root)
+    for number in range(repositories):
+        name = f"group{number % 20}/image{number}"
+        shared = os.urandom(300)
+        for tag in range(10):
+            digest = storage.image(name, f"t{tag}", layers=(shared, os.urandom(300)))
+            if tag == number % 10:
+                storage.delete(name, digest)
+
+
+def lay_down(template: Path, controller: Controller) -> None:
+    """The same storage again. Hard links: a collector only unlinks."""
+    shutil.rmtree(controller.storage / "docker", ignore_errors=True)
+    subprocess.run(["cp", "-al", template / "docker", controller.storage / "docker"], check=True)
+    subprocess.run(["chown", "-R", "docker-registry:docker-registry", controller.storage], check=True)
+    (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+
+
+def seconds(argv: Sequence[str | Path]) -> float:
+    """Wall time of a process whose output goes to a file."""
+    begin = time.perf_counter()
+    with Path(os.devnull).open("wb") as nothing:
+        subprocess.run(argv, check=True, stdout=nothing, stderr=nothing)
+    return time.perf_counter() - begin
+
+
+def ours(controller: Controller, *options: str) -> tuple[float, dict[str, Any]]:
+    """Wall time of the whole command, and its report."""
+    begin = time.perf_counter()
+    done = controller.system("registry-garbage-collect", "-f", "json", *options, timeout=600, check=True)
+    return time.perf_counter() - begin, json.loads(done.stdout)[0]
+
+
+def peak(pid: int) -> int:
+    """The most memory a process ever had, in MB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
+def main() -> int:
+    """Run the benchmark; returns 1 if a bound isn't kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repositories", type=int, default=2000)
+    words = parser.parse_args()
+    with Controller.temporary() as controller:
+        template = controller.root / "template"
+        make(template, words.repositories)
+        collector = [*_COLLECTOR, "docker-registry", "garbage-collect"]
+        config = controller.registry_config_file
+        whole, mark, drain, memory = [], [], 0.0, 0
+        for number in range(words.rounds):
+            lay_down(template, controller)
+            # Warm the file system's caches for both alike.
+            dry_alone = min(seconds([*collector, "--dry-run", config]) for _ in range(2))
+            _, dry = ours(controller, "--dry-run")
+            alone = seconds([*collector, config])
+            lay_down(template, controller)
+            took, report = ours(controller)
+            assert report["blobs"] == dry["blobs"] > 0
+            whole.append(took / alone)
+            mark.append(dry["phases"]["look"] / dry_alone)
+            drain = max(drain, report["phases"]["drain"])
+            memory = max(memory, peak(controller.pid(AGENT)))
+            print(
+                f"round {number + 1}: collector dry run {dry_alone:.1f} s, our marking"
+                f" {dry['phases']['look']:.1f} s; collector {alone:.1f} s, whole command {took:.1f} s"
+                f" ({report['blobs']} blobs); phases {report['phases']}",
+                flush=True,
+            )
+    results = (
+        ("whole command / collector alone", statistics.median(whole), 1.7),
+        ("our marking / collector's dry run", statistics.median(mark), 0.5),
+        ("agent's memory, MB", memory, 300),
+        ("drain without writers, s", drain, 0.1),
+    )
+    for name, value, bound in results:
+        print(f"{name}: {value:.2f} (at most {bound}){'' if value <= bound else '  NOT KEPT'}")
+    return int(any(value > bound for _, value, bound in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
