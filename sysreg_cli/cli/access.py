@@ -72,7 +72,7 @@ def open_registry(invocation: Invocation) -> RegistryClient:
     Raises CredentialsMissing, SettingsError, UsageError, CertificateNotTrusted (an unreadable CA file).
     """
     where = address(invocation)
-    if not _ADDRESS.fullmatch(where):
+    if not (found := _ADDRESS.fullmatch(where)) or not 0 < int((found[2] or ":443")[1:]) < 65536:
         raise UsageError(f"the registry's address {shorten(where)} is not host:port, or not https")
     who = credentials(invocation)
     context = client_context(

@@ -64,8 +64,14 @@ class TokenServerAuthorizer:
         return token
 
     def _ask(self, challenge: Challenge, scopes: tuple[str, ...]) -> tuple[str, float]:
-        realm = urlsplit(challenge.realm)
-        if realm.scheme != "https" or not realm.hostname or "@" in realm.netloc:
+        try:
+            realm = urlsplit(challenge.realm)
+            usable = (
+                realm.scheme == "https" and realm.hostname and realm.port != 0 and "@" not in realm.netloc
+            )
+        except ValueError:
+            usable = False
+        if not usable:
             raise ProtocolError(
                 f"the registry sends us for a token to {shorten(challenge.realm)}, which is not an https URL",
                 next_step="no password was sent; check auth.token.realm of the registry",

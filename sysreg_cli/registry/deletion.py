@@ -113,9 +113,9 @@ def _delete(
         for digest in throw_aways:
             client.delete_manifest(repository, digest)
     except SysregError as error:
-        if resumed or released or (moved and not _move_back(client, repository, moved, marker)):
+        if resumed or (moved and (released or not _move_back(client, repository, moved, marker))):
             error.next_step = "the delete is half done: run the same command again to finish it"
-        elif by_name:
+        elif by_name or released:
             error.next_step = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
         raise
     return Deletion(

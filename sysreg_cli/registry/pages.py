@@ -21,7 +21,13 @@ def next_page(url: str, link: str) -> str:
     for target, parameters in _LINK.findall(link):
         if not _NEXT.search(parameters):
             continue
-        here, there = urlsplit(url), urlsplit(urljoin(url, target))
+        here = urlsplit(url)
+        try:
+            there = urlsplit(urljoin(url, target))
+        except ValueError:
+            raise ProtocolError(
+                f"{here.netloc}: the next page of the listing is no URL: {shorten(target)}"
+            ) from None
         if (here.scheme, here.netloc.lower()) != (there.scheme, there.netloc.lower()):
             raise ProtocolError(
                 f"{here.netloc}: the next page of the listing is elsewhere: {shorten(target)}"
