@@ -217,6 +217,35 @@ def test_the_tour_of_make_run_ends_with_both_images(
     assert "| testuser/hello " in last
 
 
+@pytest.fixture
+def own_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for ``make run`` that is not the developer's: directory, ports and .run of its own."""
+    with tempfile.TemporaryDirectory(prefix="devstack-", dir="/var/tmp") as place:
+        Path(place).chmod(0o755)
+        names = list(devstack_main.USUAL_PORTS)
+        monkeypatch.setattr(devstack_main, "ROOT", Path(place) / "root")
+        monkeypatch.setattr(devstack_main, "RUN", Path(place))
+        free = dict(zip(names, ports.free_ports(len(names)), strict=True))
+        monkeypatch.setattr(devstack_main, "USUAL_PORTS", free)
+        yield Path(place)
+        devstack_main.main(["remove"])
+
+
+def test_make_run_twice_keeps_what_runs_unless_the_source_changed(own_place: Path) -> None:
+    assert devstack_main.main(["up"]) == 0
+    controller = devstack_main._controller()
+    first = pids(controller)
+    assert devstack_main.main(["up"]) == 0
+    assert pids(controller) == first
+    (own_place / "root" / "started-from").write_text("an older source")
+    assert devstack_main.main(["up"]) == 0
+    assert not set(pids(controller).values()) & set(first.values())
+
+    assert devstack_main.main(["down"]) == 0
+    assert not controller.supervisor.marked()
+    assert devstack_main.main(["down"]) == 0, "stopping what is stopped is no failure"
+
+
 def test_openrc_is_private_and_makes_system_work(
     spare: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
