@@ -53,6 +53,8 @@ def template_values(settings: Settings, facts: Facts) -> dict[str, str]:
     return {
         "backoff": backoff,
         "bindir": str(facts.programs),
+        "containerd_trust": str(settings.paths.containerd_trust),
+        "docker_trust": str(settings.paths.docker_trust),
         "group": settings.agent.group,
         "registry_config": str(settings.registry.config),
         "registry_environment": str(ENVIRONMENT),
@@ -61,6 +63,8 @@ def template_values(settings: Settings, facts: Facts) -> dict[str, str]:
         "socket_directory": str(settings.agent.socket.parent),
         "state": str(settings.paths.state),
         "storage": str(settings.registry.storage),
+        "system_trust": str(settings.paths.system_trust),
+        "tls": str(settings.certificate.directory),
     }
 
 
