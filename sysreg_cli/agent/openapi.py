@@ -161,7 +161,7 @@ _PATHS: dict[str, Any] = {
         },
         "delete": {
             "summary": "Cancel the running collection (role operator).",
-            "responses": _answers({"204": {"description": "cancelled"}}, 409),
+            "responses": _answers({"204": {"description": "cancelled"}}, 404, 409),
         },
     },
     "/v1/certificate/certificate_install": {

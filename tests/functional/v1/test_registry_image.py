@@ -154,7 +154,7 @@ def test_a_delete_is_one_audit_line(api: Api, own: str) -> None:
     def lines() -> list[str]:
         return [one for one in api.controller.log(AGENT).splitlines() if f"image delete '{own}:v1'" in one]
 
-    wait_until(lambda: bool(lines()), "the audit line is written", 10)
+    wait_until(lambda: bool(lines()), 10, what="the audit line is written")
     (line,) = lines()
     assert "by admin" in line
     assert "done" in line
@@ -171,7 +171,7 @@ def test_calls_over_the_network_are_limited_and_those_on_the_socket_are_not(cont
     assert refused
     assert all(b"retry-after: 1\r\n" in part.lower() for part in refused)
     assert b"429 " not in local.raw(many)[2]
-    wait_until(lambda: network.raw(once)[0] == 200, "the agent answers again", 10)
+    wait_until(lambda: network.raw(once)[0] == 200, 10, what="the agent answers again")
 
 
 def test_unescaped_slashes_and_colons_are_understood(api: Api, own: str) -> None:

@@ -1,0 +1,82 @@
+"""The description that the agent serves is true, and no request that fits it or doesn't makes a 500."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.routing import Route
+
+from devstack.controller import Controller
+from devstack.keys import HOST_NAME
+from devstack.waiting import wait_until
+from sysreg_cli.agent import registry_image
+from sysreg_cli.agent.certificate import api as certificate_api
+from sysreg_cli.agent.certificate.transaction import CertificateChange
+from sysreg_cli.agent.context import AgentContext
+from sysreg_cli.agent.garbage.api import STATUS_PATH
+from sysreg_cli.agent.identity import Identity
+from sysreg_cli.agent.openapi import DESCRIPTION
+from sysreg_cli.settings import load
+from tests.functional.v1.conftest import Api
+
+# A collection and a delete of everything are for tests of their own; here they would disturb other tests.
+_SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION).exclude(path="/v1/registry_image", method="POST")
+
+
+def test_the_agent_serves_its_description(api: Api) -> None:
+    answer = api.call("GET", "/v1/openapi.json", None)
+    assert answer.status_code == 200
+    assert answer.json() == DESCRIPTION
+
+
+def test_every_route_is_described(controller: Controller) -> None:
+    loaded = load(controller.settings)
+    context = AgentContext(loaded, Identity(loaded.keystone))
+    routes = [*registry_image.routes(context), *certificate_api.routes(context, CertificateChange(loaded))]
+    for route in routes:
+        assert isinstance(route, Route)
+        described = DESCRIPTION["paths"][route.path.replace("{wanted}", "{uuid}")]
+        assert {method.lower() for method in route.methods or () if method != "HEAD"} <= set(described)
+    assert STATUS_PATH in DESCRIPTION["paths"]
+
+
+@pytest.fixture(scope="session")
+def network(controller: Controller) -> tuple[str, str, str]:
+    api = Api(controller, "tls")
+    return f"https://{HOST_NAME}:{controller.ports['agent']}", api.token("admin"), str(controller.ca_file)
+
+
+@_SCHEMA.parametrize()
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+def test_no_request_makes_a_server_error(case: schemathesis.Case, network: tuple[str, str, str]) -> None:
+    base, token, ca_file = network
+    case.headers = {**(case.headers or {}), "X-Auth-Token": token}
+
+    def passed() -> schemathesis.Response | None:
+        # What is over the limit of calls is for a test of its own.
+        answer = case.call(base_url=base, verify=ca_file, timeout=60)
+        return None if answer.status_code == 429 else answer
+
+    answer = wait_until(passed, 30, what="the agent takes further calls", pause=0.5)
+    case.validate_response(answer, checks=CHECKS)
+
+
+# Others are about which values a schema lets through; here the promise is what comes back.
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
