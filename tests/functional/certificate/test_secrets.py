@@ -1,0 +1,112 @@
+"""Keys, passphrases, passwords and tokens show up nowhere that somebody else could read them."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from devstack.controller import AGENT, Controller
+from tests.certificates import authority, bundle, key_pem, server
+
+PASSPHRASE = "correct-horse-battery-staple"
+_LOOK_EVERY = 0.005
+
+
+def needles(pem: bytes) -> set[bytes]:
+    """Pieces of a PEM block's text, and of the bytes it stands for."""
+    lines = [line for line in pem.splitlines() if line and b"-----" not in line and b":" not in line]
+    raw = base64.b64decode(b"".join(lines))
+    return {*lines[1:-1], raw[40:72]}
+
+
+class ProcessWatcher:
+    """Reads the argument lists of all processes and the journal, again and again, until the context ends."""
+
+    def __init__(self, journal: Path) -> None:
+        self.seen: set[bytes] = set()
+        self.journals: set[bytes] = set()
+        self._journal = journal
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> ProcessWatcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_LOOK_EVERY):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes())
+                except OSError:
+                    continue
+            try:
+                self.journals.add(self._journal.read_bytes())
+            except OSError:
+                continue
+
+
+def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
+    new_controller: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
+) -> None:
+    with new_controller(environment={AGENT: {"PYTHONDEVMODE": "1"}}) as controller:
+        root = authority()
+        leaves = [server(root) for _ in range(4)]
+        secrets = {PASSPHRASE.encode(), *(one.encode() for one in controller.passwords.values())}
+        file = tmp_path / "server.pem"
+        credentials = ("--os-username", "admin")  # makes root send a token
+        token = controller.keystone_admin().session.get_token()
+        secrets.add(token.encode())
+
+        with ProcessWatcher(controller.state / "certificate-journal") as watcher:
+            for leaf, words, passphrase in (
+                (leaves[0], credentials, ""),
+                (leaves[1], credentials, PASSPHRASE),
+                (leaves[2], (), PASSPHRASE + " wrong"),
+                (leaves[3], (), PASSPHRASE),
+            ):
+                clear = key_pem(leaf.key)
+                encrypted = key_pem(leaf.key, passphrase=PASSPHRASE.encode()) if passphrase else clear
+                secrets |= needles(clear) | needles(encrypted)
+                file.write_bytes(bundle(leaf, root, key=encrypted))
+                done = controller.system(
+                    "certificate-install",
+                    *words,
+                    *("-m", "docker_registry", str(file)),
+                    env={"SYSREG_PASSPHRASE": passphrase},
+                )
+                assert done.returncode == (1 if "wrong" in passphrase else 0), done.stderr
+                assert not [one for one in secrets if one in (done.stdout + done.stderr).encode()]
+            for refused in ("certificate-list", "certificate-show"):
+                words = (refused, "docker_registry") if refused.endswith("show") else (refused,)
+                controller.system(*words, "--os-auth-token", "x", env={"OS_AUTH_TOKEN": token})
+            controller.system("certificate-list", env={"OS_AUTH_TOKEN": token, "SYSREG_AGENT": "/nowhere"})
+
+        assert watcher.journals, "the journal was never seen: the watcher looks in the wrong place"
+        own = f"{controller.root}".encode()
+        assert any(own in one for one in watcher.seen)
+        found = [one for one in watcher.seen | watcher.journals if any(secret in one for secret in secrets)]
+        assert found == []
+
+        logs = list((controller.root / "log").iterdir())
+        assert any(b"sysreg.audit: certificate install" in log.read_bytes() for log in logs)
+        readable = [
+            path
+            for place in (controller.root, controller.trust_directory)
+            for path in place.rglob("*")
+            if path.is_file() and not path.is_symlink() and (path in logs or path.stat().st_mode & 0o004)
+        ]
+        assert (controller.tls / "current" / "server.crt").resolve() in readable
+        leaks = {
+            str(path.relative_to(controller.root.anchor))
+            for path in readable
+            if any(secret in path.read_bytes() for secret in secrets)
+        }
+        assert leaks == set()
