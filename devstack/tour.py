@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from devstack import images
 from devstack.controller import Controller
 from devstack.errors import DevstackError
+from devstack.keys import HOST_NAME
+from sysreg_cli.pki.selfsigned import self_signed
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ def show(controller: Controller, run: Path) -> None:
     hello = images.single(2000, seed="hello").write_layout(run / "images" / "hello", "1.0")
     tools = images.multi_arch(2000, seed="tools").write_layout(run / "images" / "tools", "1.0")
     hello, tools = (os.path.relpath(name.removeprefix("oci:"), run.parent) for name in (hello, tools))
-    for step in _steps(controller.address, f"oci:{hello}", f"oci:{tools}"):
+    new = _new_certificate(run / "server.pem").relative_to(run.parent)
+    for step in _steps(controller.address, f"oci:{hello}", f"oci:{tools}", str(new)):
         _take(controller, run.parent, step)
     print(
         "\nThe embedded controller runs. Next:\n"
@@ -44,7 +48,16 @@ def show(controller: Controller, run: Path) -> None:
     )
 
 
-def _steps(address: str, hello: str, tools: str) -> list[Step]:
+def _new_certificate(path: Path) -> Path:
+    """A new key and certificate for the registry in one file, as an operator gets them."""
+    key, certificate = self_signed([HOST_NAME], now=datetime.now(UTC), addresses=["127.0.0.1"])
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(key + certificate)
+    return path
+
+
+def _steps(address: str, hello: str, tools: str, certificate: str) -> list[Step]:
     registry = f"docker://{address}"
     login = "docker login" if shutil.which("docker") else "skopeo login"
     login = f'echo "$OS_PASSWORD" | {login} --username "$OS_USERNAME" --password-stdin {address}'
@@ -77,6 +90,17 @@ def _steps(address: str, hello: str, tools: str) -> list[Step]:
         Step("admin", "and is deleted alone:", "system registry-image-delete testuser/hello:old"),
         Step("admin", "the other one stays.", "system registry-image-tags testuser/hello"),
         Step("admin", "Every image of the registry:", "system registry-image-list"),
+        Step(
+            "admin",
+            "A new certificate goes live as a whole, or not at all,",
+            f"system certificate-install --mode docker_registry {certificate}",
+        ),
+        Step(
+            "admin",
+            "is what the registry presents from now on,",
+            f"openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -serial",
+        ),
+        Step("testuser", "and clients trust it.", login),
     ]
 
 
