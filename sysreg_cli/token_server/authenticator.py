@@ -16,6 +16,8 @@ from sysreg_cli.tokens.grants import Identity
 THREADS = 16
 # Different credentials on their way to Keystone; beyond that the caller is told to come back.
 MOST_WAITING = 256
+# Seconds a request waits for Keystone, whatever its own time limit: docker drops a token request after 15.
+PATIENCE = 13.0
 
 _HOW_TO_CLEAR = (
     "log in once with the right password, or `systemctl reload sysreg-token-server` on the controller"
@@ -66,8 +68,13 @@ class Authenticator:
             task = asyncio.create_task(self._ask(credentials, pair))
             self._under_way[pair] = task
             task.add_done_callback(lambda done: self._finish(pair, done))
-        # A client that leaves must not cancel it for the others.
-        return await asyncio.shield(task)
+        # A client that leaves, or is sent away, must not cancel it for the others.
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        except TimeoutError:
+            raise Unavailable(
+                f"Keystone has not answered within {PATIENCE:.0f} s", next_step="try again in a while"
+            ) from None
 
     def forget_refusals(self) -> None:
         """Ask Keystone again about every pair that it refused."""

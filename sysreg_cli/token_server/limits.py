@@ -17,12 +17,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -30,23 +31,26 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_timer is not None:
+        # Most heads arrive in one piece: those cost no timer.
+        if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > MOST_HEAD_BYTES:
                 self._stop_timer()
                 self.send_400_response(f"The request's head is longer than {MOST_HEAD_BYTES} bytes.")
+            elif self._head_timer is None:
+                self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._await_head()
+        self._in_head = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
 
-    def _await_head(self) -> None:
-        self._stop_timer()
-        self._head_bytes = 0
+    def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
 
     def _stop_timer(self) -> None:

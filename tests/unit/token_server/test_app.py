@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server import app as app_module
+from sysreg_cli.token_server import authenticator
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.keystone import Answer
 from sysreg_cli.tokens.fence import RECORD_NAME, WriteFence
@@ -194,6 +195,30 @@ def test_a_hundred_logins_at_once_ask_keystone_once(server: Server) -> None:
 
     assert {reply.status for reply in asyncio.run(many())} == {200}
     assert len(server.keystone.asked) == 1
+
+
+def test_a_keystone_that_hangs_is_503_and_its_late_answer_counts(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authenticator, "PATIENCE", 0.1)
+    answered = threading.Event()
+
+    def slow(credentials: Credentials) -> Answer:
+        answered.wait(10)
+        return keystone(credentials)
+
+    server.keystone.answer = slow
+
+    async def story() -> None:
+        reply = await server.get(PULL, basic("testuser"))
+        assert reply.status == 503
+        assert "has not answered" in message(reply)
+        answered.set()
+        while (await server.get(PULL, basic("testuser"))).status != 200:
+            await asyncio.sleep(0.01)
+        assert len(server.keystone.asked) == 1
+
+    asyncio.run(asyncio.wait_for(story(), 20))
 
 
 # The write fence
