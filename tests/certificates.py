@@ -68,8 +68,8 @@ class Issued:
         return key_pem(self.key)
 
 
-def name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def name(common_name: str, string: Any = None) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name, string)])
 
 
 def sans(names: Iterable[str]) -> x509.SubjectAlternativeName:
@@ -100,6 +100,7 @@ def issue(
     serial: int = 0,
     issuer_name: x509.Name | None = None,
     padding: Any = None,
+    subject_type: Any = None,
 ) -> Issued:
     """A certificate of ``issuer``, self-signed without one. ``extra`` replaces extensions of a kind."""
     now = datetime.now(UTC)
@@ -119,7 +120,7 @@ def issue(
     replaced = {type(one) for one, _ in extra if type(one) is not x509.UnrecognizedExtension} | set(without)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(name(subject))
+        .subject_name(name(subject, subject_type))
         .issuer_name(authority)
         .public_key(key.public_key())
         .serial_number(serial or x509.random_serial_number())

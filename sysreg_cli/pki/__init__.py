@@ -3,6 +3,8 @@
 pem.py         text -> blocks (imports nothing heavy; the CLI may)
 keys.py        one private key block -> key
 facts.py       one certificate -> everything the rules ask about, read once
+weaknesses.py  what makes one certificate unfit in every mode
+der.py         parts of a certificate exactly as they are encoded
 names.py       host names against SANs and name constraints
 rules.py       the rules for one certificate, and for a chain
 check.py       the whole: check_server, check_authorities, read_certificates

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ParamSpec, TypeVar
@@ -17,10 +17,9 @@ from typing import ParamSpec, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sysreg_cli.pki.keys import CURVES, MAX_RSA_BITS, MIN_RSA_BITS
+from sysreg_cli.pki import weaknesses
 from sysreg_cli.pki.names import Address, Network
 
 #: What cryptography raises for input that is not what it should be.
@@ -33,37 +32,6 @@ PARSE_ERRORS = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-
-# Critical extensions that Go's crypto/x509 and OpenSSL both handle; any other one makes a client refuse.
-_MAY_BE_CRITICAL = frozenset(
-    {
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.NAME_CONSTRAINTS,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.CERTIFICATE_POLICIES,
-        ExtensionOID.CRL_DISTRIBUTION_POINTS,
-    }
-)
-_UNDERSTOOD_CONSTRAINTS = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
-_KNOWN_SIGNATURES = frozenset(
-    {
-        SignatureAlgorithmOID.RSA_WITH_SHA256,
-        SignatureAlgorithmOID.RSA_WITH_SHA384,
-        SignatureAlgorithmOID.RSA_WITH_SHA512,
-        SignatureAlgorithmOID.RSASSA_PSS,
-        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
-        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
-        SignatureAlgorithmOID.ECDSA_WITH_SHA512,
-    }
-)
-_WEAK_SIGNATURES = {
-    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5; SHA-256 or better is needed",
-    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
-    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
-    SignatureAlgorithmOID.DSA_WITH_SHA1: "SHA-1; SHA-256 or better is needed",
-}
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -176,7 +144,6 @@ def _read(certificate: x509.Certificate) -> Facts:
     names = _extension(extensions, x509.SubjectAlternativeName)
     own_id = _extension(extensions, x509.SubjectKeyIdentifier)
     issuer_id = _extension(extensions, x509.AuthorityKeyIdentifier)
-    signature_weaknesses = tuple(_signature_weaknesses(certificate))
     return Facts(
         certificate=certificate,
         serial=certificate.serial_number,
@@ -198,8 +165,8 @@ def _read(certificate: x509.Certificate) -> Facts:
         key_identifier=own_id.digest if own_id else None,
         issuer_key_identifier=issuer_id.key_identifier if issuer_id else None,
         constraints=_constraints(_extension(extensions, x509.NameConstraints)),
-        verifiable=not signature_weaknesses,
-        weaknesses=(*_key_weaknesses(certificate), *signature_weaknesses, *_odd(certificate)),
+        verifiable=not any(weaknesses.of_signature(certificate)),
+        weaknesses=tuple(weaknesses.of(certificate)),
     )
 
 
@@ -235,65 +202,3 @@ def _dns(subtrees: Iterable[x509.GeneralName]) -> tuple[str, ...]:
 def _networks(subtrees: Iterable[x509.GeneralName]) -> tuple[Network, ...]:
     values = [one.value for one in subtrees if isinstance(one, x509.IPAddress)]
     return tuple(one for one in values if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network))
-
-
-def _key_weaknesses(certificate: x509.Certificate) -> Iterator[str]:
-    try:
-        key = certificate.public_key()
-    except UnsupportedAlgorithm:
-        yield "its key is of an unknown kind; RSA and ECDSA on P-256, P-384, P-521 are accepted"
-        return
-    if isinstance(key, rsa.RSAPublicKey):
-        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-            yield f"its key is RSA of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted"
-        exponent = key.public_numbers().e
-        if not 3 <= exponent < 2**31 or exponent % 2 == 0:
-            yield "its RSA key has a public exponent that clients refuse; 65537 is usual"
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        if key.curve.name not in CURVES:
-            yield f"its key is on the curve {key.curve.name}; P-256, P-384, P-521 are accepted"
-            return
-        point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-        if point not in certificate.tbs_certificate_bytes:
-            yield "its key is a compressed curve point, which Go's clients refuse"
-            return
-    else:
-        yield "its key is neither RSA nor ECDSA"
-        return
-    usual = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if usual not in certificate.tbs_certificate_bytes:
-        # Explicit curve parameters, an RSASSA-PSS key, missing NULL parameters: Go's parser takes none.
-        yield "its key is encoded in a way that Go's clients refuse; use a named curve, or a plain RSA key"
-
-
-def _signature_weaknesses(certificate: x509.Certificate) -> Iterator[str]:
-    oid = certificate.signature_algorithm_oid
-    if oid not in _KNOWN_SIGNATURES:
-        # The OID's name is not public API, and a bare number is of no use to an operator.
-        yield f"it is signed with {_WEAK_SIGNATURES.get(oid, 'an algorithm that clients do not know')}"
-        return
-    algorithm = certificate.signature_hash_algorithm
-    if not isinstance(algorithm, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
-        weak = algorithm.name.upper() if algorithm else "no hash"
-        yield f"it is signed with {weak}; SHA-256 or better is needed"
-    elif oid == SignatureAlgorithmOID.RSASSA_PSS:
-        parameters = certificate.signature_algorithm_parameters
-        mask = parameters._mgf._algorithm if isinstance(parameters, padding.PSS) else None
-        salt = parameters._salt_length if isinstance(parameters, padding.PSS) else None
-        if mask != algorithm or salt != algorithm.digest_size:
-            yield "it is signed with unusual RSASSA-PSS parameters, which Go's clients refuse"
-
-
-def _odd(certificate: x509.Certificate) -> Iterator[str]:
-    if certificate.serial_number < 0:
-        yield "its serial number is negative, which Go's clients refuse"
-    for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _MAY_BE_CRITICAL:
-            yield f"clients do not understand its critical extension {extension.oid.dotted_string}"
-        if extension.critical and isinstance(extension.value, x509.NameConstraints):
-            subtrees = [
-                *(extension.value.permitted_subtrees or ()),
-                *(extension.value.excluded_subtrees or ()),
-            ]
-            if not all(isinstance(one, _UNDERSTOOD_CONSTRAINTS) for one in subtrees):
-                yield "its critical name constraints are of a kind that Go's clients refuse"

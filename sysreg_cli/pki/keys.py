@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from sysreg_cli.pki import der
 from sysreg_cli.pki.pem import Block
 
 ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -82,11 +82,10 @@ def _check_derivation(block: Block) -> None:
         line for line in block.text.splitlines() if b":" not in line and not line.startswith(b"-")
     )
     try:
-        der = base64.b64decode(body)
-        _, content, _ = _read(der)
-        _, algorithm, _ = _read(content)
-        numbers = _integers(algorithm)
-    except (binascii.Error, IndexError, ValueError):
+        _, content, _ = der.read(base64.b64decode(body))
+        _, algorithm, _ = der.read(content)
+        numbers = der.integers(algorithm)
+    except ValueError:
         raise KeyProblem("the encrypted private key is damaged") from None
     product = 1
     for number in numbers[:3]:
@@ -94,29 +93,3 @@ def _check_derivation(block: Block) -> None:
     scrypt = _OID_SCRYPT in algorithm
     if max(numbers, default=0) > _MAX_ITERATIONS or (scrypt and product > _MAX_SCRYPT):
         raise KeyProblem("decrypting the private key would take too long: encrypt it with fewer iterations")
-
-
-def _read(der: bytes) -> tuple[int, bytes, bytes]:
-    """(tag, content, rest) of the first element of ``der``. Raises IndexError or ValueError."""
-    tag, length, start = der[0], der[1], 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(der[2:start], "big")
-    if length > len(der) - start:
-        raise ValueError
-    return tag, der[start : start + length], der[start + length :]
-
-
-def _integers(content: bytes) -> list[int]:
-    """Every INTEGER in the SEQUENCEs of ``content``, however deep."""
-    found: list[int] = []
-    pending = [content]
-    while pending:
-        rest = pending.pop()
-        while rest:
-            tag, inner, rest = _read(rest)
-            if tag == 0x30:
-                pending.append(inner)
-            elif tag == 0x02:
-                found.append(int.from_bytes(inner, "big", signed=True))
-    return found

@@ -67,7 +67,7 @@ def _blocks() -> tuple[pem.Block, ...]:
 
 
 @functools.cache
-def _donors() -> list[der.Node]:
+def donors() -> list[der.Node]:
     return [node for block in _blocks() if (node := _tree(block)) is not None]
 
 
@@ -84,7 +84,7 @@ def _tree(block: pem.Block) -> der.Node | None:
     return nodes[0] if nodes else None
 
 
-def _armour(label: str, body: bytes) -> bytes:
+def armour(label: str, body: bytes) -> bytes:
     return b"-----BEGIN %s-----\n%s-----END %s-----\n" % (
         label.encode(),
         base64.encodebytes(body),
@@ -114,28 +114,23 @@ def _bent_block(data: bytes, random: Random) -> bytes:
     certificate = blocks[at].is_certificate and tree.children and len(tree.children) == 3
     part = tree.children[0] if certificate and tree.children and random.random() < 0.9 else tree
     for _ in range(random.choice([1, 1, 2, 3])):
-        der.bend(part, random, _donors())
-    if certificate and random.random() < 0.7:
-        signed = _signed_again(tree, random)
-        if signed is not None:
-            tree = signed
+        der.bend(part, random, donors())
+    if certificate and len(tree.children or ()) == 3 and random.random() < 0.7:
+        tree = signed_again(tree, random.choice(_signing_keys()))
     body = bytearray(tree.encode())
     if random.random() < 0.1 and body:
         body[random.randrange(len(body))] ^= 1 << random.randrange(8)
     texts = [block.text for block in blocks]
-    texts[at] = _armour(blocks[at].label, bytes(body))
+    texts[at] = armour(blocks[at].label, bytes(body))
     return b"".join(texts)
 
 
-def _signed_again(tree: der.Node, random: Random) -> der.Node | None:
-    """The certificate with a signature that one of the seeds' keys makes right again."""
-    if not tree.children or len(tree.children) < 3:
-        return None
-    key = random.choice(_signing_keys())
+def signed_again(tree: der.Node, key: ec.EllipticCurvePrivateKey) -> der.Node:
+    """The certificate ``tree`` with its first part signed by ``key``, ecdsa-with-SHA256."""
+    assert tree.children
     signature = key.sign(tree.children[0].encode(), ec.ECDSA(hashes.SHA256()))
-    algorithm = der.parse(bytes.fromhex("300a06082a8648ce3d040302"))
-    assert algorithm
-    return der.Node(0x30, children=[tree.children[0], algorithm[0], der.Node(0x03, signature, None, b"\0")])
+    (algorithm,) = der.parse(bytes.fromhex("300a06082a8648ce3d040302")) or []
+    return der.Node(0x30, children=[tree.children[0], algorithm, der.Node(0x03, signature, None, b"\0")])
 
 
 @functools.cache
@@ -163,7 +158,7 @@ def _rearranged(data: bytes, random: Random) -> bytes:
     elif what == 4:
         at = random.randrange(len(blocks))
         label = random.choice(blocks + list(_blocks())).label
-        blocks[at] = pem.Block(label, _armour(label, _body(blocks[at])))
+        blocks[at] = pem.Block(label, armour(label, _body(blocks[at])))
     else:
         blocks[random.randrange(len(blocks))] = random.choice(_blocks())
     return b"".join(block.text for block in blocks)

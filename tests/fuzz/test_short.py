@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from tests.fuzz import against_go
 from tests.fuzz.mutate import mutate, seeds
 from tests.fuzz.target import one_input, outcomes
 
@@ -43,6 +44,12 @@ def test_bent_bundles_are_accepted_or_refused() -> None:
             raise
     assert number > 100
     assert outcomes["chain refused"] > outcomes["chain accepted"] > 0
+
+
+def test_what_is_accepted_of_bent_certificates_go_accepts_too() -> None:
+    accepted, refused = against_go.run(4.0, seed=1)
+    assert accepted > 3
+    assert refused == []
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris comes with `make fuzz`")

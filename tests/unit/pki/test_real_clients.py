@@ -6,82 +6,22 @@ of them: a rule that no client needs would only annoy an operator.
 
 from __future__ import annotations
 
-import http.server
 import ipaddress
 import ssl
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki.check import ServerChain, check_server
 from tests import certificates as make
-
-HOST = "localhost"
-
-
-class _Nothing(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_args: object) -> None:
-        pass
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, *_args: object) -> None:
-        pass  # a client that hangs up on a bad certificate
-
-
-@contextmanager
-def served(directory: Path, data: bytes) -> Iterator[int]:
-    """The port of an HTTPS server on loopback with the key and certificates of ``data``, as they are."""
-    both = directory / "both.pem"
-    both.write_bytes(data)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(both)
-    server = _Server(("127.0.0.1", 0), _Nothing)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def go_accepts(port: int, trust: Path) -> bool:
-    done = subprocess.run(
-        ["skopeo", "inspect", "--cert-dir", trust, f"docker://{HOST}:{port}/nothing"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    refused = any(word in done.stderr for word in ("x509", "tls:", "certificate"))
-    assert refused or "404" in done.stderr, done.stderr
-    return not refused
-
-
-def openssl_accepts(port: int, trust: Path) -> bool:
-    done = subprocess.run(
-        ["curl", "--silent", "--show-error", "--cacert", trust / "ca.crt", f"https://{HOST}:{port}/"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode in (0, 35, 51, 60), done.stderr
-    return done.returncode == 0
+from tests.tls_clients import HOST, go_accepts, openssl_accepts, served
 
 
 def check(data: bytes) -> ServerChain:
@@ -191,8 +131,31 @@ REFUSED = {
     "PSS with another salt": lambda: rsa(
         padding=padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=20)
     ),
+    # what the fuzzer found by holding accepted chains against skopeo
+    "a URI with control characters": lambda: rooted(
+        extra=[(x509.SubjectAlternativeName([x509.DNSName(HOST), _uri("https\x01://a.b/c")]), False)]
+    ),
+    "a URI constraint that is no domain": lambda: rooted(
+        root={"extra": [(x509.NameConstraints([_uri("a\x01.b")], None), False)]}
+    ),
+    "a NumericString of letters": lambda: rooted(subject_type=_ASN1Type.NumericString),
+    "two signature algorithms": lambda: _outside(make.bundle(leaf(make.authority()))),
     "a critical key identifier": lambda: rooted(extra=[(x509.SubjectKeyIdentifier(b"y" * 20), True)]),
 }
+
+
+def _uri(text: str) -> x509.UniformResourceIdentifier:
+    return x509.UniformResourceIdentifier(text)
+
+
+def _outside(data: bytes) -> bytes:
+    """The one certificate of ``data`` with ecdsa-with-SHA384 named outside of what is signed."""
+    certificate = x509.load_pem_x509_certificate(data[data.index(b"-----BEGIN CERT") :])
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    sha256, sha384 = (bytes.fromhex(f"06082a8648ce3d04030{number}") for number in (2, 3))
+    at = der.rindex(sha256)
+    text = ssl.DER_cert_to_PEM_cert(der[:at] + sha384 + der[at + len(sha256) :])
+    return data[: data.index(b"-----BEGIN CERT")] + text.encode()
 
 
 @pytest.mark.parametrize("shape", REFUSED)

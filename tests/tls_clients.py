@@ -1,0 +1,68 @@
+"""A Go client (skopeo) and an OpenSSL client (curl) asked whether they trust what is served."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HOST = "localhost"
+
+
+class _Nothing(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_args: object) -> None:
+        pass  # a client that hangs up on a bad certificate
+
+
+@contextmanager
+def served(directory: Path, data: bytes) -> Iterator[int]:
+    """The port of an HTTPS server on loopback with the key and certificates of ``data``, as they are."""
+    both = directory / "both.pem"
+    both.write_bytes(data)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    server = _Server(("127.0.0.1", 0), _Nothing)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def go_accepts(port: int, trust: Path) -> bool:
+    done = subprocess.run(
+        ["skopeo", "inspect", "--cert-dir", trust, f"docker://{HOST}:{port}/nothing"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    refused = any(word in done.stderr for word in ("x509", "tls:", "certificate"))
+    assert refused or "404" in done.stderr, done.stderr
+    return not refused
+
+
+def openssl_accepts(port: int, trust: Path) -> bool:
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--cacert", trust / "ca.crt", f"https://{HOST}:{port}/"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 35, 51, 60), done.stderr
+    return done.returncode == 0
