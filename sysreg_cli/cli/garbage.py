@@ -122,6 +122,7 @@ def _wait(
                     ) from None
                 answer = {"state": "running", "id": identifier}
             if answer.get("state") != "running" or answer.get("id") != identifier:
+                show({"phase": "end", "progress": 1.0})
                 return answer
             if time.monotonic() > deadline:
                 raise SysregError(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -31,7 +32,7 @@ from tests.unit.garbage.storage import Storage
 TAGGED = (("app", "1"), ("app", "2"), ("app", "signed"), ("app/nested", "1"), ("indexes", "1"))
 
 # Takes its time before it is the real collector; the lock is inherited through both.
-SLOW = """#!{python}
+SLOW = """#!/usr/bin/python3
 import os, sys, time
 if "garbage-collect" in sys.argv:
     time.sleep({seconds})
@@ -42,8 +43,11 @@ os.execv("/usr/bin/docker-registry", sys.argv)
 class Agent:
     """An agent of our own in the place of the controller's, on the same socket and state."""
 
+    started: ClassVar[list[Agent]] = []
+
     def __init__(self, controller: Controller, **environment: str) -> None:
         self.controller = controller
+        self.started.append(self)
         log = (controller.root / "log/own-agent.log").open("ab")
         self.process = subprocess.Popen(
             [Path(sys.executable).parent / "sysreg-agent"],
@@ -71,6 +75,16 @@ class Agent:
             check=False,
         )
 
+    @classmethod
+    def end_all(cls, controller: Controller) -> None:
+        """Whatever a failed test left."""
+        for agent in cls.started:
+            agent.process.kill()
+            agent.process.wait()
+        cls.started.clear()
+        for process in collectors(controller):
+            process.kill()
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
@@ -78,12 +92,11 @@ class Agent:
 
 
 @pytest.fixture
-def place(registry: Controller, tmp_path: Path) -> Iterator[Controller]:
+def place(registry: Controller) -> Iterator[Controller]:
     """The controller without its agent."""
     registry.stop_program(AGENT)
     yield registry
-    for process in collectors(registry):
-        process.kill()
+    Agent.end_all(registry)
     registry.start_program(AGENT)
 
 
@@ -140,10 +153,11 @@ def assert_whole(controller: Controller) -> None:
         assert client.is_whole(repository, tag), f"{repository}:{tag}"
 
 
-def slow_path(directory: Path, seconds: float) -> str:
-    program = directory / "bin/docker-registry"
+def slow_path(controller: Controller, seconds: float) -> str:
+    """A PATH with a slow collector; not in pytest's directories, which the registry's user can't enter."""
+    program = controller.root / "bin/docker-registry"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(SLOW.format(python=sys.executable, seconds=seconds))
+    program.write_text(SLOW.format(seconds=seconds))
     program.chmod(0o755)
     return f"{program.parent}:{os.environ['PATH']}"
 
@@ -200,7 +214,7 @@ def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
     place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
 ) -> None:
     needed = lay_down()
-    agent = Agent(place, PATH=slow_path(tmp_path, 6))
+    agent = Agent(place, PATH=slow_path(place, 6))
     agent.ready()
     agent.collect()
     (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
@@ -227,7 +241,7 @@ def test_the_collector_of_a_dead_agent_can_be_cancelled(
     place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
 ) -> None:
     needed = lay_down()
-    agent = Agent(place, PATH=slow_path(tmp_path, 600))
+    agent = Agent(place, PATH=slow_path(place, 600))
     agent.ready()
     agent.collect()
     wait_until(lambda: collectors(place) and status(place)["phase"] == "sweep", 20, pause=0.01)
@@ -246,7 +260,7 @@ def test_killed_in_the_sweep(
     place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path, victims: str
 ) -> None:
     needed = lay_down()
-    with running(place, PATH=slow_path(tmp_path, 3)) as agent:
+    with running(place, PATH=slow_path(place, 3)) as agent:
         agent.collect()
         (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
         if victims in ("agent and collector", "all at once"):
@@ -262,9 +276,6 @@ def test_killed_in_the_sweep(
             assert not fence_is_open(place)
             wait_until(lambda: status(place)["state"] == "idle", 20)
         if victims in ("token server", "all at once"):
-            for program in (TOKEN_SERVER, REGISTRY):
-                if not place.pid(program):
-                    place.supervisor.call("startProcess", program, False)
             place.programs.remove(AGENT)
             try:
                 place.wait_ready()
@@ -281,6 +292,6 @@ def test_killed_in_the_sweep(
         wait_until(lambda: status(place)["state"] == "idle", 20, what="recovered")
         outcome = {"collector": "failed", "token server": "done"}.get(victims, "interrupted")
         assert status(place)["last_result"]["outcome"] == outcome
-        collected(place, "--delete-untagged", "--grace", "5")
+        collected(place, "--delete-untagged")
         assert needed <= Storage(place.storage).all_blobs()
         assert_whole(place)

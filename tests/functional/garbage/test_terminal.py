@@ -21,17 +21,17 @@ _SYSTEM = str(Path(sys.executable).parent / "system")
 
 
 @pytest.fixture
-def slow(registry: Controller, tmp_path: Path) -> Iterator[Controller]:
+def slow(registry: Controller) -> Iterator[Controller]:
     """A controller with something to collect, whose collector takes some seconds."""
     client = registry.client()
     client.push("app", "1", (image := images.single()))
     client.delete("app", image.digest)
     writes_ended(registry)
     registry.stop_program(AGENT)
-    agent = Agent(registry, PATH=slow_path(tmp_path, 4))
+    agent = Agent(registry, PATH=slow_path(registry, 4))
     agent.ready()
     yield registry
-    agent.stop()
+    Agent.end_all(registry)
     registry.start_program(AGENT)
 
 
