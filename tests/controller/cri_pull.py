@@ -1,0 +1,37 @@
+"""Pull an image as the kubelet does with an imagePullSecret: CRI's PullImage on containerd's socket.
+
+    cri_pull.py IMAGE [DOCKERCONFIGJSON]     the secret's decoded text as a file; without it, no credentials
+Prints the image's reference; exit 1 and the runtime's words if it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cri_api
+import grpc
+
+
+def main() -> int:
+    """Pull, and print what the runtime answers."""
+    image = sys.argv[1]
+    request = cri_api.PullImageRequest(image=cri_api.ImageSpec(image=image))
+    if len(sys.argv) > 2:
+        server = image.partition("/")[0]
+        entry = json.loads(Path(sys.argv[2]).read_text())["auths"][server]
+        request.auth.username = entry["username"]
+        request.auth.password = entry["password"]
+    with grpc.insecure_channel("unix:///run/containerd/containerd.sock") as channel:
+        try:
+            answer = cri_api.ImageServiceStub(channel).PullImage(request, timeout=60)
+        except grpc.RpcError as error:
+            print(error.details(), file=sys.stderr)
+            return 1
+    print(answer.image_ref)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""What people do on a controller: make an image, log in, ask ``system``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import trustme
+
+from tests.controller.furnish import openrc, passwords
+from tests.controller.machine import Machine
+
+REGISTRY = "registry.local:9001"
+_CRI_PULL = Path(__file__).with_name("cri_pull.py")
+
+
+def start_runtimes(machine: Machine) -> None:
+    """Start dockerd and containerd, with empty stores."""
+    machine.run("systemctl", "start", "containerd.service", "docker.service")
+
+
+def make_image(machine: Machine, name: str, size: int = 2_000_000) -> None:
+    """An image of one layer of ``size`` random bytes, in dockerd under ``name``."""
+    machine.shell(
+        f"mkdir -p /root/{name}/bin; head -c {size} /dev/urandom >/root/{name}/bin/busybox\n"
+        f"tar -C /root/{name} -c . | docker import - {name} >/dev/null; rm -r /root/{name}"
+    )
+
+
+def login(machine: Machine, user: str, password: str | None = None, *, status: int = 0) -> str:
+    """``docker login`` with the password on standard input; returns what it said."""
+    done = machine.run(
+        *("docker", "login", "--username", user, "--password-stdin", REGISTRY),
+        stdin=passwords(machine)[user] if password is None else password,
+        status=status,
+    )
+    return done.stdout + done.stderr
+
+
+def push(machine: Machine, image: str, repository: str, *, status: int = 0) -> str:
+    """Tag a local image for the registry and push it; returns what docker said."""
+    reference = f"{REGISTRY}/{repository}"
+    machine.run("docker", "tag", image, reference)
+    done = machine.run("docker", "push", reference, status=status, timeout=120)
+    return done.stdout + done.stderr
+
+
+def system(machine: Machine, user: str, *arguments: str, status: int = 0, timeout: float = 60) -> str:
+    """The ``system`` command as a user who sourced openrc; returns stdout, on failure stderr."""
+    project = "admin" if user == "admin" else "tenant1"
+    done = machine.run(
+        "system", *arguments, environ=openrc(machine, user, project), status=status, timeout=timeout
+    )
+    if status == 0:
+        assert done.stderr == "", done.stderr
+    return done.stderr if status else done.stdout
+
+
+def pull_secret(machine: Machine, user: str, password: str | None = None) -> str:
+    """Make an imagePullSecret with kubectl; returns the machine's path of its decoded .dockerconfigjson."""
+    made = machine.json(
+        *("kubectl", "create", "secret", "docker-registry", "regcred", f"--docker-server={REGISTRY}"),
+        f"--docker-username={user}",
+        f"--docker-password={passwords(machine)[user] if password is None else password}",
+        *("--dry-run=client", "-o", "json"),
+    )
+    decoded = base64.b64decode(made["data"][".dockerconfigjson"]).decode()
+    assert json.loads(decoded)["auths"][REGISTRY]["username"] == user
+    (machine.share / "secret").write_text(decoded)
+    return "/run/share/secret"
+
+
+def cri_pull(machine: Machine, repository: str, secret: str = "", *, status: int = 0) -> str:
+    """Pull through containerd's CRI, as a kubelet does; returns its answer, on failure its words."""
+    words = [sys.executable, str(_CRI_PULL), f"{REGISTRY}/{repository}", *([secret] if secret else [])]
+    done = machine.run(*words, status=status, timeout=90)
+    return done.stderr if status else done.stdout.strip()
+
+
+def skopeo(machine: Machine, user: str, verb: str, repository: str, *, status: int = 0) -> str:
+    """``skopeo VERB`` with a user's credentials; returns stdout, on failure stderr."""
+    credentials = f"{user}:{passwords(machine)[user]}"
+    done = machine.run(
+        "skopeo", verb, "--creds", credentials, f"docker://{REGISTRY}/{repository}", status=status
+    )
+    return done.stderr if status else done.stdout
+
+
+def storage_bytes(machine: Machine) -> int:
+    """What the registry's storage holds."""
+    return int(machine.run("du", "--summarize", "--bytes", "/var/lib/docker-registry").stdout.split()[0])
+
+
+def ca_signed_certificate(directory: Path, *names: str) -> Path:
+    """A new file with key, certificate and CA in ``directory``; the CA alone is in ``ca.crt`` beside it."""
+    authority = trustme.CA(organization_name="Example CA")
+    issued = authority.issue_cert(*names)
+    path = directory / "registry.pem"
+    path.write_bytes(
+        issued.private_key_pem.bytes()
+        + b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        + authority.cert_pem.bytes()
+    )
+    path.chmod(0o600)
+    (directory / "ca.crt").write_bytes(authority.cert_pem.bytes())
+    return path
