@@ -10,7 +10,6 @@ from urllib.parse import urlencode, urlsplit
 
 from sysreg_cli.errors import (
     NotAuthenticated,
-    NotAuthorized,
     ProtocolError,
     SysregError,
     TooManyRequests,
@@ -53,7 +52,7 @@ class TokenServerAuthorizer:
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
 
     def token(self, challenge: Challenge, scopes: Sequence[str], *, fresh: bool = False) -> str:
-        """Raises NotAuthenticated, NotAuthorized, Unavailable, ProtocolError (a realm without https)."""
+        """Raises NotAuthenticated, TooManyRequests, Unavailable, ProtocolError (a realm without https)."""
         key = tuple(scopes)
         known = self._tokens.get(key)
         if known and not fresh and time.monotonic() < known[1]:
@@ -101,7 +100,7 @@ class TokenServerAuthorizer:
                 next_step="check OS_USERNAME and OS_PASSWORD",
             )
         if answer.status == 403:
-            return NotAuthorized(f"{where}: {who} may not log in{reason}")
+            return NotAuthenticated(f"{where}: {who} may not log in{reason}")
         if answer.status == 429:
             return TooManyRequests(f"{where}: too many requests{reason}", next_step="try again later")
         if answer.status >= 500:

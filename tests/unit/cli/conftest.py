@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from pytest_httpserver import HTTPServer
+
+from sysreg_cli.cli.main import run
+from sysreg_cli.cli.options import Invocation
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def https_server(server_tls: ssl.SSLContext) -> Iterator[HTTPServer]:
+    with HTTPServer(host="localhost", port=0, ssl_context=server_tls) as server:
+        yield server
+
+
+@pytest.fixture
+def system(ca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `system` in this process, with no environment but what the test gives."""
+    settings = tmp_path / "sysreg.conf"
+    settings.write_text(f"[paths]\ndocker_trust = {tmp_path}/certs.d\n")
+
+    def call(*words: str, **environ: str) -> Outcome:
+        variables = {
+            "SYSREG_CONF": str(settings),
+            "SYSREG_REGISTRY_CA": str(ca_file),
+            "OS_USERNAME": "admin",
+            "OS_PASSWORD": "the-secret",
+            **environ,
+        }
+        code = run(words, Invocation(variables))
+        out, err = capsys.readouterr()
+        assert "the-secret" not in out + err
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
