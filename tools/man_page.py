@@ -26,11 +26,12 @@ def render(system: click.Group, commands: Mapping[str, click.Command]) -> str:
         *list(_paragraphs(DESCRIPTION))[1:],
         ".SH OPTIONS",
         "They may stand before the command or behind it; behind wins.",
-        *_options(system),
+        *_terms(dict(_options(system))),
         ".SH COMMANDS",
     ]
+    common = list(_options(system))
     for name, command in commands.items():
-        lines += _command(name, command)
+        lines += _command(name, command, common)
     lines += [".SH EXIT STATUS", *_terms({str(code): text for code, text in EXIT_CODES.items()})]
     lines += [".SH ENVIRONMENT", "An option wins over its variable.", *_terms(ENVIRONMENT)]
     lines += [".SH FILES", *_terms(FILES)]
@@ -52,7 +53,7 @@ FILES = {
 }
 
 
-def _command(name: str, command: click.Command) -> Iterator[str]:
+def _command(name: str, command: click.Command, common: list[tuple[str, str]]) -> Iterator[str]:
     page = PAGES[name]
     context = click.Context(command, info_name=f"system {name}")
     pieces = command.collect_usage_pieces(context)
@@ -61,7 +62,7 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
     yield from _wrapped(" ".join(pieces))
     yield from _paragraphs(inspect.cleandoc(command.help or ""))
     yield from _terms(dict(page.arguments))
-    yield from _options(command)
+    yield from _terms(dict(option for option in _options(command) if option not in common))
     if page.columns:
         yield ".PP"
         yield from _wrapped(f"Columns: {', '.join(page.columns)}.")
@@ -69,11 +70,11 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
         yield from (".PP", *_wrapped(meaning), ".PP", ".RS 4", ".nf", _escape(line), ".fi", ".RE")
 
 
-def _options(command: click.Command) -> Iterator[str]:
+def _options(command: click.Command) -> Iterator[tuple[str, str]]:
     for parameter in command.get_params(click.Context(command)):
         record = parameter.get_help_record(click.Context(command))
-        if isinstance(parameter, click.Option) and record is not None:
-            yield from _terms({record[0]: record[1]})
+        if record is not None and isinstance(parameter, click.Option):
+            yield record
 
 
 def _terms(terms: Mapping[str, str]) -> Iterator[str]:

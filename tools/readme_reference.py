@@ -20,14 +20,15 @@ def render(system: click.Group, commands: Mapping[str, click.Command]) -> str:
         "They may stand before the command or behind it.",
         "",
     ]
-    lines += _terms(_options(system))
+    common = _options(system)
+    lines += _terms(common)
     for name, command in commands.items():
         page = PAGES[name]
         usage = " ".join(command.collect_usage_pieces(click.Context(command)))
         lines += [name, "~" * len(name), "", f"``system {name} {usage}``", ""]
         lines += [*inspect.cleandoc(command.help or "").replace("\b\n", "").splitlines(), ""]
         lines += _terms(page.arguments)
-        lines += _terms(_options(command))
+        lines += _terms(option for option in _options(command) if option not in common)
         if page.columns:
             lines += [f"Columns: {', '.join(page.columns)}.", ""]
         lines += ["::", ""]
@@ -41,12 +42,13 @@ def render(system: click.Group, commands: Mapping[str, click.Command]) -> str:
 
 def _options(command: click.Command) -> list[tuple[str, str]]:
     context = click.Context(command)
-    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    records = (option.get_help_record(context) for option in options)
     return [record for record in records if record is not None]
 
 
 def _terms(terms: Iterable[tuple[str, str]]) -> list[str]:
     lines: list[str] = []
     for term, meaning in terms:
-        lines += [f"``{term}``", f"    {' '.join(meaning.split())}", ""]
-    return lines
+        lines += [f"``{term}``", f"    {' '.join(meaning.split())}"]
+    return [*lines, ""] if lines else []

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # Every environment variable that `system` reads, and what it says.
 ENVIRONMENT: dict[str, str] = {
-    "NO_COLOR": "Set to anything: no colour, also on a terminal.",
     "OS_APPLICATION_CREDENTIAL_ID": "Keystone application credential, in place of user and password.",
     "OS_APPLICATION_CREDENTIAL_SECRET": "The secret of the application credential.",
     "OS_AUTH_TOKEN": "Keystone token, in place of a password.",
@@ -32,7 +31,7 @@ ENVIRONMENT: dict[str, str] = {
     "SYSREG_PASSPHRASE": "Passphrase of an encrypted private key.",
     "SYSREG_REGISTRY": "HOST:PORT of the registry; from the settings file if not set.",
     "SYSREG_REGISTRY_CA": "File with the certificates (PEM) to trust for the registry, and no others.",
-    "TERM": "With `dumb`: no colour and no progress bar.",
+    "TERM": "With `dumb`: no progress bar.",
     "XDG_CACHE_HOME": "Where image names are kept for completion; ~/.cache if not set.",
 }
 
@@ -58,6 +57,8 @@ _CREDENTIALS = (
 _REGISTRY = (*_CREDENTIALS, "SYSREG_CONF", "SYSREG_REGISTRY", "SYSREG_REGISTRY_CA")
 _AGENT = (*_CREDENTIALS, "SYSREG_AGENT", "SYSREG_CONF")
 
+_CERTIFICATE = ("uuid", "certtype", "signature", "start_date", "expiry_date", "subject")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -75,7 +76,7 @@ PAGES: dict[str, Page] = {
     ),
     "certificate-install": Page(
         arguments=(("CERTIFICATE_FILE", "PEM file with the certificates; `-` reads standard input."),),
-        columns=("uuid", "certtype", "signature", "start_date", "expiry_date", "subject"),
+        columns=(*_CERTIFICATE, "warnings"),
         environment=(*_AGENT, "SYSREG_PASSPHRASE"),
         examples=(
             (
@@ -95,8 +96,8 @@ PAGES: dict[str, Page] = {
         ),
     ),
     "certificate-show": Page(
-        arguments=(("NAME", "Name (docker_registry, ssl_ca_<serial>) or uuid of the certificate."),),
-        columns=("uuid", "certtype", "signature", "start_date", "expiry_date", "subject"),
+        arguments=(("NAME_OR_UUID", "Name (docker_registry, ssl_ca_<serial>) or uuid of the certificate."),),
+        columns=_CERTIFICATE,
         environment=_AGENT,
         examples=(("system certificate-show docker_registry", "Show the registry's certificate."),),
     ),
@@ -105,7 +106,20 @@ PAGES: dict[str, Page] = {
         examples=(("system help registry-image-delete", "Explain one command."),),
     ),
     "registry-garbage-collect": Page(
-        environment=_AGENT,
+        columns=(
+            "outcome",
+            "dry_run",
+            "blobs",
+            "bytes",
+            "manifests",
+            "repositories",
+            "pinned",
+            "seconds",
+            "writes_held",
+            "phases",
+            "warnings",
+        ),
+        environment=(*_AGENT, "TERM"),
         examples=(
             ("system registry-garbage-collect --dry-run", "Say how much a collection would free."),
             ("system registry-garbage-collect", "Free the space, and wait until it is done."),
@@ -115,10 +129,11 @@ PAGES: dict[str, Page] = {
     "registry-image-delete": Page(
         arguments=(
             (
-                "NAME:TAG...",
-                "The tags to delete, also with HOST:PORT/ of the registry in front, or NAME@DIGEST.",
+                "IMAGE:TAG...",
+                "The tags to delete, also with HOST:PORT/ of the registry in front, or IMAGE@DIGEST.",
             ),
         ),
+        columns=("image", "deleted", "digest", "tags", "manifests", "warnings"),
         environment=(*_REGISTRY, "XDG_CACHE_HOME"),
         examples=(
             ("system registry-image-delete docker.io/starlingx/app:v1.0", "Delete one tag, and no other."),
@@ -135,7 +150,7 @@ PAGES: dict[str, Page] = {
         ),
     ),
     "registry-image-tags": Page(
-        arguments=(("IMAGE_NAME", "Name of the image, as registry-image-list shows it."),),
+        arguments=(("IMAGE", "Name of the image, as registry-image-list shows it."),),
         columns=("Image Tag",),
         environment=(*_REGISTRY, "XDG_CACHE_HOME"),
         examples=(

@@ -1,0 +1,141 @@
+"""Help, README and man page say the same, and say what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sysreg_cli.cli.commands import COMMANDS
+from sysreg_cli.cli.main import system
+from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
+from sysreg_cli.cli.options import Invocation
+from tools import write_reference
+
+ROOT = Path(__file__).resolve().parents[3]
+EVERY = write_reference.commands()
+# Between our own processes only, or every program's.
+UNDOCUMENTED = {"SYSREG_HANDED_OVER", "HOME", "PATH"}
+
+
+def shown(*words: str) -> str:
+    result = CliRunner().invoke(system, [*words], obj=Invocation(), prog_name="system", terminal_width=500)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def readme() -> str:
+    return (ROOT / "README.rst").read_text()
+
+
+def man_page() -> str:
+    return (ROOT / "man/system.1").read_text().replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.write_reference", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"run python -m tools.write_reference\n{done.stdout}{done.stderr}"
+
+
+def test_every_command_has_a_page_and_every_page_a_command() -> None:
+    assert set(PAGES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_is_the_first_line_of_the_help(name: str) -> None:
+    assert (EVERY[name].help or "").strip().splitlines()[0] == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_help_readme_and_man_page(name: str) -> None:
+    texts = {"help": shown(name, "--help"), "README": readme(), "man page": man_page()}
+    for option in write_reference.options(EVERY[name]):
+        for where, text in texts.items():
+            for word in option.opts:
+                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), (
+                    f"{word} is not in the {where}"
+                )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_arguments_are_those_of_the_code(name: str) -> None:
+    context = click.Context(EVERY[name])
+    arguments = [one for one in EVERY[name].params if isinstance(one, click.Argument)]
+    assert [term for term, _ in PAGES[name].arguments] == [one.make_metavar(context) for one in arguments]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_sections_of_the_page_are_in_help_readme_and_man_page(name: str) -> None:
+    page = PAGES[name]
+    terms = [term for term, _ in page.arguments] + [line for line, _ in page.examples]
+    for where, text in {"help": shown(name, "--help"), "README": readme(), "man page": man_page()}.items():
+        for term in [*terms, *page.columns]:
+            assert term in text, f"{term} is not in the {where}"
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [(name, line) for name, page in PAGES.items() for line, _ in page.examples]
+)
+def test_an_example_is_a_command_line_that_the_program_takes(name: str, example: str) -> None:
+    for part in example.split("|"):
+        words = shlex.split(part)
+        if words[0] == "system":
+            with EVERY[words[1]].make_context(words[1], words[2:], obj=Invocation(environ={})):
+                pass
+    assert example.startswith("system ")
+
+
+def test_every_exit_code_is_in_help_readme_and_man_page() -> None:
+    for code, meaning in EXIT_CODES.items():
+        pattern = rf"{code}\b[`\s]+{re.escape(meaning[:20])}"
+        texts = {name: shown(name, "--help") for name in COMMANDS}
+        for where, text in {**texts, "README": readme(), "man page": man_page()}.items():
+            assert re.search(pattern, text), f"{code} is not in {where}"
+
+
+def test_every_variable_that_the_code_reads_is_documented_and_no_other() -> None:
+    sources = [*(ROOT / "sysreg_cli/cli").glob("*.py"), ROOT / "sysreg_cli/settings.py"]
+    code = "\n".join(path.read_text() for path in sources if path.name != "manual.py")
+    read = set(re.findall(r'"((?:OS|SYSREG)_[A-Z_]+|XDG_CACHE_HOME|TERM|NO_COLOR)"', code))
+    assert read - UNDOCUMENTED == set(ENVIRONMENT)
+
+
+@pytest.mark.parametrize("variable", ENVIRONMENT)
+def test_every_variable_is_in_help_readme_and_man_page(variable: str) -> None:
+    helps = shown("--help") + "".join(shown(name, "--help") for name in COMMANDS)
+    for where, text in {"help": helps, "README": readme(), "man page": man_page()}.items():
+        assert variable in text, f"{variable} is not in the {where}"
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
+def test_the_man_page_renders_without_warnings() -> None:
+    lint = subprocess.run(
+        ["mandoc", "-T", "lint", str(ROOT / "man/system.1")], capture_output=True, text=True, timeout=30
+    )
+    assert lint.stdout + lint.stderr == ""
+
+
+@pytest.mark.skipif(not shutil.which("man"), reason="man-db is not installed")
+def test_groff_has_no_warnings_either() -> None:
+    done = subprocess.run(
+        ["man", "--warnings", "-l", str(ROOT / "man/system.1")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MANPAGER": "cat", "MANWIDTH": "80"},
+    )
+    assert done.stderr == ""
+    assert "registry-image-delete" in done.stdout
