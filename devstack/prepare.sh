@@ -28,10 +28,12 @@ packages() {
     grep -hv '^#' $lists
 }
 
+# A line may name alternatives, as in a|b: any of them will do, the first is the one to install.
 missing() {
-    for package in $(packages "$1"); do
-        dpkg-query --show --showformat '${db:Status-Status}\n' "$package" 2>/dev/null |
-            grep -qx installed || echo "$package"
+    for line in $(packages "$1"); do
+        # shellcheck disable=SC2046
+        dpkg-query --show --showformat '${db:Status-Status}\n' $(echo "$line" | tr '|' ' ') 2>/dev/null |
+            grep -qx installed || echo "${line%%|*}"
     done
 }
 
