@@ -97,6 +97,7 @@ class CertificateChange:
             try:
                 self._remove_leftovers()
                 self._settle()
+                trust.recover_authorities(self._settings)
             except OSError as error:
                 raise SysregError(
                     f"an interrupted certificate install is not undone yet: {_text(error)}"

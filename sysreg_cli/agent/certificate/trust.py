@@ -25,7 +25,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from sysreg_cli.agent import files
+from sysreg_cli.agent import failpoint, files
+from sysreg_cli.agent.journal import Journal, JournalDamaged
 from sysreg_cli.errors import CertificateRefused, SysregError
 from sysreg_cli.pki.check import Authority, read_certificates
 from sysreg_cli.settings import Settings
@@ -69,22 +70,43 @@ def install_authorities(settings: Settings, authorities: Sequence[Authority]) ->
 
     Raises SysregError, and takes the new files away again, when the bundle could not be rebuilt.
     """
-    directory = settings.paths.system_trust
+    directory, journal = settings.paths.system_trust, _authorities_journal(settings)
+    with contextlib.suppress(OSError, SysregError):
+        recover_authorities(settings)
     new = tuple(one for one in authorities if not (directory / anchor_name(one.certificate)).exists())
     try:
+        journal.write({anchor_name(one.certificate): "new" for one in new})
         _make_directory(directory)
         for one in new:
             files.write(directory / anchor_name(one.certificate), one.pem, mode=0o644)
-        # Also when there is nothing new: the last call may have died before it came to this.
         _rebuild_bundle(settings)
     except (OSError, SysregError) as error:
         with contextlib.suppress(OSError, SysregError):
-            for one in new:
-                files.remove(directory / anchor_name(one.certificate))
-            _rebuild_bundle(settings)
+            recover_authorities(settings)
         reason = str(error) if isinstance(error, SysregError) else f"{directory}: {error.strerror}"
         raise SysregError(f"CA certificates not installed: {reason}") from None
+    try:
+        journal.clear()
+    except OSError as error:
+        # Installed, but the next start would take them away again: that is not done.
+        raise SysregError(f"CA certificates not installed for good: {error.strerror}") from None
     return new
+
+
+def recover_authorities(settings: Settings) -> None:
+    """Take away again what an ``install_authorities`` that died had added. Raises OSError, SysregError."""
+    journal = _authorities_journal(settings)
+    try:
+        record = journal.read()
+    except JournalDamaged:
+        # Nobody knows which files are new; each is a whole and checked CA, so the bundle is made to agree.
+        record = {}
+    if record is None:
+        return
+    for name in filter(_OURS.fullmatch, record):
+        files.remove(settings.paths.system_trust / name)
+    _rebuild_bundle(settings)
+    journal.clear()
 
 
 def installed_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
@@ -169,6 +191,10 @@ def hosts_toml(address: str, anchors: Sequence[Path]) -> str:
     )
 
 
+def _authorities_journal(settings: Settings) -> Journal:
+    return Journal(settings.paths.state / "authorities-journal")
+
+
 def _own(directory: Path) -> list[Path]:
     return [path for path in sorted(directory.glob("sysreg-*.crt")) if _OURS.fullmatch(path.name)]
 
@@ -204,6 +230,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _rebuild_bundle(settings: Settings) -> None:
+    failpoint.reach("rebuild bundle")
     command = shlex.split(settings.paths.system_trust_command)
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_COMMAND_TIMEOUT)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import stat
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sysreg_cli.agent import failpoint
 from sysreg_cli.agent.certificate import trust
 from sysreg_cli.errors import SysregError
-from sysreg_cli.pki.check import check_authorities
-from sysreg_cli.settings import PathSettings, RegistrySettings, Settings
+from sysreg_cli.pki.check import check_authorities, read_certificates
+from sysreg_cli.settings import PathSettings, RegistrySettings, Settings, load
 from tests import certificates as make
 from tests.unit.pki.conftest import NOW
 
@@ -24,7 +27,9 @@ HOSTS = ("registry.local", "registry.central")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "state").mkdir()
     paths = PathSettings(
+        state=tmp_path / "state",
         docker_trust=tmp_path / "docker",
         containerd_trust=tmp_path / "containerd",
         system_trust=tmp_path / "system",
@@ -249,6 +254,64 @@ def test_authorities_of_an_administrator_are_neither_listed_nor_touched(
     with pytest.raises(SysregError):
         trust.install_authorities(with_command(settings, "false"), check_authorities(old.pem, now=NOW))
     assert own.read_bytes() == old.pem
+
+
+_INSTALL = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from sysreg_cli import settings
+from sysreg_cli.agent import failpoint
+from sysreg_cli.agent.certificate import trust
+from sysreg_cli.pki.check import check_authorities, read_certificates
+
+loaded = settings.load(Path(sys.argv[1]))
+trust.install_authorities(loaded, check_authorities(sys.stdin.buffer.read(), now=datetime.now(UTC)))
+"""
+
+
+def test_killed_anywhere_the_next_start_leaves_all_of_them_or_none(
+    tmp_path: Path, old: make.Issued, new: make.Issued
+) -> None:
+    """Every place where the agent changes something, one SIGKILL each; the bundle is what the files say."""
+    directory, bundle, state = (tmp_path / name for name in ("system", "bundle", "state"))
+    state.mkdir()
+    script = tmp_path / "rebuild"
+    script.write_text(f"#!/bin/sh\ncat {directory}/*.crt > {bundle}\n")
+    script.chmod(0o755)
+    file = tmp_path / "sysreg.conf"
+    file.write_text(
+        f"[paths]\nstate = {state}\nsystem_trust = {directory}\nsystem_trust_command = {script}\n"
+    )
+    settings = load(file)
+    before = make.authority("Before")
+    trust.install_authorities(settings, check_authorities(before.pem, now=NOW))
+    outcomes = []
+    for place in range(1, 30):
+        done = subprocess.run(
+            [sys.executable, "-c", _INSTALL, str(file)],
+            input=old.pem + new.pem, timeout=60, check=False,
+            env={**os.environ, failpoint.VARIABLE: f"{place}:kill"},
+        )  # fmt: skip
+        assert done.returncode in (0, -signal.SIGKILL)
+        trust.recover_authorities(settings)
+        found = set(trust.installed_authorities(settings))
+        assert found in ({before.certificate}, {before.certificate, old.certificate, new.certificate})
+        assert set(read_certificates(bundle.read_bytes())) == found
+        assert not list(state.glob("authorities-journal"))
+        if done.returncode == 0:
+            break
+        outcomes.append(len(found))
+        for path in directory.glob("*.crt"):
+            if path.read_bytes() != before.pem:
+                path.unlink()
+        for leftover in [*directory.glob(".sysreg-*"), *state.glob(".sysreg-*")]:
+            leftover.unlink()
+        script_run = subprocess.run([script], check=True, timeout=10)
+        assert script_run.returncode == 0
+    assert done.returncode == 0
+    assert len(outcomes) >= 6
+    assert 1 in outcomes
 
 
 def test_debians_own_command_puts_them_into_the_bundle(
