@@ -6,9 +6,11 @@ import functools
 import json
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -48,19 +50,26 @@ class AgentClient:
     """Calls the agent; ``token`` is asked once, with the first call, None sends none."""
 
     def __init__(
-        self, where: str, *, timeout: float, token: Callable[[], str] | None, ca: str | bool = True
+        self,
+        where: str,
+        *,
+        timeout: float,
+        token: Callable[[], str] | None,
+        trust: Callable[[], ssl.SSLContext],
     ) -> None:
         self._timeout = timeout
         self._token = functools.cache(token) if token else None
-        self._ca = ca
         self._session = requests.Session()
         # neither proxies nor REQUESTS_CA_BUNDLE: who answers here is root on this machine
         self._session.trust_env = False
+        self._shown = where
         if where.startswith("https://"):
-            self._base = self._shown = where.rstrip("/")
+            self._base = where.rstrip("/")
+            pool: urllib3.HTTPConnectionPool = _tls_pool(where, trust())
         else:
-            self._base, self._shown = "http://sysreg-agent", where
-            self._session.mount("http://", _UnixAdapter(where))
+            self._base = "https://sysreg-agent"
+            pool = _UnixPool(where)
+        self._session.mount("https://", _Adapter(pool))
 
     @classmethod
     def from_environment(cls, invocation: Invocation, *, as_user: bool = False) -> AgentClient:
@@ -82,11 +91,18 @@ class AgentClient:
 
             return keystone.token(invocation)
 
+        def trust() -> ssl.SSLContext:
+            from sysreg_cli.registry.trust import client_context
+
+            settings = invocation.settings
+            ours = settings.paths.docker_trust / settings.registry.address
+            return client_context(invocation.text("registry_ca"), ours)
+
         return cls(
             where,
             timeout=invocation.timeout,
             token=None if by_kernel else token,
-            ca=invocation.text("registry_ca") or True,
+            trust=trust,
         )
 
     def request(
@@ -104,7 +120,6 @@ class AgentClient:
                 self._base + path,
                 headers=headers,
                 timeout=(self._timeout, read_timeout or self._timeout),
-                verify=self._ca,
                 allow_redirects=False,
                 **options,
             )
@@ -152,19 +167,33 @@ class AgentClient:
 _CREDENTIALS = ("os_username", "os_password", "os_auth_token", "os_application_credential_id")
 
 
-class _UnixAdapter(HTTPAdapter):
-    """requests' transport over one unix socket."""
+class _Adapter(HTTPAdapter):
+    """requests' transport over one pool of connections, which knows where to and whom to trust."""
 
-    def __init__(self, path: str) -> None:
-        self._pool = _UnixPool(path)
+    def __init__(self, pool: urllib3.HTTPConnectionPool) -> None:
+        self._pool = pool
         super().__init__()
 
     def get_connection_with_tls_context(self, *_args: Any, **_options: Any) -> Any:
         return self._pool
 
+    def cert_verify(self, *_args: Any, **_options: Any) -> None:
+        """requests would add the certificates of certifi to those that we trust."""
+
     def close(self) -> None:
         self._pool.close()
         super().close()
+
+
+def _tls_pool(where: str, trust: ssl.SSLContext) -> urllib3.HTTPSConnectionPool:
+    """Raises UsageError for what is no https URL."""
+    try:
+        url = urlsplit(where)
+        if url.hostname:
+            return urllib3.HTTPSConnectionPool(url.hostname, url.port or 443, ssl_context=trust)
+    except ValueError:
+        pass
+    raise UsageError(f"--agent: {where} is not an https URL")
 
 
 class _UnixPool(urllib3.HTTPConnectionPool):

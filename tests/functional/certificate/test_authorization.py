@@ -236,3 +236,16 @@ def test_with_keystone_down_root_still_may_and_tokens_are_not_called_wrong(short
         assert short_lived.system("certificate-list").returncode == 0
     finally:
         short_lived.start_program(KEYSTONE)
+
+
+def test_the_command_reaches_the_agent_over_tls(controller: Controller) -> None:
+    where = f"https://127.0.0.1:{controller.ports['agent']}"
+    done = controller.system("certificate-list", env={"SYSREG_AGENT": where})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "docker_registry" in done.stdout
+    wrong = controller.system(
+        "certificate-list",
+        env={"SYSREG_AGENT": where, "SYSREG_REGISTRY_CA": "/etc/ssl/certs/ca-certificates.crt"},
+    )
+    assert wrong.returncode == 1
+    assert "its certificate is not trusted" in wrong.stderr

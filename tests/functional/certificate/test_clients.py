@@ -229,6 +229,25 @@ def test_containerd_pulls_with_the_new_ca_and_fails_without(
     assert "x509" in done.stderr
 
 
+def test_a_hosts_toml_of_the_administrators_stays_and_is_warned_of(
+    controller: Controller, tmp_path: Path
+) -> None:
+    hosts = controller.root / "containerd" / "certs.d" / controller.address / "hosts.toml"
+    ours = hosts.read_bytes() if hosts.exists() else b""
+    hosts.parent.mkdir(parents=True, exist_ok=True)
+    hosts.write_text('server = "https://mirror.example.org"\n')
+    try:
+        root = make.authority()
+        file = tmp_path / "server.pem"
+        file.write_bytes(make.bundle(make.server(root), root))
+        done = controller.system("certificate-install", "-m", "docker_registry", str(file), "-f", "json")
+        assert done.returncode == 0, done.stderr
+        assert f"{hosts} was not written by sysreg-agent" in done.stdout
+        assert hosts.read_text() == 'server = "https://mirror.example.org"\n'
+    finally:
+        hosts.write_bytes(ours) if ours else hosts.unlink()
+
+
 def test_with_its_root_among_the_systems_cas_curl_needs_no_option(
     controller: Controller, chain: tuple[make.Issued, ...], root: make.Issued, tmp_path: Path
 ) -> None:
