@@ -19,8 +19,22 @@ from sysreg_cli.errors import SysregError
 INTERRUPTED = 130
 
 
+class _Stopped(Exception):
+    """Carries what click would handle by itself, with an empty line or the end of the process."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__()
+        self.cause = cause
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are run; listing them imports nothing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError) as error:
+            raise _Stopped(error) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -97,7 +111,8 @@ def run(arguments: Sequence[str], invocation: Invocation | None = None) -> int:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
         return 1
     except OSError as error:
-        return _fail(invocation, f"writing the result failed: {error.strerror or error}", 1)
+        name = f" {error.filename}:" if error.filename else ""
+        return _fail(invocation, f"the operating system refused:{name} {error.strerror or error}", 1)
     return code
 
 
@@ -115,10 +130,12 @@ def _run(arguments: Sequence[str], invocation: Invocation) -> int:
         return _fail(invocation, error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _fail(invocation, "interrupted", INTERRUPTED)
+    except _Stopped as stopped:
+        if isinstance(stopped.cause, KeyboardInterrupt):
+            return _fail(invocation, "interrupted", INTERRUPTED)
+        raise stopped.cause from None
     except SysregError as error:
         return _fail(invocation, str(error), error.exit_code)
-    except BrokenPipeError:
-        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         return _fail(invocation, f"internal error, please report it: {what}; --debug shows where", 1)

@@ -133,8 +133,6 @@ def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         return
     import tabulate
 
-    # A leading space of a value belongs to it.
-    tabulate.PRESERVE_WHITESPACE = True
     print(
         tabulate.tabulate(
             [[_cell(value) for value in row] for row in rows],
@@ -142,6 +140,7 @@ def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             tablefmt="pretty",
             stralign="left",
             disable_numparse=True,
+            preserve_whitespace=True,
         )
     )
 

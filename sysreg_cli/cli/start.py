@@ -9,12 +9,19 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run `system` with the words of the process's command line, and end the process."""
-    arguments = sys.argv[1:]
+    try:
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130  # before the command had begun: nothing was done, nothing needs to be said
+    _end(code)
+
+
+def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         from sysreg_cli import __version__
 
         print(f"system {__version__}")
-        _end(0)
+        return 0
 
     from sysreg_cli.cli.handover import hand_over
 
@@ -22,7 +29,7 @@ def main() -> NoReturn:
 
     from sysreg_cli.cli.main import run
 
-    _end(run(arguments))
+    return run(arguments)
 
 
 def _end(code: int) -> NoReturn:

@@ -26,17 +26,24 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
 
 
-@pytest.fixture
-def https_server(server_tls: ssl.SSLContext) -> Iterator[HTTPServer]:
-    with HTTPServer(host="localhost", port=0, ssl_context=server_tls) as server:
+@pytest.fixture(scope="session")
+def _one_server(server_tls: ssl.SSLContext) -> Iterator[HTTPServer]:
+    with HTTPServer(host="localhost", port=0, ssl_context=server_tls, threaded=True) as server:
         yield server
+
+
+@pytest.fixture
+def https_server(_one_server: HTTPServer) -> Iterator[HTTPServer]:
+    """An HTTPS server that answers what the test expects, and 500 to everything else."""
+    yield _one_server
+    _one_server.clear()
 
 
 @pytest.fixture
