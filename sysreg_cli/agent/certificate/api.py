@@ -78,6 +78,11 @@ class _Calls:
                 min_days_warning=days,
             )
             left = self._change.install(chain)
+            left += [
+                f"{path} was not written by sysreg-agent and stays as it is: its `ca` has to name"
+                f" {path.parent / trust.anchor_name(chain.anchor)}"
+                for path in trust.foreign_files(settings)
+            ]
             return [_described(chain.certificates[0], mode, warnings=[*chain.warnings, *left])]
         authorities = check_authorities(data, now=now, min_days_warning=days)
         with services_lock(settings.paths.state, "CA install", wait=_LOCK_SECONDS):
