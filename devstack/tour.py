@@ -89,7 +89,6 @@ def _steps(address: str, hello: str, tools: str, certificate: str) -> list[Step]
         Step("admin", "is one line more,", "system registry-image-tags testuser/hello"),
         Step("admin", "and is deleted alone:", "system registry-image-delete testuser/hello:old"),
         Step("admin", "the other one stays.", "system registry-image-tags testuser/hello"),
-        Step("admin", "Every image of the registry:", "system registry-image-list"),
         Step(
             "admin",
             "A new certificate goes live as a whole, or not at all,",
@@ -101,6 +100,7 @@ def _steps(address: str, hello: str, tools: str, certificate: str) -> list[Step]
             f"openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -serial",
         ),
         Step("testuser", "and clients trust it.", login),
+        Step("admin", "Every image of the registry:", "system registry-image-list"),
     ]
 
 
