@@ -19,7 +19,7 @@ MIN_RSA_BITS = 2048
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 # What deriving a key from the passphrase may cost: a file of 1 KiB must not keep the agent busy for hours.
-_MAX_ITERATIONS = 10_000_000
+_MAX_ITERATIONS = 5_000_000
 _MAX_SCRYPT = 2**21  # N * r * p; times 128 bytes of memory
 _OID_SCRYPT = bytes.fromhex("2b06010401da47040b")
 

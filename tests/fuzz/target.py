@@ -1,7 +1,7 @@
 """What is fuzzed: any bytes through every reader of pki, and what must hold afterwards.
 
 1. The answer is a value or CertificateRefused, whose text is one printable line without key or passphrase.
-2. It comes within a second.
+2. It comes within a few seconds of CPU time, however costly the file asks it to be.
 3. An accepted chain is good: OpenSSL loads what would be written to disk, and a client that trusts the anchor
    and knows the host name finishes a handshake with it.
 """
@@ -24,7 +24,7 @@ from sysreg_cli.pki.pem import holds_private_key
 from tests import certificates as make
 
 PASSPHRASE = b"correct horse"
-LONGEST = 5.0  # seconds; RSA keys of 8192 bits and 10 million iterations are within
+LONGEST = 5.0  # CPU seconds; RSA keys of 8192 bits and 5 million iterations are within
 
 #: how often each outcome came, for the report
 outcomes: Counter[str] = Counter()
@@ -37,7 +37,7 @@ def one_input(data: bytes) -> None:
 
 
 def _one_input(data: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     now = datetime.now(UTC)
     try:
         chain = check_server(data, passphrase=PASSPHRASE, host_names=[make.HOST], now=now)
@@ -61,7 +61,7 @@ def _one_input(data: bytes) -> None:
     with contextlib.suppress(CertificateRefused):
         for certificate in read_certificates(data):
             assert describe(certificate, "ssl_ca").subject.isprintable()
-    assert time.monotonic() - start < LONGEST, "too slow"
+    assert time.process_time() - start < LONGEST, "too slow"
 
 
 def _is_decent(refusal: CertificateRefused) -> None:

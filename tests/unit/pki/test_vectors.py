@@ -23,7 +23,7 @@ from tests.unit.pki.conftest import NOW
 ROOT = Path(cryptography_vectors.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
 LABELS = ("CERTIFICATE", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
-SLOWEST = 5.0  # seconds for one file; an install waits for it
+SLOWEST = 5.0  # CPU seconds for all readings of one file; an install waits for one
 
 
 def survives(data: bytes, passphrase: bytes | None = b"password") -> int:
@@ -74,7 +74,7 @@ def test_every_vector_is_accepted_or_refused(group: str, around: tuple[bytes, by
         if path.relative_to(ROOT).parts[0] != group:
             continue
         data = path.read_bytes()
-        start = time.monotonic()
+        start = time.process_time()
         try:
             accepted += survives(data)
             survives(key + data, None)
@@ -87,6 +87,6 @@ def test_every_vector_is_accepted_or_refused(group: str, around: tuple[bytes, by
         except BaseException as error:
             error.add_note(f"with {path}")
             raise
-        assert time.monotonic() - start < SLOWEST, f"{path} takes too long"
+        assert time.process_time() - start < SLOWEST, f"{path} takes too long"
     if group == "x509":
         assert accepted > 100  # the harness does reach the certificates
