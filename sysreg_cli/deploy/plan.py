@@ -22,6 +22,7 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 AGENT = "sysreg-agent.service"
 SOCKET = "sysreg-agent.socket"
 PROGRAMS = ("system", "sysreg-deploy")
+MAN_PAGE = Path("/usr/local/share/man/man1/system.1")
 CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
 ENVIRONMENT = Path("/etc/sysreg/registry.env")
 #: where the registry tells of requests in flight, which a garbage collection asks for; loopback only
@@ -129,6 +130,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
     ]
     if not str(facts.programs).startswith("/usr/"):
         items += [Link(Path("/usr/local/bin") / name, str(facts.programs / name)) for name in PROGRAMS]
+        items.append(Link(MAN_PAGE, str(facts.programs.parent / "share/man/man1" / MAN_PAGE.name)))
     if facts.address:
         items.append(Block(Path("/etc/hosts"), f"{facts.address} {' '.join(_names(settings))}\n"))
     if facts.containerd is not None and (block := containerd_block(facts.containerd, settings)):

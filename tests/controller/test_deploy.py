@@ -110,3 +110,9 @@ def test_settings_that_changed_are_taken_by_the_services(deployed: Machine) -> N
 def certificate(machine: Machine) -> str:
     """Where the machine keeps docker's trust in its registry."""
     return machine.shell("ls /etc/docker/certs.d/registry.local:9001/sysreg-*.crt").stdout.strip()
+
+
+def test_the_man_page_and_the_completion_are_where_man_and_bash_look(deployed: Machine) -> None:
+    assert "registry-image-delete" in deployed.shell("MANPAGER=cat man system").stdout
+    script = "source /usr/share/bash-completion/bash_completion; complete -p system"
+    assert deployed.run("bash", "-ic", script).stdout == "complete -F _sysreg_system system\n"
