@@ -151,6 +151,12 @@ class Site:
         assert self._agent is not None
         return self._agent.poll() is not None
 
+    def agent_waits_for(self, path: str) -> bool:
+        """Whether the agent has the file open."""
+        assert self._agent is not None
+        descriptors = Path(f"/proc/{self._agent.pid}/fd").iterdir()
+        return any(os.path.realpath(one) == path for one in descriptors)
+
     def wait_for_the_agents_end(self) -> bool:
         wait_until(self.agent_ended, 10, what="the agent ends")
         return True

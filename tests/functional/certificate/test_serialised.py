@@ -1,0 +1,55 @@
+"""Changes of the certificate happen one after another, across processes, and never beside a collection."""
+
+from __future__ import annotations
+
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
+
+from devstack.waiting import wait_until
+from tests.functional.certificate.site import Site
+
+
+def test_installs_at_the_same_time_each_happen_and_the_last_one_stays(site: Site) -> None:
+    site.start_agent()
+    wanted = [site.certificates.new() for _ in range(4)]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        told = list(pool.map(site.install, wanted))
+    assert told == [""] * len(wanted)
+    assert site.violations(*wanted) == []
+    site.stop_agent()
+
+
+def test_during_a_collection_an_install_is_refused_at_once_and_works_after_it(site: Site) -> None:
+    site.start_agent()
+    old, new = site.certificates.new(), site.certificates.new()
+    assert site.install(old) == ""
+    # what a collector that outlived its agent still holds
+    with (site.controller.state / "write-fence").open("r+") as fence:
+        fcntl.flock(fence, fcntl.LOCK_EX)
+        assert "garbage collection is under way" in site.install(new)
+        assert site.violations(old) == []
+    assert site.install(new) == ""
+    assert site.violations(new) == []
+    site.stop_agent()
+
+
+def test_a_second_agent_does_not_touch_the_change_of_a_live_one(site: Site) -> None:
+    """Two agents at a time are an accident; the journal of a change under way is not that of a dead agent."""
+    site.start_agent()
+    old, new = site.certificates.new(), site.certificates.new()
+    assert site.install(old) == ""
+    with (site.controller.state / "services.lock").open("r+") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        journal = site.controller.state / "certificate-journal"
+        journal.write_text("a change of a live agent")
+        site.stop_agent()
+        starting = pool.submit(site.start_agent)
+        wait_until(lambda: site.agent_waits_for(lock.name), 20, what="the new agent waits for the lock")
+        assert journal.read_text() == "a change of a live agent"
+        assert not starting.done()
+        journal.unlink()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        starting.result(30)
+    assert site.install(new) == ""
+    assert site.violations(new) == []
+    site.stop_agent()
