@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ _BACKLOG = 128
 _MOST_CONNECTIONS = 200
 # seconds for calls under way when told to stop; an install that has to roll back takes the longest
 _STOP_SECONDS = 200
+# the same at the start, where an interrupted one may have to be undone
+_RECOVERY_SECONDS = 600
+_THREADS = 32
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -76,7 +80,10 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     activated = systemd.activated_sockets()
+    # calls wait here for Keystone, for locks and for services, so there are more than the default of six
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     change = CertificateChange(settings)
+    systemd.notify(f"EXTEND_TIMEOUT_USEC={_RECOVERY_SECONDS * 1_000_000}")
     await asyncio.to_thread(_recover, change)
     tls = change.own_tls = _listener_tls(settings)
     context = AgentContext(settings, Identity(settings.keystone), tls)

@@ -132,7 +132,8 @@ def install(
 
     from sysreg_cli.cli.agent_client import AgentClient
 
-    installed = _send(AgentClient.from_environment(invocation), certificate, mode, passphrase)
+    wait = invocation.timeout if "timeout" in invocation.given else _INSTALL_SECONDS
+    installed = _send(AgentClient.from_environment(invocation), certificate, mode, passphrase, wait)
     _show(invocation, mode, installed)
     if removes and certificate.status is not None:
         try:
@@ -151,7 +152,7 @@ def _ask(certificate: CertificateFile) -> str | None:
 
 
 def _send(
-    agent: AgentClient, certificate: CertificateFile, mode: str, passphrase: str | None
+    agent: AgentClient, certificate: CertificateFile, mode: str, passphrase: str | None, wait: float
 ) -> list[dict[str, Any]]:
     """Have the agent install it. Raises what went wrong, unless the answer is about this very certificate."""
     form = {"mode": mode, **({"passphrase": passphrase} if passphrase else {})}
@@ -160,7 +161,7 @@ def _send(
         "/v1/certificate/certificate_install",
         data=form,
         files={"file": ("certificate.pem", certificate.data)},
-        read_timeout=_INSTALL_SECONDS,
+        read_timeout=wait,
     )
     error, installed = answer.get("error"), answer.get("certificates")
     if isinstance(error, str) and error:

@@ -138,6 +138,7 @@ def test_systemd_hands_over_the_socket_and_hears_that_the_agent_is_ready_alive_a
                 "WATCHDOG_USEC": "200000",
             },
         )
+        assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=600000000"
         assert manager.recv(100) == b"READY=1"
         assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         agent.wait()

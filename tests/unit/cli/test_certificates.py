@@ -145,6 +145,16 @@ def test_no_agent_at_all_is_told_with_its_socket(
     assert file.exists()
 
 
+def test_an_agent_that_never_answers_is_waited_for_no_longer_than_told(
+    agent: Callable[..., dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = threading.Event()
+    assert install(agent(http(SUCCESS), during=lambda: done.wait(30)), file, "--timeout", "0.5") == 1
+    done.set()
+    assert "gave no answer within 0.5 s" in capsys.readouterr().err
+    assert file.read_bytes() == PEM
+
+
 def test_success_removes_the_file_and_says_so(
     agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
