@@ -18,10 +18,11 @@ from starlette.routing import Route
 
 from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable, UsageError
 from sysreg_cli.token_server.credentials import Credentials, from_headers, from_pair
+from sysreg_cli.token_server.decision_log import LOGGER
 from sysreg_cli.token_server.issuer import Issued, Issuer
 from sysreg_cli.tokens.scope import Scope, parse_scopes
 
-log = logging.getLogger("sysreg.decision")
+log = logging.getLogger(LOGGER)
 
 _Fields = dict[str, list[str]]
 

@@ -21,6 +21,7 @@ from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
 from sysreg_cli.systemd import notify, watchdog_interval
 from sysreg_cli.tls import ServerTLS
+from sysreg_cli.token_server import decision_log
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
 from sysreg_cli.token_server.issuer import Issuer
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    decision_log.install(sys.stderr)
     # What a record would say of thread and caller is asked for nowhere, and costs as much as the line itself.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for chatty in ("keystoneauth", "urllib3", "uvicorn", "asyncio"):
