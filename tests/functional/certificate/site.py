@@ -161,6 +161,19 @@ class Site:
         wait_until(self.agent_ended, 10, what="the agent ends")
         return True
 
+    def kill_agent(self) -> None:
+        """SIGKILL, in the middle of whatever it does."""
+        assert self._agent is not None
+        self._agent.kill()
+
+    def restart_all(self, *, but: str) -> None:
+        """Restart registry and token server, except that ``but`` stays down."""
+        for program in self.controller.programs:
+            self.controller.stop_program(program)
+        for program in self.controller.programs:
+            if program != but:
+                self.controller.supervisor.call("startProcess", program, False)
+
     def stop_agent(self, number: int = signal.SIGTERM) -> None:
         if self._agent is not None:
             self._agent.send_signal(number)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from devstack.controller import REGISTRY, TOKEN_SERVER
 from tests.functional.certificate.site import Bundle, Site
 
 
@@ -49,19 +51,35 @@ class Sweep:
         return file.read_text().splitlines()
 
     def hit(
-        self, name: str, failpoint: str = "", fault: str = "none", then: Callable[[], None] | None = None
+        self,
+        name: str,
+        failpoint: str = "",
+        fault: str = "none",
+        then: Callable[[], object] | None = None,
+        meanwhile: threading.Timer | None = None,
+        settled: Callable[[], object] | None = None,
     ) -> None:
-        """One install with a fault; ``then`` runs between the old agent's end and the next one's start."""
+        """One install with a fault, and what has to be true after the next start of the agent.
+
+        ``meanwhile`` runs beside the install, ``then`` between the old agent's end and the next one's start,
+        ``settled`` after that.
+        """
         site, old, new = self.site, self.live, self.site.certificates.new()
         site.set_fault(fault)
         site.start_agent(failpoint)
+        if meanwhile is not None:
+            meanwhile.start()
         told = site.install(new)
+        if meanwhile is not None:
+            meanwhile.join()
         killed = told == "no answer" and site.wait_for_the_agents_end()
         site.stop_agent()
         site.set_fault("none")
         if then is not None:
             then()
         site.start_agent()
+        if settled is not None:
+            settled()
         violations = site.violations(old, new)
         live = self._which(old, new)
         if told == "" and live != "new":
@@ -101,6 +119,37 @@ def test_killed_after_every_step_the_next_start_settles_it(
     sweep.report("SIGKILL", capsys)
     assert {row.told for row in sweep.rows} == {"killed"}
     assert {row.live for row in sweep.rows} == {"old", "new"}
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_moment_the_next_start_settles_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also between the places, and while a command runs that outlives the agent."""
+    sweep = Sweep(site)
+    for milliseconds in range(0, 480, 60):
+        killer = threading.Timer(milliseconds / 1000, lambda: site.kill_agent())
+        sweep.hit(f"killed after {milliseconds} ms", meanwhile=killer)
+    sweep.report("SIGKILL at any moment", capsys)
+
+
+@pytest.mark.timeout(600)
+def test_after_a_crash_of_the_whole_machine_the_start_settles_it(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Registry and token server start with whatever the link names, and later than the agent."""
+    sweep = Sweep(site)
+    places = sweep.trace(tmp_path)
+    for number in _turning_points(places)[1:]:
+        for program in (REGISTRY, TOKEN_SERVER):
+            late = threading.Timer(1.0, site.controller.start_program, [program])
+            sweep.hit(
+                f"crash before {number}: {places[number - 1]}, late {program}",
+                f"{number}:kill",
+                then=lambda late=late, program=program: (site.restart_all(but=program), late.start()),
+                settled=late.join,
+            )
+    sweep.report("crash of the machine", capsys)
 
 
 @pytest.mark.timeout(1200)
@@ -151,17 +200,20 @@ def test_a_damaged_journal_does_not_keep_the_agent_from_settling(
         "garbage": lambda data: os.urandom(len(data)),
         "altered": lambda data: data.replace(b"prepared", b"committd"),
     }
-    # after the journal, before the switch, before the restart, before the commit
-    before = [
-        places.index("write generation") + 1,
-        places.index("rename current") + 1,
-        next(n for n, place in enumerate(places, 1) if place.startswith("reload")),
-        next(n for n, place in enumerate(places, 1) if place.startswith("restart")),
-        [n for n, place in enumerate(places, 1) if place == "write certificate-journal"][1],
-    ]
-    for number in before:
+    for number in _turning_points(places):
         for kind, how in kinds.items():
             sweep.hit(
                 f"journal {kind}, killed before {places[number - 1]}", f"{number}:kill", then=damage(how)
             )
     sweep.report("damaged journals", capsys)
+
+
+def _turning_points(places: list[str]) -> list[int]:
+    """The places after the journal, and before the switch, the reload, the restart and the commit."""
+    return [
+        places.index("write generation") + 1,
+        places.index("rename current") + 1,
+        next(number for number, place in enumerate(places, 1) if place.startswith("reload")),
+        next(number for number, place in enumerate(places, 1) if place.startswith("restart")),
+        [number for number, place in enumerate(places, 1) if place == "write certificate-journal"][1],
+    ]
