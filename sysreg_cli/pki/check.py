@@ -22,19 +22,15 @@ class ServerChain:
     """A private key, its server certificate, intermediates, maybe the root: as ``check_server`` passes it."""
 
     key: ServerKey = field(repr=False)
-    certificates: tuple[x509.Certificate, ...]
-    serial: int
-    subject: str
-    not_before: datetime
-    not_after: datetime
-    fingerprint: str  # SHA-256 of the server certificate, lower-case hex
-    dns_names: tuple[str, ...]
-    addresses: tuple[str, ...]
+    certificates: tuple[x509.Certificate, ...]  # the server's comes first
     warnings: tuple[str, ...]
     key_pem: bytes = field(repr=False)  # PKCS8, not encrypted: the text of server.key
     chain_pem: bytes = field(repr=False)  # the text of server.crt
-    anchor: x509.Certificate  # the last certificate as given: what clients are to trust
-    anchor_pem: bytes = field(repr=False)
+
+    @property
+    def anchor(self) -> x509.Certificate:
+        """The last certificate as given: what clients are to trust."""
+        return self.certificates[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +38,6 @@ class Authority:
     """A CA certificate that may be trusted: checked by ``check_authorities``."""
 
     certificate: x509.Certificate
-    serial: int
-    subject: str
-    not_before: datetime
-    not_after: datetime
-    fingerprint: str  # SHA-256, lower-case hex
     warnings: tuple[str, ...]
     pem: bytes = field(repr=False)
 
@@ -104,24 +95,14 @@ def check_server(
         )
     if problems or key is None or len(known) != len(chain):
         raise _refused(problems)
-    first, last = known[0], known[-1]
-    if rules.claims_own_signature(first):
-        warnings.append(f"{_label(0, first)}: is self-signed")
+    if rules.claims_own_signature(known[0]):
+        warnings.append(f"{_label(0, known[0])}: is self-signed")
     return ServerChain(
         key=key,
         certificates=tuple(one.certificate for one in known),
-        serial=first.serial,
-        subject=first.subject,
-        not_before=first.not_before,
-        not_after=first.not_after,
-        fingerprint=first.fingerprint,
-        dns_names=first.dns_names,
-        addresses=tuple(str(address) for address in first.addresses),
         warnings=tuple(warnings),
         key_pem=keys.to_pem(key),
         chain_pem=b"".join(one.pem for one in known),
-        anchor=last.certificate,
-        anchor_pem=last.pem,
     )
 
 
@@ -147,11 +128,6 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
         problems.extend(f"{_label(position, one)}: {reason}" for reason in found)
         authorities[one.fingerprint] = Authority(
             certificate=one.certificate,
-            serial=one.serial,
-            subject=one.subject,
-            not_before=one.not_before,
-            not_after=one.not_after,
-            fingerprint=one.fingerprint,
             warnings=tuple(
                 f"{_label(position, one)}: {warning}"
                 for warning in rules.expiry_warnings(one, now, min_days_warning)

@@ -57,8 +57,6 @@ class Facts:
     """One certificate, read. ``weaknesses`` are what no mode accepts, in words."""
 
     certificate: x509.Certificate
-    serial: int
-    subject: str
     subject_der: bytes
     issuer_der: bytes
     not_before: datetime
@@ -146,8 +144,6 @@ def _read(certificate: x509.Certificate) -> Facts:
     issuer_id = _extension(extensions, x509.AuthorityKeyIdentifier)
     return Facts(
         certificate=certificate,
-        serial=certificate.serial_number,
-        subject=subject_of(certificate),
         subject_der=certificate.subject.public_bytes(),
         issuer_der=certificate.issuer.public_bytes(),
         not_before=certificate.not_valid_before_utc,

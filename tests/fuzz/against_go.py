@@ -76,7 +76,7 @@ def run(seconds: float, seed: int) -> tuple[int, list[bytes]]:
             if chain is None or chain.chain_pem in seen:
                 continue
             seen.add(chain.chain_pem)
-            (trust / "ca.crt").write_bytes(chain.anchor_pem)
+            (trust / "ca.crt").write_bytes(chain.anchor.public_bytes(serialization.Encoding.PEM))
             with served(Path(directory), chain.key_pem + chain.chain_pem) as port:
                 if not go_accepts(port, trust):
                     refused.append(chain.chain_pem)

@@ -17,6 +17,8 @@ import warnings
 from collections import Counter
 from datetime import UTC, datetime
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki.check import ServerChain, check_authorities, check_server, read_certificates
 from sysreg_cli.pki.describe import describe
@@ -82,7 +84,7 @@ def handshake(chain: ServerChain) -> None:
         server.load_cert_chain(certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(cadata=chain.anchor_pem.decode())
+    client.load_verify_locations(cadata=chain.anchor.public_bytes(Encoding.PEM).decode())
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (client.wrap_bio(down, up, server_hostname=make.HOST), server.wrap_bio(up, down, server_side=True))
     pending = set(ends)

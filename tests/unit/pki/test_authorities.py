@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki.check import Authority, check_authorities
@@ -31,9 +30,6 @@ def test_several_authorities_in_any_order_and_each_once(root: make.Issued, inter
         root.certificate,
         intermediate.certificate,
     ]
-    assert found[0].serial == other.certificate.serial_number
-    assert found[0].subject == "CN=Other"
-    assert found[0].fingerprint == other.certificate.fingerprint(hashes.SHA256()).hex()
     assert found[0].pem == other.pem
 
 

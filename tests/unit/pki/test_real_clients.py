@@ -92,7 +92,7 @@ ACCEPTED = {
 def test_what_is_accepted_works_for_go_and_openssl(shape: str, tmp_path: Path) -> None:
     chain = check(ACCEPTED[shape]())
     (tmp_path / "trust").mkdir()
-    (tmp_path / "trust" / "ca.crt").write_bytes(chain.anchor_pem)
+    (tmp_path / "trust" / "ca.crt").write_bytes(chain.anchor.public_bytes(serialization.Encoding.PEM))
     with served(tmp_path, chain.key_pem + chain.chain_pem) as port:
         assert go_accepts(port, tmp_path / "trust")
         assert openssl_accepts(port, tmp_path / "trust")
