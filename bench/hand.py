@@ -1,0 +1,119 @@
+"""What Tab and a hand-over cost, next to an empty `bash -c :` in the same run (issue 6).
+
+    sudo .venv/bin/python -m bench.hand [--rounds N]
+
+Starts an embedded controller of its own for the completion that has to ask. Medians, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from devstack.controller import KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.images import single
+from sysreg_cli.cli.completion_cache import Identity, remember_names
+
+_SYSTEM = Path(sys.executable).with_name("system")
+_COMPLETION = Path(__file__).resolve().parent.parent / "etc/bash_completion.d/system"
+_NAMES = 1000
+
+# Calls the function as readline does, and prints microseconds, a line each round; then what it found.
+_TIMED = r"""
+source "$1"
+read -r -a COMP_WORDS <<<"$2"
+COMP_LINE=$2 COMP_POINT=${#2} COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+for ((round = 0; round < $3; round++)); do
+    begin=${EPOCHREALTIME/[.,]/}
+    _sysreg_system system
+    echo $((${EPOCHREALTIME/[.,]/} - begin))
+    [[ $4 ]] && rm -rf "$HOME/.cache"
+done
+echo "${#COMPREPLY[@]}" >&2
+"""
+
+
+def complete(
+    line: str, rounds: int, environ: Mapping[str, str], *, expected: int, forget: bool = False
+) -> float:
+    """Median milliseconds of completing ``line`` in a shell where the completion is loaded."""
+    done = subprocess.run(
+        ["bash", "--norc", "-c", _TIMED, "bash", str(_COMPLETION), line, str(rounds), "x" * forget],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stderr) == expected, f"{line}: {done.stderr} completions"
+    return statistics.median(int(one) for one in done.stdout.split()) / 1000
+
+
+def run(argv: Sequence[str], rounds: int, environ: Mapping[str, str]) -> float:
+    """Median milliseconds of a whole process."""
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        subprocess.run(argv, env=dict(environ), check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1000
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=21)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as directory:
+        local(Path(directory), rounds)
+    asking(rounds)
+
+
+def local(home: Path, rounds: int) -> None:
+    """What needs no registry."""
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", "OS_USERNAME": "admin", "OS_PASSWORD": "none"}
+    remember_names(
+        Identity("", "", "", "", "admin", ""), [f"bench/image-{n:04}" for n in range(_NAMES)], environ
+    )
+    print(f"bash -c :                          {run(['bash', '-c', ':'], rounds, environ):7.1f} ms")
+    static = complete("system registry-image-delete --d", rounds, environ, expected=1)
+    print(f"static completion                  {static:7.1f} ms  (at most 5)")
+    cached = complete("system registry-image-delete bench/i", rounds, environ, expected=_NAMES)
+    print(f"cached name, {_NAMES} match           {cached:7.1f} ms  (at most 35)")
+    one = complete("system registry-image-delete bench/image-0500", rounds, environ, expected=1)
+    print(f"cached name, 1 of {_NAMES} matches    {one:7.1f} ms  (at most 35)")
+
+    platform = home / "platform"
+    platform.mkdir()
+    (platform / "system").write_text("#!/bin/sh\nexit 0\n")
+    (platform / "system").chmod(0o755)
+    path = f"{_SYSTEM.parent}:{platform}:/usr/bin:/bin"
+    direct: list[float] = []
+    handed: list[float] = []
+    for _ in range(rounds):
+        direct.append(run([str(platform / "system"), "host-list"], 1, environ))
+        handed.append(run([str(_SYSTEM), "host-list"], 1, {**environ, "PATH": path}))
+    more = statistics.median(handed) - statistics.median(direct)
+    print(f"hand-over, beyond the command's own {more:6.1f} ms  (at most 60)")
+
+
+def asking(rounds: int) -> None:
+    """A name that isn't cached, next to the list command."""
+    with Controller.temporary(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER)) as controller:
+        environ = controller.environ()
+        for number in range(20):
+            controller.client().push(f"bench/image-{number:02}", "v1", single(seed=number))
+        listing = run([str(_SYSTEM), "registry-image-list", "-f", "value"], rounds, environ)
+        line = "system registry-image-delete bench/"
+        # On a machine so slow that the command takes more than its 0.85 s nothing is found: an error here.
+        uncached = complete(line, rounds, environ, expected=20, forget=True)
+        print(f"uncached name {uncached:.0f} ms, list command {listing:.0f} ms: {uncached / listing:.2f} x")
+
+
+if __name__ == "__main__":
+    main()
