@@ -38,6 +38,12 @@ def wait_for_writes(config: RegistryConfig, pause: Callable[[float, str], None])
         pause(0.05, f"pushes under way ({', '.join(sorted(busy))})")
 
 
+def is_idle(config: RegistryConfig) -> bool:
+    """Whether at this moment no request is in flight that may write. Raises Unavailable as above."""
+    gauges = _in_flight(config)
+    return gauges is None or not any(gauges.get(handler, 0.0) for handler in _WRITERS)
+
+
 def _in_flight(config: RegistryConfig) -> dict[str, float] | None:
     """Requests in flight by handler, or None if the registry doesn't run."""
     advice = "set http.debug.addr and http.debug.prometheus in it, as sysreg-deploy does"

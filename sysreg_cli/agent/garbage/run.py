@@ -1,8 +1,9 @@
 """One collection, from the first look to the release of the fence (CONTRACTS 5).
 
 The first look, without the fence, finds out whether there is anything to do and whether the registry's
-collector would stumble; only then are writes held. Everything that was begun is undone or finished on every
-way out: pins are removed, the registry is restarted if its cache is stale, the fence falls last.
+collector would stumble; only then are writes held. If nobody can write meanwhile, that look is also the plan.
+Everything that was begun is undone or finished on every way out: pins are removed, the registry is restarted
+if its cache is stale, the fence falls last.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sysreg_cli.agent import failpoint
-from sysreg_cli.agent.garbage import collector, drain, edits
+from sysreg_cli.agent.garbage import collector, drain, edits, mark
 from sysreg_cli.agent.garbage import plan as planning
 from sysreg_cli.agent.garbage.manifest import Manifest
 from sysreg_cli.agent.garbage.plan import Plan
@@ -93,8 +94,9 @@ class Collection:
                 next_step="remove storage.cache from it, and restart the registry",
             )
         with self._phase("look"):
+            quiet_since = None
             if not self.options.dry_run:
-                self._require_nobody_else()
+                quiet_since = self._quiet_since(config)
                 edits.remove_pins(config.root)
             self.plan = self._mark(config.root)
         if self.options.dry_run:
@@ -104,12 +106,13 @@ class Collection:
             self._report_kept()
             return
         with self._fence() as hold:
+            if quiet_since is None or self._latest_write() != quiet_since:
+                with self._phase("mark"):
+                    self.plan = self._mark(config.root)
+            self._report_kept()
             self._under_fence(config, config.root, hold)
 
     def _under_fence(self, config: RegistryConfig, root: Path, hold: FenceHold) -> None:
-        with self._phase("mark"):
-            self.plan = self._mark(root)
-            self._report_kept()
         with contextlib.ExitStack() as undo:
             undo.callback(self._report_removed, root)
             undo.callback(self._restart_if_stale, config)
@@ -203,9 +206,8 @@ class Collection:
     def _drain(self, fence: WriteFence) -> None:
         limit = self.settings.agent.drain_timeout
         begun = time.monotonic()
-        accepted = write_token_accepted(self.settings.token_server.write_lifetime) + _EXPIRY_MARGIN
         # Measured once: nobody issues a write token while we hold the fence.
-        until = begun + fence.latest_write() + accepted - time.time()
+        until = begun + fence.latest_write() + self._accepted - time.time()
 
         def pause(seconds: float, detail: str) -> None:
             waited = time.monotonic() - begun
@@ -236,8 +238,9 @@ class Collection:
     def _verify(self, root: Path) -> None:
         """Read the storage anew, and find every tag's manifests and blobs."""
         before = set(self.plan.broken)
-        after = planning.make(FilesystemStore(root, self._known), grace=self.options.grace)
-        lost = [problem for problem in after.broken if problem not in before]
+        store = FilesystemStore(root, self._known)
+        after = [mark.reach(store, repository) for repository in store.repositories.values()]
+        lost = [problem for reached in after for problem in reached.problems if problem not in before]
         if lost:
             raise SysregError(
                 f"images were damaged: {lost[0]}" + (f" and {len(lost) - 1} more" if lost[1:] else ""),
@@ -251,13 +254,27 @@ class Collection:
         with self._phase("restart", stoppable=False):
             restart_registry(self.settings)
 
-    def _require_nobody_else(self) -> None:
-        """Raises Conflict while the collector of an agent that died is at work, to which its pins matter."""
+    def _quiet_since(self, config: RegistryConfig) -> float | None:
+        """When the last permission to write was given, if nobody can be writing now; else None.
+
+        As long as no later one is given, what is read from now on stays true. Raises Conflict while the
+        collector of an agent that died is at work, to which its pins matter.
+        """
         fence = WriteFence(self.settings.paths.state)
         try:
             fence.hold().close()
         finally:
             fence.close()
+        latest = self._latest_write()
+        return latest if latest + self._accepted < time.time() and drain.is_idle(config) else None
+
+    def _latest_write(self) -> float:
+        return WriteFence(self.settings.paths.state).latest_write()
+
+    @property
+    def _accepted(self) -> float:
+        """Seconds from its issue for which the registry may accept a write token."""
+        return write_token_accepted(self.settings.token_server.write_lifetime) + _EXPIRY_MARGIN
 
     # -- reporting -------------------------------------------------------------------------------------
 
