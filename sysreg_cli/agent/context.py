@@ -63,6 +63,12 @@ class AgentContext:
                 outcome = f"refused: {error}" if error.http_status < 500 else f"failed: {error}"
                 changes = changes or error.http_status in (401, 403)
                 return error_response(error)
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                failure = SysregError(f"{action} failed: {where}{error.strerror or error}")
+                outcome = f"failed: {failure}"
+                log.error("%s", failure)
+                return error_response(failure)
             except HTTPException as error:
                 outcome = f"refused: {error.detail}"
                 raise

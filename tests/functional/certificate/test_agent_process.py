@@ -229,6 +229,16 @@ def test_unknown_paths_and_methods_have_the_same_error_body(serving: Agent) -> N
     assert serving.fault(INSTALL, "-X", "DELETE")[0] == 405
 
 
+def test_a_file_that_cannot_be_read_is_named_without_a_traceback(serving: Agent, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "current").symlink_to("generations/000001")
+    status, said = serving.fault("/v1/certificate")
+    assert status == 500
+    assert "certificate list failed: " in said
+    assert "000001/server.crt: No such file or directory" in said
+    assert "Traceback" not in serving.log.read_text()
+
+
 def test_every_call_that_may_change_something_is_one_audit_line(serving: Agent) -> None:
     serving.curl(INSTALL, "-F", "mode=docker_registry", "-F", "file=x")
     serving.fault(INSTALL, "-F", "mode=a\nsysreg.audit: forged", "-F", "file=x")
