@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from sysreg_cli.cli import hints
 from sysreg_cli.cli.options import Invocation, command
 from sysreg_cli.cli.output import say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
@@ -215,6 +216,7 @@ def list_all(invocation: Invocation) -> None:
     except (KeyError, TypeError):
         raise ProtocolError("the agent's list of certificates makes no sense") from None
     show_list(invocation, ["Name", "Expiry Date", "Subject"], rows)
+    hints.expiry((name, date) for name, date, _ in rows)
 
 
 @command("certificate-show", output=True)
@@ -235,3 +237,4 @@ def show(invocation: Invocation, certificate: str) -> None:
     if any(name not in one for name in _FIELDS):
         raise ProtocolError("the agent's answer about the certificate makes no sense")
     show_properties(invocation, {name: one[name] for name in _FIELDS})
+    hints.expiry([(certificate, one["expiry_date"])])

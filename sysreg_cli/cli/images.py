@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from sysreg_cli.cli import hints
 from sysreg_cli.cli.access import identity, open_registry, own_hosts
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.options import Invocation, command
 from sysreg_cli.cli.output import say, show_list, show_report
-from sysreg_cli.errors import InvalidReference, NotAuthorized, ProtocolError, SysregError
+from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, ProtocolError, SysregError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.deletion import Deletion, delete_digest, delete_tag
@@ -64,10 +65,13 @@ def list_tags(invocation: Invocation, image: str) -> None:
         raise InvalidReference(
             f"{image}: an image name without tag or digest is wanted", next_step=f"try {wanted.repository}"
         )
-    tags = open_registry(invocation).tags(wanted.repository)
+    registry = open_registry(invocation)
+    tags = registry.tags(wanted.repository)
     if (owner := identity(invocation)) is not None:
         remember_tags(owner, wanted.repository, tags, invocation.environ)
     show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
+    if not tags:
+        hints.near_image(registry, wanted)
 
 
 @command("registry-image-delete", output=True)
@@ -92,6 +96,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
             deletion = _delete(registry, image, yes, dry_run)
         except SysregError as error:
             invocation.report(error)
+            if isinstance(error, NotFound):
+                hints.near_image(registry, image)
             results.append(_result(image, Deletion(image.digest, (), ()), deleted=False))
         else:
             results.append(_result(image, deletion, deleted=not dry_run))
@@ -99,6 +105,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
                 forget_tags(owner, image.repository, invocation.environ)
             say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_also(image, deletion)}")
     show_report(invocation, results)
+    if any(result["deleted"] for result in results):
+        hints.space_is_freed_later()
 
 
 def _with_tag(text: str, hosts: Any) -> ImageReference:
