@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -18,11 +17,9 @@ from starlette.routing import Route
 
 from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable, UsageError
 from sysreg_cli.token_server.credentials import Credentials, from_headers, from_pair
-from sysreg_cli.token_server.decision_log import LOGGER
+from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issued, Issuer
 from sysreg_cli.tokens.scope import Scope, parse_scopes
-
-log = logging.getLogger(LOGGER)
 
 _Fields = dict[str, list[str]]
 
@@ -42,8 +39,9 @@ _CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUN
 class TokenApp:
     """The endpoints. Every decision is one log line: a JSON object without secrets."""
 
-    def __init__(self, issuer: Issuer, service: str) -> None:
+    def __init__(self, issuer: Issuer, service: str, decisions: DecisionLog) -> None:
         self._issuer = issuer
+        self._decisions = decisions
         self._challenge = f'Basic realm="{service}", charset="UTF-8"'
         self.asgi = Starlette(
             routes=[
@@ -69,7 +67,7 @@ class TokenApp:
     async def _decide(
         self, request: Request, read: Callable[[Request], Awaitable[tuple[_Fields, Credentials]]]
     ) -> Response:
-        decision = _Decision(request)
+        decision = _Decision(request, self._decisions)
         try:
             fields, credentials = await read(request)
             return await self._answer(request, decision, credentials, fields)
@@ -139,9 +137,10 @@ class TokenApp:
 class _Decision:
     """What is known about a request so far, for its log line."""
 
-    __slots__ = ("asked", "credentials", "issued", "request", "started")
+    __slots__ = ("_decisions", "asked", "credentials", "issued", "request", "started")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, decisions: DecisionLog) -> None:
+        self._decisions = decisions
         self.request = request
         self.started = time.perf_counter()
         self.credentials: Credentials | None = None
@@ -168,7 +167,7 @@ class _Decision:
             line["granted"] = _shown([str(one) for one in self.issued.access])
         if reason:
             line["reason"] = reason
-        log.log(logging.INFO if status < 500 else logging.WARNING, "%s", json.dumps(line))
+        self._decisions.write(line)
 
 
 def _shown(scopes: list[str]) -> list[str]:

@@ -21,9 +21,9 @@ from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
 from sysreg_cli.systemd import notify, watchdog_interval
 from sysreg_cli.tls import ServerTLS
-from sysreg_cli.token_server import decision_log
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
+from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
 from sysreg_cli.token_server.limits import GuardedProtocol
@@ -118,7 +118,8 @@ class Parts:
                 f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
             ) from None
         self.issuer = Issuer(configuration, self.authenticator, signer, WriteFence(configuration.paths.state))
-        self.app = TokenApp(self.issuer, self.service)
+        self.decisions = DecisionLog(sys.stderr)
+        self.app = TokenApp(self.issuer, self.service, self.decisions)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,9 +135,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    decision_log.install(sys.stderr)
-    # What a record would say of thread and caller is asked for nowhere, and costs as much as the line itself.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for chatty in ("keystoneauth", "urllib3", "uvicorn", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     _allow_connections()
@@ -163,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SysregError as error:
         sys.exit(f"sysreg-token-server: {error}")
     uvloop.run(TokenServer(config, parts).serve(sockets=[listener]))
+    parts.decisions.flush()
     parts.issuer.close()
 
 

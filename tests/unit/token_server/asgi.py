@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import Authenticator
 from sysreg_cli.token_server.credentials import Credentials
+from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Answer
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
@@ -123,7 +125,8 @@ class Server:
             self.keystone, Fingerprints(state), AcceptedPairs(ttl), self.refused
         )
         self.issuer = Issuer(settings, self.authenticator, signer(), WriteFence(state))
-        self.app = TokenApp(self.issuer, settings.registry.address).asgi
+        self.log = io.StringIO()
+        self.app = TokenApp(self.issuer, settings.registry.address, DecisionLog(self.log)).asgi
 
     async def get(self, query: str = "", *headers: tuple[bytes, bytes], **options: Any) -> Reply:
         return await call(self.app, query=query.encode("latin-1"), headers=headers, **options)

@@ -2,9 +2,8 @@
 
 import asyncio
 import io
-import logging
 
-from sysreg_cli.token_server.decision_log import DecisionHandler
+from sysreg_cli.token_server.decision_log import DecisionLog
 
 
 class Stream(io.StringIO):
@@ -17,34 +16,30 @@ class Stream(io.StringIO):
         return super().write(text)
 
 
-def line(text: str) -> logging.LogRecord:
-    return logging.LogRecord("x", logging.INFO, "x", 1, text, None, None)
-
-
 def test_the_lines_of_one_turn_are_one_write() -> None:
     stream = Stream()
 
     async def story() -> None:
-        handler = DecisionHandler(stream)
-        handler.emit(line("one"))
-        handler.emit(line("two"))
+        decisions = DecisionLog(stream)
+        decisions.write({"a": 1})
+        decisions.write({"b": "\n"})
         await asyncio.sleep(0)
-        assert stream.getvalue() == "one\ntwo\n"
-        handler.emit(line("three"))
+        assert stream.getvalue() == '{"a": 1}\n{"b": "\\n"}\n'
+        decisions.write({})
         await asyncio.sleep(0)
 
     asyncio.run(story())
-    assert stream.getvalue() == "one\ntwo\nthree\n"
+    assert stream.getvalue().endswith("\n{}\n")
     assert stream.writes == 2
 
 
 def test_what_is_pending_at_the_end_is_written() -> None:
     stream = Stream()
-    handler = DecisionHandler(stream)
 
-    async def story() -> None:
-        handler.emit(line("last"))
-        handler.flush()
+    async def story() -> DecisionLog:
+        decisions = DecisionLog(stream)
+        decisions.write({})
+        return decisions
 
-    asyncio.run(story())
-    assert stream.getvalue() == "last\n"
+    asyncio.run(story()).flush()
+    assert stream.getvalue() == "{}\n"
