@@ -38,7 +38,7 @@ def credentials(invocation: Invocation) -> Credentials:
     CredentialsMissing.
     """
     kinds: dict[str, Callable[[], Credentials]] = {
-        "os_auth_token": lambda: Credentials(token=invocation.text("os_auth_token")),
+        "os_auth_token": lambda: Credentials(token=_token(invocation.text("os_auth_token"))),
         "os_application_credential_id": lambda: Credentials(
             invocation.text("os_application_credential_id"),
             invocation.required("os_application_credential_secret"),
@@ -64,6 +64,12 @@ def identity(invocation: Invocation) -> Identity | None:
         user=invocation.text("os_username"),
         application_credential=invocation.text("os_application_credential_id"),
     )
+
+
+def _token(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise UsageError("the Keystone token has characters that none can have")
+    return text
 
 
 def open_registry(invocation: Invocation) -> RegistryClient:

@@ -68,6 +68,7 @@ class TokenServerAuthorizer:
             usable = (
                 realm.scheme == "https" and realm.hostname and realm.port != 0 and "@" not in realm.netloc
             )
+            usable = usable and challenge.realm.isascii() and " " not in challenge.realm
         except ValueError:
             usable = False
         if not usable:

@@ -190,7 +190,7 @@ class RegistryClient:
                 sent["Authorization"] = "Bearer " + self._authorizer.token(challenge, scopes, fresh=fresh)
             answer = self._transport.request(method, target, headers=sent, body=body)
             refused = (
-                parse_bearer(answer.headers.getlist("WWW-Authenticate")) if answer.status == 401 else None
+                parse_bearer(answer.headers.get_all("WWW-Authenticate", [])) if answer.status == 401 else None
             )
             if refused is None or refused.error == "insufficient_scope" or challenge is None:
                 break
@@ -202,7 +202,7 @@ class RegistryClient:
         """Ask /v2/ once whether tokens are wanted, which also tells a registry from any other web server."""
         if not self._asked:
             answer = self._transport.request("GET", "/v2/")
-            challenge = parse_bearer(answer.headers.getlist("WWW-Authenticate"))
+            challenge = parse_bearer(answer.headers.get_all("WWW-Authenticate", []))
             if answer.status >= 500 or answer.status == 429:
                 raise self._refusal(answer, "asking for the API version")
             if answer.status not in (200, 401) or (answer.status == 401 and challenge is None):
@@ -219,7 +219,7 @@ class RegistryClient:
         status = answer.status
         message = f"{what} failed: {self.where} answered {status}{explain(answer)}"
         if status == 401:
-            refused = parse_bearer(answer.headers.getlist("WWW-Authenticate"))
+            refused = parse_bearer(answer.headers.get_all("WWW-Authenticate", []))
             if refused and refused.error == "insufficient_scope":
                 return NotAuthorized(f"{what} failed: {self.where}: this user may not do it")
             return NotAuthenticated(f"{what} failed: {self.where} refused the token{explain(answer)}")

@@ -24,6 +24,8 @@ def next_page(url: str, link: str) -> str:
         here = urlsplit(url)
         try:
             there = urlsplit(urljoin(url, target))
+            if not (target.isascii() and target.isprintable()) or " " in target:
+                raise ValueError(target)  # noqa: TRY301
         except ValueError:
             raise ProtocolError(
                 f"{here.netloc}: the next page of the listing is no URL: {shorten(target)}"

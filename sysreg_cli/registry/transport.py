@@ -1,29 +1,23 @@
 """HTTPS to one host and port: a pool of keep-alive connections, retries of what is safe, and clear errors.
 
-urllib3's pool, without requests on top: measured on 1,000 small answers in 8 threads it takes as long as
-http.client, requests half as long again.
+http.client with a pool of our own, not urllib3 or requests: a process that gets 1,000 small answers in 8
+threads takes 0.27 s of CPU, with urllib3 0.48 s, with requests 1.3 s (measured), and here the client shares
+two cores with the registry that it waits for.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
+import queue
+import select
+import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-
-from urllib3 import HTTPSConnectionPool, Timeout
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NameResolutionError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from urllib3.exceptions import ProtocolError as BrokenAnswer
 
 from sysreg_cli.errors import CertificateNotTrusted, ProtocolError, SysregError, Unavailable
 from sysreg_cli.reference import shorten
@@ -57,7 +51,7 @@ class Answer:
     """A complete answer; header names are matched without regard to case."""
 
     status: int
-    headers: Any
+    headers: http.client.HTTPMessage
     body: bytes
     #: host:port, for messages
     where: str
@@ -72,6 +66,14 @@ class Answer:
                 f"{self.where}: answered with {shorten(kind)}, not with JSON",
                 next_step="check that this is the registry's address",
             ) from None
+
+
+class _Broken(Exception):
+    """No connection, or one that broke: worth another try where that is safe; ``error`` is for the caller."""
+
+    def __init__(self, error: SysregError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Transport:
@@ -89,12 +91,18 @@ class Transport:
         self.where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self.base_url = f"https://{self.where}"
         self._timeout = timeout
-        self._pool = HTTPSConnectionPool(
-            self.host, self.port, maxsize=connections, block=True, ssl_context=context, retries=False
-        )
+        self._context = context
+        # last in, first out: the warmest connection is taken first; None is one still to be made
+        self._pool: queue.LifoQueue[http.client.HTTPSConnection | None] = queue.LifoQueue()
+        for _ in range(connections):
+            self._pool.put(None)
 
     def close(self) -> None:
-        self._pool.close()
+        """Close the idle connections."""
+        while not self._pool.empty():
+            connection = self._pool.get_nowait()
+            if connection is not None:
+                connection.close()
 
     def request(
         self,
@@ -117,11 +125,9 @@ class Transport:
             pause = _BACKOFF * 2 ** (attempt - 1)
             try:
                 answer = self._once(method, target, headers or {}, body, timeout or self._timeout)
-            except (NewConnectionError, BrokenAnswer) as error:
-                if attempt == attempts or isinstance(error, NameResolutionError):
-                    raise self._explain(error, timeout) from error
-            except HTTPError as error:
-                raise self._explain(error, timeout) from error
+            except _Broken as broken:
+                if attempt == attempts:
+                    raise broken.error from broken
             else:
                 if answer.status not in _PASSING or attempt == attempts:
                     return answer
@@ -132,55 +138,63 @@ class Transport:
     def _once(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> Answer:
-        response = self._pool.urlopen(
-            method,
-            target,
-            body=body,
-            headers=headers,
-            redirect=False,
-            retries=False,
-            timeout=Timeout(connect=timeout, read=timeout),
-            preload_content=False,
-        )
-        pieces: list[bytes] = []
-        size = 0
+        connection = self._pool.get()
         complete = False
         try:
-            # urllib3 notices a body shorter than its Content-Length only when asked to read past its end.
-            while size <= MAX_ANSWER and (piece := response.read(1 << 20, decode_content=False)):
-                size += len(piece)
-                pieces.append(piece)
-            complete = size <= MAX_ANSWER
+            if connection is not None and _is_dropped(connection):
+                connection.close()
+                connection = None
+            if connection is None:
+                connection = self._connect(timeout)
+            connection.sock.settimeout(timeout)
+            try:
+                connection.request(method, target, body=body, headers=dict(headers))
+                response = connection.getresponse()
+                content = self._read(response)
+            except TimeoutError as error:
+                raise Unavailable(
+                    f"{self.where}: no answer within {timeout:g} s",
+                    next_step="try again, or give a longer --timeout",
+                ) from error
+            except (OSError, http.client.HTTPException) as error:
+                raise _Broken(
+                    ProtocolError(f"{self.where}: the connection broke in the middle of an answer")
+                ) from error
+            complete = not response.will_close
+            return Answer(response.status, response.headers, content, self.where)
         finally:
-            if complete:
-                response.release_conn()
-            else:
-                response.close()
-        if not complete:
-            raise ProtocolError(f"{self.where}: the answer is larger than {MAX_ANSWER >> 20} MiB")
-        return Answer(response.status, response.headers, b"".join(pieces), self.where)
+            if connection is not None and not complete:
+                connection.close()
+            self._pool.put(connection if complete else None)
 
-    def _explain(self, error: HTTPError, timeout: float | None) -> SysregError:
-        seconds = f"{timeout or self._timeout:g} s"
-        if isinstance(error, NameResolutionError):
-            return Unavailable(
+    def _connect(self, timeout: float) -> http.client.HTTPSConnection:
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self._context)
+        try:
+            connection.connect()
+        except socket.gaierror as error:
+            raise Unavailable(
                 f"{self.where}: the name {self.host} is not known", next_step="check /etc/hosts and DNS"
-            )
-        # before ConnectTimeoutError, which urllib3 derives it from
-        if isinstance(error, NewConnectionError):
-            return Unavailable(f"{self.where}: {_system_reason(error)}", next_step="check that it runs")
-        if isinstance(error, ConnectTimeoutError):
-            return Unavailable(f"{self.where}: no connection within {seconds}")
-        if isinstance(error, ReadTimeoutError):
-            return Unavailable(
-                f"{self.where}: no answer within {seconds}", next_step="try again, or give a longer --timeout"
-            )
-        if isinstance(error, SSLError):
-            return self._explain_tls(error)
-        return ProtocolError(f"{self.where}: the connection broke in the middle of an answer")
+            ) from error
+        except TimeoutError as error:
+            missing = "answer" if connection.sock is not None else "connection"
+            raise Unavailable(f"{self.where}: no {missing} within {timeout:g} s") from error
+        except ssl.SSLError as error:
+            raise self._explain_tls(error) from error
+        except OSError as error:
+            reason = (error.strerror or "no connection").lower()
+            refused = Unavailable(f"{self.where}: {reason}", next_step="check that it runs")
+            raise _Broken(refused) from error
+        return connection
 
-    def _explain_tls(self, error: SSLError) -> SysregError:
-        cause = error.args[0] if error.args else error
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        if response.length is not None and response.length <= MAX_ANSWER:
+            return response.read()  # unlike read(n), this notices a body that is too short
+        content = response.read(MAX_ANSWER + 1) if response.length is None else None
+        if content is None or len(content) > MAX_ANSWER:
+            raise ProtocolError(f"{self.where}: the answer is larger than {MAX_ANSWER >> 20} MiB")
+        return content
+
+    def _explain_tls(self, cause: ssl.SSLError) -> SysregError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             problem = _CERTIFICATE_PROBLEMS.get(
                 cause.verify_code, f"its certificate is refused: {cause.verify_message}"
@@ -195,11 +209,11 @@ class Transport:
         return Unavailable(f"{self.where}: TLS failed: {reason}", next_step="check that it speaks HTTPS")
 
 
-def _system_reason(error: BaseException) -> str:
-    """`connection refused` and the like, from the OSError below urllib3's error."""
-    cause = error.__cause__
-    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
-    return reason.lower()
+def _is_dropped(connection: http.client.HTTPSConnection) -> bool:
+    """Whether the other side closed an idle connection: then it is readable though nothing was asked."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _retry_after(value: str) -> float:

@@ -370,7 +370,14 @@ def test_one_token_serves_all_pages(system: System, https_server: HTTPServer) ->
     assert [request.path for request, _ in https_server.log].count("/token") == 1
 
 
-# -- what the caller left out
+# -- what the caller left out, or gave wrong
+
+
+@pytest.mark.parametrize("token", ["a\nb", "schlüssel"])
+def test_a_keystone_token_that_can_be_none_is_not_sent(system: System, token: str) -> None:
+    code, out, err = system("registry-image-list", "--registry", "localhost:1", OS_AUTH_TOKEN=token)
+    assert (code, out) == (2, "")
+    assert token not in err
 
 
 @pytest.mark.parametrize(

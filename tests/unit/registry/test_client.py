@@ -1,0 +1,127 @@
+"""The client's requests, seen from the other side."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from sysreg_cli.errors import NotSupported, ProtocolError, Unavailable
+from sysreg_cli.registry.authorization import TokenServerAuthorizer
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.credentials import Credentials
+from sysreg_cli.registry.transport import Transport
+from sysreg_cli.registry.trust import client_context
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HTTPServer, Path]]:
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    with HTTPServer(host="localhost", port=0, ssl_context=context, threaded=True) as running:
+        yield running, path
+
+
+@pytest.fixture
+def registry(server: tuple[HTTPServer, Path]) -> Iterator[HTTPServer]:
+    running, _ = server
+    challenge = f'Bearer realm="https://localhost:{running.port}/token",service="s"'
+    running.expect_request("/v2/").respond_with_data("", 401, headers={"WWW-Authenticate": challenge})
+    yield running
+    running.clear()
+
+
+@pytest.fixture
+def client(server: tuple[HTTPServer, Path], registry: HTTPServer) -> RegistryClient:
+    context = client_context(str(server[1]))
+    authorizer = TokenServerAuthorizer(Credentials("admin", "secret"), context, timeout=0.5, write_wait=5)
+    return RegistryClient(Transport(f"https://localhost:{registry.port}", context, timeout=0.5), authorizer)
+
+
+def _tokens(registry: HTTPServer) -> None:
+    registry.expect_request("/token").respond_with_json({"token": "t", "expires_in": 300})
+
+
+@pytest.mark.parametrize(("status", "code", "deleted"), [(202, "", True), (400, "DIGEST_INVALID", False)])
+def test_a_tag_is_deleted_by_its_name_where_the_registry_can(
+    client: RegistryClient, registry: HTTPServer, status: int, code: str, deleted: bool
+) -> None:
+    _tokens(registry)
+    registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_json(
+        {"errors": [{"code": code}]}, status=status
+    )
+    assert client.delete_tag("app", "v1") is deleted
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, ProtocolError), (405, NotSupported), (500, Unavailable)])
+def test_a_refused_delete_is_an_error_and_is_sent_once(
+    client: RegistryClient, registry: HTTPServer, status: int, error: type[Exception]
+) -> None:
+    _tokens(registry)
+    registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_data("", status)
+    with pytest.raises(error):
+        client.delete_tag("app", "v1")
+    assert [request.method for request, _ in registry.log].count("DELETE") == 1
+
+
+def test_a_write_token_is_waited_for_while_a_collection_holds_it(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    def hold(_: Request) -> Response:
+        time.sleep(1)  # longer than the ordinary timeout of 0.5 s
+        return Response(json.dumps({"token": "t"}), 200)
+
+    registry.expect_request("/token").respond_with_handler(hold)
+    registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_data("", 202)
+    assert client.delete_tag("app", "v1")
+    with pytest.raises(Unavailable, match=r"no answer within 0.5 s"):
+        client.tags("app")
+
+
+def test_a_token_that_became_invalid_is_replaced_once(client: RegistryClient, registry: HTTPServer) -> None:
+    tokens = iter(["old", "new"])
+    registry.expect_request("/token").respond_with_handler(
+        lambda _: Response(json.dumps({"token": next(tokens), "expires_in": 300}), 200)
+    )
+
+    def serve(request: Request) -> Response:
+        if request.headers["Authorization"] == "Bearer new":
+            return Response('{"tags": ["v1"]}', 200)
+        challenge = f'Bearer realm="https://localhost:{registry.port}/token",error="invalid_token"'
+        return Response("", 401, headers={"WWW-Authenticate": challenge})
+
+    registry.expect_request("/v2/app/tags/list").respond_with_handler(serve)
+    assert client.tags("app") == ["v1"]
+
+
+def test_a_manifest_with_another_digest_than_asked_for_is_refused(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    _tokens(registry)
+    digest = "sha256:" + "0" * 64
+    registry.expect_request(f"/v2/app/manifests/{digest}").respond_with_data("{}")
+    with pytest.raises(ProtocolError, match="another digest"):
+        client.manifest("app", digest)
+
+
+def test_many_tags_come_in_pages(client: RegistryClient, registry: HTTPServer) -> None:
+    _tokens(registry)
+
+    def serve(request: Request) -> Response:
+        start = int(request.args.get("last", 0))
+        link = {"Link": f'</v2/app/tags/list?last={start + 10}>; rel="next"'} if start < 90 else {}
+        names = [f"v{number:03}" for number in range(start, start + 10)]
+        return Response(json.dumps({"tags": names}), 200, headers=link)
+
+    registry.expect_request("/v2/app/tags/list").respond_with_handler(serve)
+    assert client.tags("app") == [f"v{number:03}" for number in range(100)]
