@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import cryptography_vectors
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests import certificates as make
@@ -426,6 +427,35 @@ def test_extended_key_usage_must_name_server_auth_all_along(
 
 
 # what else clients stumble over
+
+
+def test_a_key_of_an_unknown_kind_is_refused() -> None:
+    server = make.server()
+    der = server.certificate.public_bytes(serialization.Encoding.DER)
+    other = der.replace(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209"), 1)
+    text = ssl.DER_cert_to_PEM_cert(other).encode()
+    assert any("of an unknown kind" in problem for problem in refused(server.key_pem + text))
+
+
+def test_an_rsa_exponent_beyond_31_bits_is_refused() -> None:
+    numbers = make.rsa_key().private_numbers()
+    for exponent, good in ((65537, True), (2**31 - 1, True), (2**33 + 17, False)):
+        d = pow(exponent, -1, (numbers.p - 1) * (numbers.q - 1))
+        key = rsa.RSAPrivateNumbers(
+            numbers.p, numbers.q, d, d % (numbers.p - 1), d % (numbers.q - 1), numbers.iqmp,
+            rsa.RSAPublicNumbers(exponent, numbers.public_numbers.n),
+        ).private_key()  # fmt: skip
+        data = make.bundle(make.server(key=key))
+        if good:
+            accepted(data)
+        else:
+            only(refused(data), "public exponent")
+
+
+def test_pss_with_sha1_is_refused(tmp_path: Path) -> None:
+    pss = ("-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest")
+    accepted(_openssl_self_signed(tmp_path, "-sha256", *pss), now=LATER)
+    only(refused(_openssl_self_signed(tmp_path, "-sha1", *pss), now=LATER), "it is signed with SHA1")
 
 
 def test_a_negative_serial_number_is_refused() -> None:
