@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from devstack.waiting import wait_until
 from sysreg_cli.cli.completion_cache import Identity, remember_names, remember_tags
 from tests.functional.completion.shell import BASH_COMPLETION, COMPLETION, OURS, Person
 
@@ -279,6 +281,20 @@ def test_a_call_that_goes_wrong_is_silent_and_over_within_a_second(home: Path, s
         assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
         assert time.monotonic() - started < 0.8
         assert person.run("true") == ""
+    assert len(calls(home)) == 1
+
+
+def test_a_slow_answer_is_there_for_the_next_tab(home: Path) -> None:
+    forget(home)
+    (home / "remember.py").write_text(
+        "from sysreg_cli.cli.completion_cache import Identity, remember_names\n"
+        f"remember_names({WHO!r}, ['slow'])\n"
+    )
+    stand_in(home, f'sleep 1.5; {sys.executable} "$HOME/remember.py"')
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system registry-image-tags sl") == "system registry-image-tags sl|"
+        wait_until(lambda: list((home / ".cache/sysreg").iterdir()), 20, what="the answer is in the cache")
+        assert person.completes("system registry-image-tags sl") == "system registry-image-tags slow |"
     assert len(calls(home)) == 1
 
 

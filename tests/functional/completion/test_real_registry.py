@@ -1,0 +1,58 @@
+"""Tab against the real registry: names that no other command has left in the cache."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from devstack.controller import Controller
+from devstack.images import single
+from devstack.waiting import wait_until
+from tests.functional.completion.shell import Person
+
+
+@pytest.fixture
+def image(controller: Controller) -> str:
+    """A repository of testuser with the tags v1.0 and v1.1."""
+    name = f"testuser/{uuid.uuid4().hex}"
+    for tag in ("v1.0", "v1.1"):
+        controller.client().push(name, tag, single(seed=name))
+    return name
+
+
+def completes(person: Person, *typed: str, to: str) -> None:
+    """Press Tab until it completes: a slow machine may need more than the second that it is given."""
+    person.run("_sysreg_pause=0")
+    wait_until(lambda: person.completes(*typed) == to, 60, what=f"{typed} completes to {to}")
+
+
+@pytest.mark.parametrize("user", ["admin", "testuser"])
+def test_names_and_tags_come_from_the_registry(controller: Controller, image: str, user: str) -> None:
+    with Person(controller.environ(user), cwd=controller.root) as person:
+        completes(
+            person,
+            f"system registry-image-delete {image[:-8]}",
+            ":v1.",
+            to=f"system registry-image-delete {image}:v1.|",
+        )
+        completes(
+            person,
+            f"system registry-image-delete {controller.address}/{image}:v1.1",
+            to=f"system registry-image-delete {controller.address}/{image}:v1.1 |",
+        )
+
+
+def test_a_list_and_a_delete_bring_the_cache_up_to_date(controller: Controller, image: str) -> None:
+    environ = controller.environ()
+    assert controller.system("registry-image-list").returncode == 0
+    assert controller.system("registry-image-tags", image).returncode == 0
+    # Nothing is asked any more: without a password the completion doesn't ask.
+    del environ["OS_PASSWORD"]
+    with Person(environ, cwd=controller.root) as person:
+        line = person.completes(f"system registry-image-delete {image[:-8]}", ":v1.", "1")
+        assert line == f"system registry-image-delete {image}:v1.1 |"
+        assert controller.system("registry-image-delete", f"{image}:v1.1").returncode == 0
+        # The deleted tag is no longer offered.
+        line = person.completes(f"system registry-image-delete {image}:v1.1")
+        assert line == f"system registry-image-delete {image}:v1.1|"
