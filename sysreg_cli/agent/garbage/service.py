@@ -183,7 +183,10 @@ class CollectionService:
             hold = fence.hold(wait=0.5)
         except Conflict:
             # In a thread: the agent has other work, and the collector may take hours.
-            self._thread = threading.Thread(target=self._outwait, args=(fence, running), name="garbage")
+            # It is none of the agent's work either to wait for it before it may stop.
+            self._thread = threading.Thread(
+                target=self._outwait, args=(fence, running), name="garbage", daemon=True
+            )
             self._thread.start()
         except SysregError as error:
             self._interrupted(running, str(error))

@@ -161,7 +161,7 @@ class FilesystemStore:
         for entry in _entries(path):
             if entry.name.startswith("_"):
                 own.add(entry.name)
-            elif entry.is_dir(follow_symlinks=False):
+            elif entry.is_dir():  # symbolic links too, as the registry and its collector do
                 self._find_repositories(entry.path, f"{name}/{entry.name}" if name else entry.name)
         if name and own & {"_layers", "_manifests", "_uploads"}:
             self.repositories[name] = self._read_repository(path, name, own)

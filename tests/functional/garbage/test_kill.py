@@ -249,6 +249,8 @@ def test_the_collector_of_a_dead_agent_can_be_cancelled(
     agent.process.kill()
     agent.process.wait()
     with running(place):
+        pass  # an agent that waits for the collector can be stopped all the same
+    with running(place):
         done = place.system("registry-garbage-collect", "--cancel")
         assert done.returncode == 0, done.stderr
         assert fence_is_open(place)
