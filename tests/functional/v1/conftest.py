@@ -10,11 +10,47 @@ from typing import Any
 
 import pytest
 import requests
+import urllib3
+import urllib3.connection
+from requests.adapters import HTTPAdapter
 
 from devstack.controller import Controller
 from devstack.images import single
 from devstack.keys import HOST_NAME
-from sysreg_cli.cli.agent_client import _UnixAdapter
+
+
+class UnixConnection(urllib3.connection.HTTPConnection):
+    """HTTP over a unix socket; the host is its path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("sysreg-agent", timeout=60)
+        self._path = path
+
+    def _new_conn(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(60)
+        connection.connect(self._path)
+        return connection
+
+
+class UnixPool(urllib3.HTTPConnectionPool):
+    def __init__(self, path: str) -> None:
+        super().__init__("sysreg-agent")
+        self._path = path
+
+    def _new_conn(self) -> UnixConnection:  # type: ignore[override]
+        return UnixConnection(self._path)
+
+
+class UnixAdapter(HTTPAdapter):
+    """requests' transport over one unix socket."""
+
+    def __init__(self, path: str) -> None:
+        self._pool = UnixPool(path)
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *_args: Any, **_options: Any) -> Any:
+        return self._pool
 
 
 @dataclass
@@ -46,7 +82,7 @@ class Api:
         with requests.Session() as http:
             http.trust_env = False
             if self.way == "socket":
-                http.mount("http://sysreg-agent", _UnixAdapter(str(self.controller.agent_socket)))
+                http.mount("http://sysreg-agent", UnixAdapter(str(self.controller.agent_socket)))
                 base = "http://sysreg-agent"
             else:
                 base = f"https://{HOST_NAME}:{self.controller.ports['agent']}"
