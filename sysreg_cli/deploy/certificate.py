@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sysreg_cli.agent.certificate import trust
 from sysreg_cli.agent.certificate.generations import CHAIN_FILE, KEY_FILE, Generations
@@ -20,6 +20,7 @@ from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import Settings
 
 TLS_GROUP = "sysreg-tls"
+_SYSTEM_LINKS = Path("/etc/ssl/certs")
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,19 @@ class ServerCertificate:
     def compare(self, context: Context) -> Change | None:
         generations = Generations(self._directory)
         name = generations.current()
-        if name is None:
+        if name is None or name not in generations.names():
+            if good := self._good(generations):
+                return Change(f"put the certificate of generation {good} in use again")
             names = ", ".join(self.settings.registry.host_names)
             return Change(f"create a self-signed certificate for {names}")
         generation = self._directory / "generations" / name
         key, chain = generation / KEY_FILE, generation / CHAIN_FILE
         problems = self._problems(key, chain)
         if problems and (not key.exists() or not chain.exists() or _is_self_signed(chain)):
-            return Change(
-                f"create a new self-signed certificate, since the present one {'; '.join(problems)}"
-            )
+            because = f"since the certificate in use is refused: {'; '.join(problems)}"
+            if good := self._good(generations):
+                return Change(f"put generation {good} in use, {because}")
+            return Change(f"create a new self-signed certificate, {because}")
         if problems:
             # installed by the operator: only the operator has a better one
             raise SysregError(
@@ -79,6 +83,14 @@ class ServerCertificate:
         return attributes(key, key.lstat(), 0o440, "root", TLS_GROUP) or attributes(
             chain, chain.lstat(), 0o444, "root", TLS_GROUP
         )
+
+    def _good(self, generations: Generations) -> str | None:
+        """The newest generation that would pass."""
+        for name in reversed(generations.names()):
+            generation = self._directory / "generations" / name
+            if not self._problems(generation / KEY_FILE, generation / CHAIN_FILE):
+                return name
+        return None
 
     def _problems(self, key: Path, chain: Path) -> tuple[str, ...]:
         try:
@@ -104,6 +116,12 @@ class ServerCertificate:
                 write(key, key.read_bytes(), mode=0o440, group=TLS_GROUP)
                 write(chain, chain.read_bytes(), mode=0o444, group=TLS_GROUP)
                 return
+        if good := self._good(generations):
+            generations.use(good)
+            generations.tidy(3)
+            return
+        if name is None:
+            generations.tidy(3)  # what a run that was killed had begun
         name = generations.next_name()
         pair = self_signed(self.settings.registry.host_names, now=datetime.now(UTC))
         generations.create(name, *pair)
@@ -138,19 +156,22 @@ class Trust:
                 yield root / f"{host}:{self.settings.registry.port}"
 
     def compare(self, context: Context) -> Change | None:
-        if foreign := trust.foreign_files(self.settings):
+        others = trust.foreign_files(self.settings)
+        if foreign := [path for path in others if not context.record.owns(path)]:
             return Change(
                 f"replace {', '.join(map(str, foreign))}, which sysreg-deploy did not write", foreign=True
             )
         anchor = self._anchor()
         if anchor is None:
             return Change("have docker and containerd trust the new certificate")
+        if others:
+            return Change(f"mend {', '.join(map(str, others))}")
         steps = trust.drop_other_anchors(self.settings, anchor)
         if steps:
             return Change("; ".join(dict.fromkeys(step.name for step in steps)))
         for directory in self._directories():
             pem = directory / trust.anchor_name(anchor)
-            if read_certificates(pem.read_bytes())[0] != anchor:
+            if not _is_anchor(pem, anchor):
                 return Change(f"mend {pem}")
         return None
 
@@ -159,14 +180,15 @@ class Trust:
         assert anchor is not None, "a certificate in use comes before the trust in it"
         for directory in self._directories():
             context.record.make_directory(directory)
-            with contextlib.suppress(OSError, CertificateRefused, IndexError):
-                pem = directory / trust.anchor_name(anchor)
-                if read_certificates(pem.read_bytes())[0] == anchor:
-                    continue
-            (directory / trust.anchor_name(anchor)).unlink(missing_ok=True)
+            pem = directory / trust.anchor_name(anchor)
+            if not _is_anchor(pem, anchor):
+                write(pem, anchor.public_bytes(Encoding.PEM), mode=0o644)
         for foreign in trust.foreign_files(self.settings):
-            context.record.keep(foreign)
+            context.record.keep(foreign, edited=context.record.owns(foreign))
             foreign.unlink()
+        for directory in self._directories():
+            if directory.parent == self.settings.paths.containerd_trust:
+                context.record.take(directory / "hosts.toml")
         for step in trust.drop_other_anchors(self.settings, anchor):
             step.run()
 
@@ -184,10 +206,21 @@ class Trust:
         authorities = sorted(self.settings.paths.system_trust.glob("sysreg-*.crt"))
         for path in authorities:
             path.unlink()
+            # update-ca-certificates adds links for new files, and leaves those of files that are gone
+            link = f"{path.stem}.pem"
+            for one in _SYSTEM_LINKS.iterdir():
+                if one.is_symlink() and (one.name == link or str(one.readlink()) == link):
+                    one.unlink()
             removed.append(str(path))
         if authorities:
             command(*self.settings.paths.system_trust_command.split())
         return f"removed {', '.join(removed)}" if removed else ""
+
+
+def _is_anchor(path: Path, anchor: x509.Certificate) -> bool:
+    if not path.is_file() or path.read_bytes() != anchor.public_bytes(Encoding.PEM):
+        return False
+    return attributes(path, path.lstat(), 0o644, "root", "root") is None
 
 
 def _is_self_signed(chain: Path) -> bool:

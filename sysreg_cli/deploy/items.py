@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sysreg_cli.agent import files
+from sysreg_cli.agent import failpoint, files
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SysregError
 
@@ -257,8 +257,14 @@ def places(tmpfiles: File) -> list[Place]:
     return found
 
 
-def command(*words: str, timeout: float = 90) -> str:
-    """Run a program of the system; returns its output. Raises SysregError with the last line it wrote."""
+def command(*words: str, timeout: float = 90) -> None:
+    """Have a program of the system change something. Raises SysregError with the last line it wrote."""
+    failpoint.reach(f"run {words[0]}")
+    ask(*words, timeout=timeout)
+
+
+def ask(*words: str, timeout: float = 90) -> str:
+    """What a program of the system says. Raises SysregError with the last line it wrote."""
     try:
         done = subprocess.run(
             words, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL

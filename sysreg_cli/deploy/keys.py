@@ -77,7 +77,7 @@ class SigningPair:
 
 @dataclass(frozen=True)
 class TokenTrust:
-    """The registry's ``rootcertbundle``: the signing certificate, and in a rollover the other one too."""
+    """The registry's ``rootcertbundle``: the certificates whose tokens it accepts."""
 
     settings: Settings
     restarts: tuple[str, ...] = ()
@@ -87,12 +87,8 @@ class TokenTrust:
         return trust_bundle(self.settings)
 
     def _wanted(self) -> bytes:
-        sources = (
-            self.settings.token_server.signing_certificate,
-            retired(self.settings),
-            upcoming(self.settings)[1],
-        )
-        return b"".join(source.read_bytes() for source in sources if source.exists())
+        certificate = self.settings.token_server.signing_certificate
+        return certificate.read_bytes() if certificate.exists() else b""
 
     def compare(self, context: Context) -> Change | None:
         if not self.path.exists():
@@ -107,8 +103,7 @@ class TokenTrust:
         write(self.path, self._wanted(), mode=0o644)
 
     def remove(self, context: Context) -> str:
-        rest = [put_back(path, context.record) for path in (retired(self.settings), *upcoming(self.settings))]
-        return "; ".join(one for one in [put_back(self.path, context.record), *rest] if one)
+        return put_back(self.path, context.record)
 
 
 @dataclass(frozen=True)
@@ -145,17 +140,6 @@ class RegistryEnvironment:
 def trust_bundle(settings: Settings) -> Path:
     """Where the registry reads the certificates it accepts tokens of."""
     return settings.token_server.signing_certificate.with_name("trusted.crt")
-
-
-def retired(settings: Settings) -> Path:
-    """The certificate whose tokens may still be in use after a rollover."""
-    return settings.token_server.signing_certificate.with_name("retired.crt")
-
-
-def upcoming(settings: Settings) -> tuple[Path, Path]:
-    """Key and certificate that a rollover has made and not yet put in use."""
-    directory = settings.token_server.signing_certificate.parent
-    return directory / "next.key", directory / "next.crt"
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

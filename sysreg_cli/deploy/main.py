@@ -28,18 +28,15 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 @click.option("--adopt", is_flag=True, help="Replace files that sysreg-deploy did not write; keep a backup.")
 @click.option("--remove", is_flag=True, help="Undo the deployment; images stay.")
 @click.option("--purge", is_flag=True, help="Undo the deployment, and remove the images.")
-@click.option("--rotate-token-key", is_flag=True, help="Replace the key that signs registry tokens, in use.")
 @click.version_option(sysreg_cli.__version__, prog_name="sysreg-deploy")
-def deploy(
-    *, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool, rotate_token_key: bool
-) -> None:
+def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool) -> None:
     """Deploy the local Docker registry on this machine, as /etc/sysreg/sysreg.conf says.
 
     A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that are
     there stay.
     """
-    if sum((dry_run, check, remove or purge, rotate_token_key)) > 1:
-        raise UsageError("--dry-run, --check, --remove and --rotate-token-key exclude each other")
+    if sum((dry_run, check, remove or purge)) > 1:
+        raise UsageError("--dry-run, --check and --remove exclude each other")
     if os.geteuid() != 0:
         raise NotAuthorized("only root can deploy", next_step="use sudo")
     os.umask(0o022)

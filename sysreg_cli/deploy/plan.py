@@ -152,7 +152,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
         *(Enabled(unit) for unit in (registry, token_server, SOCKET, AGENT)),
         Running(registry),
         Running(token_server),
-        Running(SOCKET),
+        Running(SOCKET, settings.agent.socket),
         Running(AGENT),
     ]
     if facts.containerd is not None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sysreg_cli.agent import files
 from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.items import Change, Context, Item, command
 from sysreg_cli.deploy.record import Record
@@ -42,6 +43,7 @@ def apply(items: Sequence[Item], record: Record, *, adopt: bool, report: Callabl
         )
     context = Context(record, set(record.restart))
     record.make_directory(record.directory)
+    _tidy(items, record)
     first = [item for item in items if not isinstance(item, Loaded | Running | Taking)]
     with services_lock(record.directory, "sysreg-deploy", wait=10):
         done = _mend(first, context, report)
@@ -70,10 +72,19 @@ def _mend(items: Sequence[Item], context: Context, report: Callable[[str], None]
     return done
 
 
+def _tidy(items: Sequence[Item], record: Record) -> None:
+    """Remove what a run that was killed left beside the files it wrote."""
+    paths = [Path(one) for one in record.files] + [
+        path for item in items if (path := getattr(item, "path", None))
+    ]
+    for directory in {path.parent for path in paths} | {Path(one) for one in record.directories}:
+        files.remove_leftovers(directory)
+
+
 def remove(
     items: Sequence[Item], record: Record, settings: Settings, *, purge: bool, report: Callable[[str], None]
 ) -> None:
-    """Undo what the record says we did; ``purge``: the images and the settings too. Raises SysregError."""
+    """Undo what the record says we did; ``purge``: the images too. Raises SysregError."""
     context = Context(record)
     registry_was_enabled = settings.registry.unit not in record.enabled
     for item in reversed(items):

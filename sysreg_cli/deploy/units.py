@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from sysreg_cli.deploy.items import Change, Context, command
+from sysreg_cli.deploy.items import Change, Context, ask, command
 from sysreg_cli.errors import SysregError
 
 
@@ -59,15 +60,18 @@ class Enabled:
 
 @dataclass(frozen=True)
 class Running:
-    """A unit runs, with all that has changed."""
+    """A unit runs, with all that has changed; a socket unit's ``socket`` is still in its place."""
 
     unit: str
+    socket: Path | None = None
     restarts: tuple[str, ...] = ()
 
     def compare(self, context: Context) -> Change | None:
         state = _show(self.unit, "ActiveState")
         if state != "active":
             return Change(f"start {self.unit} (is {state or 'not there'})")
+        if self.socket and not self.socket.is_socket():
+            return Change(f"restart {self.unit}, since {self.socket} is gone")
         return Change(f"restart {self.unit}") if self.unit in context.pending else None
 
     def apply(self, context: Context) -> None:
@@ -108,16 +112,16 @@ class Taking:
 
 def systemd_version() -> int:
     """The number in ``systemctl --version``. Raises SysregError."""
-    return int(command("systemctl", "--version").split()[1])
+    return int(ask("systemctl", "--version").split()[1])
 
 
 def _show(unit: str, name: str) -> str:
-    return command("systemctl", "show", "--value", "--property", name, unit).strip()
+    return ask("systemctl", "show", "--value", "--property", name, unit).strip()
 
 
 def _last_words(unit: str) -> str:
     try:
-        lines = command("journalctl", "--no-pager", "--lines=20", "--output=cat", "--unit", unit).splitlines()
+        lines = ask("journalctl", "--no-pager", "--lines=20", "--output=cat", "--unit", unit).splitlines()
     except SysregError:
         return ""
     # systemd's own lines say that it failed; the service's last one says why

@@ -11,10 +11,14 @@ cd "$root"
 mount -t proc -o nosuid,noexec,nodev proc proc
 mount -t sysfs -o nosuid,noexec,nodev,ro sysfs sys
 mount -t cgroup2 -o nosuid,noexec,nodev cgroup2 sys/fs/cgroup
-for place in run tmp dev; do
+for place in run dev; do
     mount -t tmpfs -o mode=0755,size=2g tmpfs "$place"
 done
-chmod 1777 tmp
+case $0 in
+# The checkout is needed inside: leave /tmp, and keep systemd-tmpfiles from emptying it.
+/tmp/*) ln -sf /dev/null etc/tmpfiles.d/tmp.conf ;;
+*) mount -t tmpfs -o mode=1777,size=2g tmpfs tmp ;;
+esac
 mkdir -p dev/pts dev/shm run/share
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm

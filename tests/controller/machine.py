@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -23,7 +22,6 @@ ADDRESS = "198.51.100.10"
 MEMORY = Path("/dev/shm")  # an overlay's upper directory must not stand on its lower one
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_SYSTEM = Path("lib/systemd/system")
 # What has no business in a container, or would only cost time.
 _MASKED = [
     "systemd-udevd.service",
@@ -156,7 +154,8 @@ class Machine:
         self._cgroup = mount / self.directory.name
         self._cgroup.mkdir(exist_ok=True)
         lower = ":".join(str(path) for path in self._lower)
-        join = 'echo $$ > "$0/cgroup.procs"; exec "$@"'
+        # the machine dies with the test run, however that ends
+        join = 'echo $$ > "$0/cgroup.procs"; exec setpriv --pdeathsig KILL "$@"'
         namespaces = [
             "--mount",
             "--propagation",
@@ -344,15 +343,12 @@ class Machine:
 def sweep_leftovers() -> None:
     """Remove the disks of machines whose test run was killed: no process is left in their cgroup."""
     mount = _cgroup2()
+    assert mount is not None
     for directory in MEMORY.glob("sysreg-machine-*"):
-        processes = mount / directory.name / "cgroup.procs" if mount else None
-        in_use = processes is None or processes.exists()
+        cgroup = mount / directory.name
+        in_use = any(path.read_text().strip() for path in cgroup.rglob("cgroup.procs"))
+        # a machine that isn't booted has no processes, but belongs to a run that goes on
         if not in_use and time.time() - directory.stat().st_mtime > 3600:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def terminate(process: subprocess.Popen[str]) -> str:
-    """End a command started with ``popen``; returns what it wrote."""
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
-    return out + err
+            for path, _, _ in os.walk(cgroup, topdown=False):
+                Path(path).rmdir()
