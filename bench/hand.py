@@ -34,7 +34,7 @@ for ((round = 0; round < $3; round++)); do
     begin=${EPOCHREALTIME/[.,]/}
     _sysreg_system system
     echo $((${EPOCHREALTIME/[.,]/} - begin)) ${#COMPREPLY[@]}
-    [[ $4 ]] && rm -rf "$HOME/.cache"
+    if [[ $4 ]]; then rm -rf "$HOME/.cache"; fi
 done
 """
 
