@@ -35,7 +35,6 @@ bench: prepare ## every benchmark: ratios, measured side by side in one run
 	@for script in $$(grep -l __main__ bench/*.py); do $(PYTHON) -m bench.$$(basename $$script .py) || exit 1; done
 
 fuzz: prepare ## fuzz the reading of certificates, guided by coverage (SECONDS=600)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[fuzz]'
 	$(PYTHON) -m tests.fuzz.run --seconds $(or $(SECONDS),600)
 
 clean: ## stop it, and remove everything that make made in this checkout

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def fuzz(work: Path, seconds: int) -> None:
-    import atheris  # a wheel of 35 MB, which only `make fuzz` installs
+    import atheris
 
     with atheris.instrument_imports(include=["sysreg_cli.pki"]):
         from tests.fuzz import mutate, target

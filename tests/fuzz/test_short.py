@@ -52,7 +52,7 @@ def test_what_is_accepted_of_bent_certificates_go_accepts_too() -> None:
     assert refused == []
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris comes with `make fuzz`")
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris has no wheel for this Python")
 def test_the_coverage_guided_fuzzer_starts_and_finds_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.run", "--seconds", "3", "--work", str(tmp_path)],
