@@ -54,9 +54,6 @@ class RegistryClient:
         """host:port, for messages."""
         return self._transport.where
 
-    def close(self) -> None:
-        self._transport.close()
-
     # -- listings
 
     def catalog(self) -> list[str]:

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from sysreg_cli import __version__
 from sysreg_cli.errors import CertificateNotTrusted, ProtocolError, SysregError, Unavailable
 from sysreg_cli.reference import shorten
 
 CONNECTIONS = 8
+_NAME = f"sysreg/{__version__}"
 # A tag list of 2.8 comes in one piece: 64 MiB are some 400,000 of the longest tags.
 MAX_ANSWER = 64 * 1024 * 1024
 
@@ -104,6 +106,10 @@ class Transport:
             if connection is not None:
                 connection.close()
 
+    def __del__(self) -> None:
+        # a client forgotten by its last user leaves no open socket behind
+        self.close()
+
     def request(
         self,
         method: str,
@@ -148,7 +154,7 @@ class Transport:
                 connection = self._connect(timeout)
             connection.sock.settimeout(timeout)
             try:
-                connection.request(method, target, body=body, headers=dict(headers))
+                connection.request(method, target, body=body, headers={"User-Agent": _NAME, **headers})
                 response = connection.getresponse()
                 content = self._read(response)
             except TimeoutError as error:
@@ -169,6 +175,7 @@ class Transport:
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self._context)
+        connected = False
         try:
             connection.connect()
         except socket.gaierror as error:
@@ -184,7 +191,12 @@ class Transport:
             reason = (error.strerror or "no connection").lower()
             refused = Unavailable(f"{self.where}: {reason}", next_step="check that it runs")
             raise _Broken(refused) from error
-        return connection
+        else:
+            connected = True
+            return connection
+        finally:
+            if not connected:
+                connection.close()
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         if response.length is not None and response.length <= MAX_ANSWER:
