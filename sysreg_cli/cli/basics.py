@@ -26,7 +26,9 @@ def show_help(context: click.Context, name: str) -> None:
     assert isinstance(group, click.Group)
     found = group.get_command(root, name)
     if found is None:
-        raise click.UsageError(f"No such command '{name}'.", ctx=root)
+        from sysreg_cli.cli.main import suggestion
+
+        raise click.UsageError(f"No such command '{name}'.{suggestion(name)}", ctx=root)
     with click.Context(found, info_name=name, parent=root) as inner:
         click.echo(found.get_help(inner))
 

@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"No such command '{args[0]}'.{_suggestion(args[0])}", ctx=ctx)
+            raise click.UsageError(f"No such command '{args[0]}'.{suggestion(args[0])}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,7 +81,7 @@ system = LazyGroup(
 )
 
 
-def _suggestion(word: str) -> str:
+def suggestion(word: str) -> str:
     """What may have been meant, as the end of a message; empty if nothing comes near."""
     import difflib
 
@@ -125,7 +125,9 @@ def _run(arguments: Sequence[str], invocation: Invocation) -> int:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx and error.ctx.parent else "system"
         advice = where.replace("system ", "system help ", 1) if " " in where else "system --help"
-        return _fail(invocation, f"{error.format_message().rstrip('.')} (see `{advice}`)", 2)
+        # click breaks some of its messages into lines.
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(invocation, f"{message} (see `{advice}`)", 2)
     except click.ClickException as error:
         return _fail(invocation, error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

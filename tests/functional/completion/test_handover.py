@@ -195,3 +195,19 @@ def test_the_environment_is_passed_on_whole(platform: Path) -> None:
     }
     assert added == {b"SYSREG_HANDED_OVER=1"}
     assert os.fsencode(str(platform)) in handed.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["help", "registry-image-lst"], "Did you mean registry-image-list?"),
+        (["certificate-install", "x.pem"], "Choose from: docker_registry, ssl_ca"),
+    ],
+)
+def test_a_wrong_line_is_answered_with_one_line_that_helps(line: list[str], said: str) -> None:
+    done = subprocess.run(
+        ["system", *line], env=environ(OURS.parent), capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
