@@ -206,17 +206,18 @@ class CollectionService:
             return
 
     def _clean_up(self, hold: FenceHold, running: Running) -> None:
+        """The hold says that no collector lives; writes wait on only while a stale cache would deceive them."""
         problem = ""
-        with hold:
-            try:
+        try:
+            with hold:
                 config = read_config(self._settings.registry.config)
-                if config.root is not None:
-                    edits.remove_pins(config.root)
                 if config.cache and running.phase in _STALE_PHASES and not running.options.dry_run:
                     restart_registry(self._settings)
-            except (SysregError, OSError) as error:
-                problem = str(error)
-                log.error("cleaning up after garbage collection %s: %s", running.id, problem)
+            if config.root is not None:
+                edits.remove_pins(config.root)
+        except (SysregError, OSError) as error:
+            problem = str(error)
+            log.error("cleaning up after garbage collection %s: %s", running.id, problem)
         self._interrupted(running, problem)
 
     def _interrupted(self, running: Running, problem: str) -> None:
