@@ -5,7 +5,8 @@ Needs no Keystone. A token that may write passes the write fence, as the token s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.registry.challenge import Challenge
@@ -64,13 +65,13 @@ class OwnTokens:
         return self._signer.sign(_SUBJECT, access, lifetime=lifetime, service=service)
 
 
-def open_registry(settings: Settings) -> RegistryClient:
-    """The registry's client for one call of the API; close it afterwards.
+@contextmanager
+def open_registry(settings: Settings) -> Iterator[RegistryClient]:
+    """The registry's client for one call of the API; its connections are closed in the end.
 
     Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for an unreadable
     certificate of the registry.
     """
     context = client_context(str(settings.certificate.directory / "current" / "server.crt"))
-    return RegistryClient(
-        Transport(settings.registry.base_url, context, timeout=_TIMEOUT), OwnTokens(settings)
-    )
+    with closing(Transport(settings.registry.base_url, context, timeout=_TIMEOUT)) as transport:
+        yield RegistryClient(transport, OwnTokens(settings))

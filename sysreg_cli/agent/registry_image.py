@@ -7,7 +7,6 @@ in lists what the token server's grants let them pull, and what they may not pul
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 
 from starlette.requests import Request
@@ -75,18 +74,18 @@ class _Calls:
         return reference.parse(text, self._own_hosts)
 
     def _names(self, caller: Caller, filtered: bool) -> list[str]:
-        with contextlib.closing(open_registry(self._settings)) as registry:
+        with open_registry(self._settings) as registry:
             names = [name for name in registry.catalog() if self._may_pull(caller, name)]
             return registry.tagged(names) if filtered else names
 
     def _tags(self, caller: Caller, repository: str) -> list[str]:
         if not self._may_pull(caller, repository):
             return []
-        with contextlib.closing(open_registry(self._settings)) as registry:
+        with open_registry(self._settings) as registry:
             return registry.tags(repository)
 
     def _delete(self, image: ImageReference) -> None:
-        with contextlib.closing(open_registry(self._settings)) as registry:
+        with open_registry(self._settings) as registry:
             if image.tag:
                 delete_tag(registry, image.repository, image.tag)
             else:
