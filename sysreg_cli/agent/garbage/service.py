@@ -206,7 +206,7 @@ class CollectionService:
             return
 
     def _clean_up(self, hold: FenceHold, running: Running) -> None:
-        """The hold says that no collector lives; writes wait on only while a stale cache would deceive them."""
+        """The hold says that no collector lives; writes wait only while a stale cache would deceive them."""
         problem = ""
         try:
             with hold:
