@@ -13,13 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sysreg_cli.agent.certificate import trust
 from sysreg_cli.agent.certificate.generations import CHAIN_FILE, KEY_FILE, Generations
-from sysreg_cli.deploy.items import Change, Context, attributes, command, write
+from sysreg_cli.deploy.items import Change, Context, attributes, command, together, write
 from sysreg_cli.errors import CertificateRefused, SysregError
 from sysreg_cli.pki.check import check_server, read_certificates
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import Settings
 
 TLS_GROUP = "sysreg-tls"
+_MODES = {KEY_FILE: 0o440, CHAIN_FILE: 0o444}
 _SYSTEM_LINKS = Path("/etc/ssl/certs")
 
 
@@ -80,9 +81,15 @@ class ServerCertificate:
                 f"the certificate in use is refused: {'; '.join(problems)}",
                 next_step="install another: system certificate-install -m docker_registry FILE",
             )
-        return attributes(key, key.lstat(), 0o440, "root", TLS_GROUP) or attributes(
-            chain, chain.lstat(), 0o444, "root", TLS_GROUP
+        return together(
+            attributes(path, path.lstat(), mode, "root", TLS_GROUP) for path, mode in self._files(generations)
         )
+
+    def _files(self, generations: Generations) -> list[tuple[Path, int]]:
+        """The files of all generations, with their modes: a key that is out of use is still a secret."""
+        directories = [self._directory / "generations" / name for name in generations.names()]
+        files = [(directory / name, mode) for directory in directories for name, mode in _MODES.items()]
+        return [(path, mode) for path, mode in files if path.is_file()]
 
     def _good(self, generations: Generations) -> str | None:
         """The newest generation that would pass."""
@@ -113,8 +120,9 @@ class ServerCertificate:
             generation = self._directory / "generations" / name
             key, chain = generation / KEY_FILE, generation / CHAIN_FILE
             if not self._problems(key, chain):
-                write(key, key.read_bytes(), mode=0o440, group=TLS_GROUP)
-                write(chain, chain.read_bytes(), mode=0o444, group=TLS_GROUP)
+                for path, mode in self._files(generations):
+                    shutil.chown(path, "root", TLS_GROUP)
+                    path.chmod(mode)
                 return
         if good := self._good(generations):
             generations.use(good)

@@ -15,6 +15,7 @@ import pwd
 import re
 import stat
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -312,6 +313,12 @@ def attributes(path: Path, status: os.stat_result, mode: int | None, owner: str,
         return None
     wanted = is_mode if mode is None else mode
     return Change(f"set {path} to {wanted:04o} {owner}:{group}, from {is_mode:04o} {present}")
+
+
+def together(changes: Iterable[Change | None]) -> Change | None:
+    """Several changes of one item as one."""
+    lines = [change.line for change in changes if change]
+    return Change("; ".join(lines)) if lines else None
 
 
 def _name(lookup: object, number: int) -> str:

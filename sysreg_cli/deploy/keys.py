@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from sysreg_cli.deploy.items import Change, Context, attributes, put_back, write
+from sysreg_cli.deploy.items import Change, Context, attributes, put_back, together, write
 from sysreg_cli.errors import SettingsError
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import TokenSigner
@@ -50,8 +50,11 @@ class SigningPair:
             TokenSigner.load(self.settings)
         except SettingsError as error:
             return Change(f"replace the token-signing pair: {'; '.join(error.problems)}")
-        return attributes(self.key, self.key.lstat(), 0o440, "root", TOKEN_GROUP) or attributes(
-            self.certificate, self.certificate.lstat(), 0o644, "root", "root"
+        return together(
+            (
+                attributes(self.key, self.key.lstat(), 0o440, "root", TOKEN_GROUP),
+                attributes(self.certificate, self.certificate.lstat(), 0o644, "root", "root"),
+            )
         )
 
     def apply(self, context: Context) -> None:
