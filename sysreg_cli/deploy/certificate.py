@@ -177,11 +177,15 @@ class Trust:
         steps = trust.drop_other_anchors(self.settings, anchor)
         if steps:
             return Change("; ".join(dict.fromkeys(step.name for step in steps)))
+        wrong = [str(path) for path in self._files(anchor) if not _is_right(path, anchor)]
+        return Change(f"mend {', '.join(wrong)}") if wrong else None
+
+    def _files(self, anchor: x509.Certificate) -> Iterator[Path]:
+        """The anchor's files and containerd's lists of them."""
         for directory in self._directories():
-            pem = directory / trust.anchor_name(anchor)
-            if not _is_anchor(pem, anchor):
-                return Change(f"mend {pem}")
-        return None
+            yield directory / trust.anchor_name(anchor)
+            if directory.parent == self.settings.paths.containerd_trust:
+                yield directory / "hosts.toml"
 
     def apply(self, context: Context) -> None:
         anchor = self._anchor()
@@ -189,16 +193,19 @@ class Trust:
         for directory in self._directories():
             context.record.make_directory(directory)
             pem = directory / trust.anchor_name(anchor)
-            if not _is_anchor(pem, anchor):
+            if not _is_right(pem, anchor):
                 write(pem, anchor.public_bytes(Encoding.PEM), mode=0o644)
         for foreign in trust.foreign_files(self.settings):
             context.record.keep(foreign, edited=context.record.owns(foreign))
             foreign.unlink()
-        for directory in self._directories():
-            if directory.parent == self.settings.paths.containerd_trust:
-                context.record.take(directory / "hosts.toml")
+        lists = [path for path in self._files(anchor) if path.name == "hosts.toml"]
+        for path in lists:
+            context.record.take(path)
         for step in trust.drop_other_anchors(self.settings, anchor):
             step.run()
+        for path in lists:
+            shutil.chown(path, "root", "root")
+            path.chmod(0o644)
 
     def remove(self, context: Context) -> str:
         removed = []
@@ -225,10 +232,11 @@ class Trust:
         return f"removed {', '.join(removed)}" if removed else ""
 
 
-def _is_anchor(path: Path, anchor: x509.Certificate) -> bool:
-    if not path.is_file() or path.read_bytes() != anchor.public_bytes(Encoding.PEM):
+def _is_right(path: Path, anchor: x509.Certificate) -> bool:
+    """Whether a file of the trust in ``anchor`` has its mode and owner, and an anchor's its content."""
+    if not path.is_file() or attributes(path, path.lstat(), 0o644, "root", "root"):
         return False
-    return attributes(path, path.lstat(), 0o644, "root", "root") is None
+    return path.name == "hosts.toml" or path.read_bytes() == anchor.public_bytes(Encoding.PEM)
 
 
 def _is_self_signed(chain: Path) -> bool:
