@@ -19,6 +19,8 @@ from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 
 _ADMIN_ROLE = "admin"
+# Seconds after which a 5xx is asked again, once; well below the patience of whoever waits.
+_SECOND_TRY = 0.5
 # Keys of a Keystone token that acts for somebody who gave it less than they may do themselves.
 _DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
 
@@ -72,7 +74,12 @@ class Keystone:
             "token": self._token,
         }
         try:
-            answer = ask[credentials.kind](credentials)
+            try:
+                answer = ask[credentials.kind](credentials)
+            except exceptions.HttpServerError:
+                # Keystone stumbles for a moment over its database or behind a proxy; a 5xx counts no login.
+                time.sleep(_SECOND_TRY)
+                answer = ask[credentials.kind](credentials)
             return self._judge(answer, credentials)
         except (exceptions.Unauthorized, exceptions.Forbidden, exceptions.BadRequest):
             raise _refused(credentials) from None
