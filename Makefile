@@ -24,9 +24,9 @@ lint: prepare
 	.venv/bin/mypy
 
 # Test processes side by side, each with a controller of its own; 0: all in one process
-JOBS ?= 0
-test: lint ## linters and all tests, with the short forms of soak and fuzz (JOBS=2: side by side)
-	$(PYTHON) -m pytest -n $(JOBS)
+JOBS ?= 2
+test: lint ## linters and all tests, with the short forms of soak and fuzz (JOBS=0: one after the other)
+	$(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 soak: prepare ## the long runs: token load, garbage collection (each says how long it takes)
 	@for script in $$(grep -l __main__ tests/soak/*.py); do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
