@@ -123,10 +123,10 @@ def configure(machine: Machine, *, registry: str = "", extra: str = "") -> None:
 
 def serves(machine: Machine, user: str = "testuser") -> bool:
     """Whether ``system`` can ask the registry for tags now: registry, token server and Keystone all work."""
-    asked = ["system", "--timeout", "5", "registry-image-tags", f"{user}/nothing"]
+    asked = ["system", "--timeout", "15", "registry-image-tags", f"{user}/nothing"]
     return machine.run(*asked, environ=openrc(machine, user, "tenant1"), status=None).returncode == 0
 
 
-def wait_until_served(machine: Machine, seconds: float = 30) -> float:
+def wait_until_served(machine: Machine, seconds: float = 120) -> float:
     """Wait until a user is served; returns how long that took."""
     return machine.wait_until(lambda: serves(machine), "a user is served", seconds)
