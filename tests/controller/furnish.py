@@ -121,12 +121,22 @@ def configure(machine: Machine, *, registry: str = "", extra: str = "") -> None:
     path.chmod(0o644)
 
 
-def serves(machine: Machine, user: str = "testuser") -> bool:
-    """Whether ``system`` can ask the registry for tags now: registry, token server and Keystone all work."""
+def why_not_served(machine: Machine, user: str = "testuser") -> str:
+    """Why ``system`` can't list tags now, empty if it can: then registry, token server and Keystone work."""
     asked = ["system", "--timeout", "15", "registry-image-tags", f"{user}/nothing"]
-    return machine.run(*asked, environ=openrc(machine, user, "tenant1"), status=None).returncode == 0
+    done = machine.run(*asked, environ=openrc(machine, user, "tenant1"), status=None)
+    return done.stderr or "no reason" if done.returncode else ""
 
 
-def wait_until_served(machine: Machine, seconds: float = 120) -> float:
-    """Wait until a user is served; returns how long that took."""
-    return machine.wait_until(lambda: serves(machine), "a user is served", seconds)
+def serves(machine: Machine, user: str = "testuser") -> bool:
+    """Whether a user is served now."""
+    return not why_not_served(machine, user)
+
+
+def wait_until_served(machine: Machine, seconds: float = 120) -> None:
+    """Wait until a user is served; raises AssertionError with the reason, and what Keystone says."""
+    try:
+        machine.wait_until(lambda: serves(machine), "a user is served", seconds)
+    except AssertionError as error:
+        journal = machine.journal("keystone.service") + machine.journal("sysreg-token-server.service")
+        raise AssertionError(f"{error}: {why_not_served(machine)}\n{journal[-3000:]}") from None
