@@ -157,7 +157,7 @@ class Controller(Site):
         self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def wait_ready(self, deadline: float = 60.0) -> None:
+    def wait_ready(self, deadline: float = 180.0) -> None:
         """Wait until every program answers on its port, and the port is held by a process of ours."""
         for name in self.programs:
             try:
@@ -330,7 +330,7 @@ class Controller(Site):
             prefix += namespace.enter_new(self.root)
         self._process = self.supervisor.spawn(prefix)
         try:
-            self._pid = wait_until(self._spawned, 20, what="supervisord answers")
+            self._pid = wait_until(self._spawned, 60, what="supervisord answers")
         except NotInTime as error:
             said = (self.root / "log" / "supervisord.out").read_text(errors="replace")
             raise DevstackError(f"{error}\n{said[-2000:]}") from None

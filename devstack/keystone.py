@@ -172,7 +172,7 @@ def _running(directory: Path, url: str) -> Iterator[None]:
             stderr=log,
         )
     try:
-        wait_until(lambda: requests.get(url, timeout=5).ok, 60, what="Keystone answers")
+        wait_until(lambda: requests.get(url, timeout=5).ok, 180, what="Keystone answers")
         yield
     finally:
         process.terminate()
