@@ -5,11 +5,14 @@ What takes time is done once: the wheels are built and fetched on the host, sinc
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from devstack import keystone
@@ -43,21 +46,31 @@ def wheels() -> Path:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(CHECKOUT)} {path.stat().st_mode}".encode() + path.read_bytes())
-    done = CACHE / f"for-{digest.hexdigest()[:16]}"
-    if done.exists():
-        return CACHE
-    shutil.rmtree(CACHE, ignore_errors=True)
-    CACHE.mkdir(parents=True)
-    copy = CACHE / "source"
+    done = CACHE / digest.hexdigest()[:16]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes start at once
+        if not done.exists():
+            for old in CACHE.iterdir():
+                # younger ones may be in use by a run that began before the last edit
+                if old.is_dir() and time.time() - old.stat().st_mtime > 3600:
+                    shutil.rmtree(old)
+            building = Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
+            _build(files, building)
+            building.rename(done)
+    return done
+
+
+def _build(files: list[Path], directory: Path) -> None:
+    """Build the wheel from a copy of the sources: setuptools leaves its traces beside them."""
+    copy = directory / "source"
     for path in files:
         target = copy / path.relative_to(CHECKOUT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
-    build = [sys.executable, "-m", "pip", "wheel", "-qq", "--wheel-dir", str(CACHE), str(copy)]
+    build = [sys.executable, "-m", "pip", "wheel", "-qq", "--wheel-dir", str(directory), str(copy)]
     subprocess.run(build, check=True, timeout=600, stdout=subprocess.DEVNULL)
     shutil.rmtree(copy)
-    done.touch()
-    return CACHE
 
 
 def _is_source(path: Path) -> bool:
