@@ -40,6 +40,7 @@ def test_every_command_of_the_readme_prints_what_the_readme_says(installed: Mach
     )
     # machines have no network: pip finds the wheels where we put them
     script = f"export PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels()} PIP_DISABLE_PIP_VERSION_CHECK=1\ncd /root\n"
+    script += f"cp {wheels()}/sysreg_cli-*.whl .\n"
     script += "".join(f"echo '@@ {number}'\n{command}\n" for number, (command, _) in enumerate(steps))
     done = installed.run("bash", "-c", f"exec 2>&1\n{script}", timeout=240)
     printed = re.split(r"^@@ \d+\n", done.stdout, flags=re.MULTILINE)[1:]
