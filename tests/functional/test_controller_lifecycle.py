@@ -236,7 +236,9 @@ def test_make_run_twice_keeps_what_runs_unless_the_source_changed(own_place: Pat
     controller = devstack_main._controller()
     first = pids(controller)
     assert devstack_main.main(["up"]) == 0
-    assert pids(controller) == first
+    # The tour installs certificates, for which the registry is restarted.
+    kept = first.keys() - {"docker-registry.service"}
+    assert {name: pids(controller)[name] for name in kept} == {name: first[name] for name in kept}
     (own_place / "root" / "started-from").write_text("an older source")
     assert devstack_main.main(["up"]) == 0
     assert not set(pids(controller).values()) & set(first.values())
