@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,20 +17,13 @@ from typing import Any
 
 import yaml
 
-from devstack import hosts, keystone, namespace, ports, registry, users
+from devstack import hosts, keystone, namespace, ports, programs, registry, users
 from devstack.client import RegistryClient
 from devstack.errors import DevstackError
+from devstack.programs import AGENT, BIN, KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.site import Site
-from devstack.supervisor import MARK, Program
 from devstack.waiting import NotInTime, wait_until
 
-REGISTRY = "docker-registry.service"
-TOKEN_SERVER = "sysreg-token-server.service"
-AGENT = "sysreg-agent.service"
-KEYSTONE = "keystone.service"
-
-_DAEMONS = {TOKEN_SERVER: "sysreg_cli.token_server.main", AGENT: "sysreg_cli.agent.main"}
-_BIN = Path(sys.executable).parent
 _TRUST = Path("/etc/docker/certs.d")
 _TEMPORARY = Path("/var/tmp")
 _OWNED = "owned"  # locked by the process that uses the temporary controller
@@ -71,7 +62,7 @@ class Controller(Site):
         super().__init__(
             root, ports=ports, settings=settings, registry=registry, keystone=keystone, netns=netns
         )
-        self.programs = [name for name in programs if name not in _DAEMONS or _is_written(_DAEMONS[name])]
+        self.programs = list(programs)
         self._environment = environment or {}
         self._fake_clock = fake_clock
         self._outlive = outlive
@@ -122,9 +113,8 @@ class Controller(Site):
             self._reap()
             self.lay_down()
             self.set_clock("+0")
-            self.supervisor.write_config(
-                program for program in self._programs() if program.name in self.programs
-            )
+            described = programs.describe(self, self._environment, fake_clock=self._fake_clock)
+            self.supervisor.write_config(one for one in described if one.name in self.programs)
             if not self.netns:
                 hosts.make_resolvable()
                 self._check_ports()
@@ -201,7 +191,7 @@ class Controller(Site):
         home = self.root / "home" / user
         home.mkdir(parents=True, exist_ok=True)
         return {
-            "PATH": f"{_BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home),
             "LANG": "C.UTF-8",
@@ -253,7 +243,7 @@ class Controller(Site):
         self, *words: str, user: str = "admin", env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run ``system`` with ``words`` as ``user``, in a process of its own."""
-        return self.run([str(_BIN / "system"), *words], user=user, env=env, **options)
+        return self.run([str(BIN / "system"), *words], user=user, env=env, **options)
 
     def client(self, user: str | None = "admin", password: str | None = None) -> RegistryClient:
         """A plain registry client as ``user``, None: without credentials. Not for a netns controller."""
@@ -280,12 +270,17 @@ class Controller(Site):
         )
         return Client(session=Session(auth=auth, timeout=60), interface="public")
 
-    def registry_config(self, **changes: Any) -> RegistryConfigChange:
-        """Lay ``changes`` (sections of config.yml, deep) over the registry's configuration and restart it.
-
-        As a context manager, the end of the context puts the former configuration back.
-        """
-        return RegistryConfigChange(self, changes)
+    @contextlib.contextmanager
+    def registry_config(self, **changes: Any) -> Iterator[None]:
+        """A registry restarted with ``changes`` (sections of config.yml, deep) until the context ends."""
+        former = yaml.safe_load(self.registry_config_file.read_text())
+        self.write_registry_config(registry.merged(former, changes))
+        self.restart(REGISTRY)
+        try:
+            yield
+        finally:
+            self.write_registry_config(former)
+            self.restart(REGISTRY)
 
     def set_clock(self, offset: str) -> None:
         """Set Keystone, token server and agent ``offset`` ahead of the real time: "+10m", "+1d", "+0"."""
@@ -383,67 +378,6 @@ class Controller(Site):
         )
         return done.stdout
 
-    def _programs(self) -> Iterator[Program]:
-        clock = {}
-        if self._fake_clock:
-            libraries = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-            clock = {
-                "LD_PRELOAD": str(next(libraries)),
-                "FAKETIME_TIMESTAMP_FILE": str(self.root / "clock"),
-                "FAKETIME_NO_CACHE": "1",
-            }
-        base = {MARK: str(self.root)}
-        home = self.root / "keystone"
-        yield Program(
-            KEYSTONE,
-            keystone.command(),
-            home,
-            {**base, **keystone.environment(home), **clock, **self._environment.get(KEYSTONE, {})},
-            stop_signal="QUIT",  # gunicorn's quick one; with TERM it waits for idle connections
-        )
-        as_user = [
-            "setpriv",
-            "--reuid",
-            registry.USER,
-            "--regid",
-            registry.USER,
-            "--groups",
-            "sysreg-tls",
-            "--",
-        ]
-        yield Program(
-            REGISTRY,
-            [*as_user, "docker-registry", "serve", str(self.registry_config_file)],
-            self.root,
-            {**base, **self._environment.get(REGISTRY, {})},
-        )
-        for name, script in ((TOKEN_SERVER, "sysreg-token-server"), (AGENT, "sysreg-agent")):
-            yield Program(
-                name,
-                [str(_BIN / script)],
-                self.root,
-                {**base, "SYSREG_CONF": str(self.settings), **clock, **self._environment.get(name, {})},
-            )
-
-
-class RegistryConfigChange:
-    """A change of the registry's configuration; leaving the context takes it back."""
-
-    def __init__(self, controller: Controller, changes: Mapping[str, Any]) -> None:
-        self._controller = controller
-        self._former = yaml.safe_load(controller.registry_config_file.read_text())
-        self._apply(registry.merged(self._former, changes))
-
-    def __enter__(self) -> RegistryConfigChange:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._apply(self._former)
-
-    def _apply(self, config: Mapping[str, Any]) -> None:
-        self._controller.write_registry_config(config)
-        self._controller.restart(REGISTRY)
-
 
 def _sweep() -> None:
     """Remove temporary controllers whose test run was killed: nobody holds their lock any more."""
@@ -454,14 +388,6 @@ def _sweep() -> None:
             if (root / "ports.json").exists():
                 controller.ports = json.loads((root / "ports.json").read_text())
             controller.remove()
-
-
-def _is_written(module: str) -> bool:
-    """Whether a daemon's module exists; the stack runs without those that don't."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _check_root() -> None:
