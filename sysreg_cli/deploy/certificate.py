@@ -82,14 +82,19 @@ class ServerCertificate:
                 next_step="install another: system certificate-install -m docker_registry FILE",
             )
         return together(
-            attributes(path, path.lstat(), mode, "root", TLS_GROUP) for path, mode in self._files(generations)
+            attributes(path, path.lstat(), mode, "root", group)
+            for path, mode, group in self._kept(generations)
         )
 
-    def _files(self, generations: Generations) -> list[tuple[Path, int]]:
-        """The files of all generations, with their modes: a key that is out of use is still a secret."""
-        directories = [self._directory / "generations" / name for name in generations.names()]
+    def _kept(self, generations: Generations) -> list[tuple[Path, int, str]]:
+        """What all generations consist of, modes and groups: a key that is out of use is still a secret."""
+        root = self._directory / "generations"
+        directories = [root / name for name in generations.names()]
         files = [(directory / name, mode) for directory in directories for name, mode in _MODES.items()]
-        return [(path, mode) for path, mode in files if path.is_file()]
+        return [
+            *((path, 0o755, "root") for path in (root, *directories)),
+            *((path, mode, TLS_GROUP) for path, mode in files if path.is_file()),
+        ]
 
     def _good(self, generations: Generations) -> str | None:
         """The newest generation that would pass."""
@@ -120,8 +125,8 @@ class ServerCertificate:
             generation = self._directory / "generations" / name
             key, chain = generation / KEY_FILE, generation / CHAIN_FILE
             if not self._problems(key, chain):
-                for path, mode in self._files(generations):
-                    shutil.chown(path, "root", TLS_GROUP)
+                for path, mode, group in self._kept(generations):
+                    shutil.chown(path, "root", group)
                     path.chmod(mode)
                 return
         if good := self._good(generations):

@@ -13,6 +13,7 @@ import hashlib
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterable
@@ -21,8 +22,11 @@ from pathlib import Path
 from typing import Protocol
 
 from sysreg_cli.agent import failpoint, files
+from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SysregError
+
+_LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class Context:
     pending: set[str] = field(default_factory=set)
 
     def done(self, unit: str) -> None:
-        """``unit`` was restarted. Raises OSError."""
+        """``unit`` was restarted. Raises Conflict, OSError."""
         self.pending.discard(unit)
         if unit in self.record.restart:
             self.record.restart.remove(unit)
-            self.record.save()
+            # an agent that starts removes, under this lock, what looks like an interrupted write
+            with services_lock(self.record.directory, "sysreg-deploy", wait=_LOCK_SECONDS):
+                self.record.save()
 
 
 class Item(Protocol):
@@ -245,6 +251,33 @@ class Place:
 
     def remove(self, context: Context) -> str:
         return ""  # with the state directory; the storage stays
+
+
+@dataclass(frozen=True)
+class Directories:
+    """The directories that we made are root's, and nobody else may put anything into them.
+
+    ``others`` belong to items of their own.
+    """
+
+    others: frozenset[Path]
+    restarts: tuple[str, ...] = ()
+
+    def _ours(self, context: Context) -> list[Path]:
+        made = (Path(one) for one in context.record.directories)
+        return [path for path in made if path not in self.others and path.is_dir()]
+
+    def compare(self, context: Context) -> Change | None:
+        ours = self._ours(context)
+        return together(attributes(path, path.lstat(), 0o755, "root", "root") for path in ours)
+
+    def apply(self, context: Context) -> None:
+        for path in self._ours(context):
+            shutil.chown(path, "root", "root")
+            path.chmod(0o755)
+
+    def remove(self, context: Context) -> str:
+        return ""  # those that are empty go last of all
 
 
 def places(tmpfiles: File) -> list[Place]:

@@ -11,7 +11,7 @@ import yaml
 
 from sysreg_cli.deploy.accounts import Accounts
 from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory, Trust
-from sysreg_cli.deploy.items import Block, File, Item, Link, places
+from sysreg_cli.deploy.items import Block, Directories, File, Item, Link, places
 from sysreg_cli.deploy.keys import RegistryEnvironment, SigningPair, TokenTrust, trust_bundle
 from sysreg_cli.deploy.taken import Taken
 from sysreg_cli.deploy.units import Enabled, Loaded, Running, Taking
@@ -120,12 +120,14 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
     first = {"/etc/sysreg/sysreg.conf", str(sysusers.path), str(tmpfiles.path)}
     config = yaml.safe_dump(registry_config(settings), sort_keys=False)
 
+    made = places(tmpfiles)
+    special = frozenset((*(place.path for place in made), settings.certificate.directory))
     items: list[Item] = [
         File(Path("/etc/sysreg/sysreg.conf"), templates["/etc/sysreg/sysreg.conf"], seed=True),
         sysusers,
         Accounts(sysusers),
         tmpfiles,
-        *places(tmpfiles),
+        *made,
         *(item for path, item in files.items() if path not in first),
     ]
     if not str(facts.programs).startswith("/usr/"):
@@ -147,6 +149,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
             f"# Written by sysreg-deploy from {DEFAULT_PATH}.\n{config}".encode(),
             restarts=(registry,),
         ),
+        Directories(special),
         Taken(facts.taken, restarts=(token_server, AGENT)),
         Loaded((registry, token_server, SOCKET, AGENT)),
         *(Enabled(unit) for unit in (registry, token_server, SOCKET, AGENT)),
