@@ -36,9 +36,11 @@ def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> No
             os.fsync(descriptor)
         failpoint.reach(f"rename {path.name}")
         os.rename(temporary, path)  # noqa: PTH104
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a failed write(2) doesn't know, and the temporary name tells nobody
         raise
     flush_directory(path.parent)
 
