@@ -9,6 +9,7 @@ stop all writes, so deployment gives it to root:sysreg, mode 0660.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
@@ -147,9 +148,10 @@ class WriteFence:
             self._record_fd = -1
 
     def _unusable(self, error: OSError) -> Unavailable:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return Unavailable(
             f"the write fence {self._lock} can't be used: {error.strerror}",
-            next_step="run sysreg-deploy as root to mend its owner and mode",
+            next_step="make room there" if full else "run sysreg-deploy as root to mend its owner and mode",
         )
 
 
