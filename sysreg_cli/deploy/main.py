@@ -37,6 +37,8 @@ def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool
     """
     if sum((dry_run, check, remove or purge)) > 1:
         raise UsageError("--dry-run, --check and --remove exclude each other")
+    if adopt and (remove or purge):
+        raise UsageError("--adopt is for deploying; --remove puts back by itself what was adopted")
     if os.geteuid() != 0:
         raise NotAuthorized("only root can deploy", next_step="use sudo")
     os.umask(0o022)
@@ -44,6 +46,9 @@ def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool
     record = Record.load(settings.paths.state)
     items = _items(settings, adopt=adopt)
 
+    if (remove or purge) and record.is_empty:
+        click.echo("nothing is deployed here; nothing was removed")
+        return
     if remove or purge:
         run.remove(items, record, settings, purge=purge, report=click.echo)
         click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
@@ -55,8 +60,9 @@ def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool
             if dry_run and change.diff:
                 click.echo(change.diff)
         if check and found:
-            raise SysregError(f"{len(found)} differences", next_step="run sysreg-deploy to mend them")
-        click.echo(f"{len(found)} changes" if found else "no change")
+            many = "1 difference" if len(found) == 1 else f"{len(found)} differences"
+            raise SysregError(many, next_step="run sysreg-deploy to mend them")
+        click.echo(f"{len(found)} change{'' if len(found) == 1 else 's'}" if found else "no change")
         if check:
             verify(settings)
         return
@@ -121,7 +127,8 @@ def main() -> int:
     try:
         deploy.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = error.format_message().rstrip(".")
+        click.echo(f"sysreg-deploy: {said}; see sysreg-deploy --help", err=True)
         return error.exit_code
     except click.exceptions.Exit as request:
         return request.exit_code

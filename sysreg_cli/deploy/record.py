@@ -59,6 +59,11 @@ class Record:
         if not path.exists() or path.read_bytes() != data:
             files.write(path, data, mode=0o600)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of ours is on this machine, as far as the record knows."""
+        return not (self.files or self.directories)
+
     def owns(self, path: Path) -> bool:
         """Whether the file at ``path`` was written by us."""
         return str(path) in self.files
