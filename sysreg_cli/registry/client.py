@@ -231,6 +231,8 @@ class RegistryClient:
             )
         if status == 429:
             return TooManyRequests(message, next_step="try again later")
+        if status == 500 and what.startswith("writing"):
+            return Unavailable(message, next_step="its disk may be full: see its journal")
         if status >= 500:
             return Unavailable(message, next_step="try again later")
         return ProtocolError(message)
