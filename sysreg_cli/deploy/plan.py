@@ -50,7 +50,8 @@ class Facts:
 
 def template_values(settings: Settings, facts: Facts) -> dict[str, str]:
     """What the files of ``etc/`` may ask for."""
-    backoff = "RestartSec=1" if facts.systemd < 254 else "RestartSec=1\nRestartSteps=5\nRestartMaxDelaySec=30"
+    # Before 254 every pause is the same: short enough for a crash, long enough for what can't start for days.
+    backoff = "RestartSec=3" if facts.systemd < 254 else "RestartSec=1\nRestartSteps=5\nRestartMaxDelaySec=30"
     return {
         "backoff": backoff,
         "bindir": str(facts.programs),
@@ -82,6 +83,10 @@ def registry_config(settings: Settings) -> dict[str, object]:
         "storage": {
             "filesystem": {"rootdirectory": str(registry.storage)},
             "delete": {"enabled": True},
+            # what pushes that failed have left, above all those that found the disk full
+            "maintenance": {
+                "uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}
+            },
         },
         "http": {
             "addr": f":{registry.port}",
