@@ -164,7 +164,7 @@ class AgentSettings:
     probe_timeout: int = _key(20, _seconds(1, 300))
     collect_grace: int = _key(3600, _seconds(0, 31536000))
     collect_timeout: int = _key(7200, _seconds(1, 604800))
-    drain_timeout: int = _key(300, _seconds(1, 86400))
+    drain_timeout: int = _key(1800, _seconds(1, 86400))
 
 
 @dataclass(frozen=True, slots=True)

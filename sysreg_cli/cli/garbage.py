@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sysreg_cli.cli.options import Invocation, command, show_error
-from sysreg_cli.cli.output import say, show_properties, show_report
+from sysreg_cli.cli.output import counted, say, show_properties, show_report
 from sysreg_cli.errors import NotFound, ProtocolError, SysregError, Unavailable, UsageError
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
     from sysreg_cli.cli.agent_client import AgentClient
 
 _START = "/v1/registry_image"
@@ -25,6 +28,8 @@ _INTERRUPTED = 130
 _CANCEL_SECONDS = 120.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
 _STEPS = 1000
+# Short, so that what is waited for stands beside it on a line of 80 characters.
+_BAR_WIDTH = 16
 
 
 @command("registry-garbage-collect", output=True)
@@ -139,12 +144,25 @@ def _bar() -> Iterator[Any]:
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", None):
         yield lambda answer: None
         return
-    with click.progressbar(length=_STEPS, label="look", file=sys.stderr, show_eta=False) as bar:
+    detail = ""
+    bar: ProgressBar[int]
+    with click.progressbar(
+        length=_STEPS,
+        label="look",
+        file=sys.stderr,
+        show_eta=False,
+        width=_BAR_WIDTH,
+        item_show_func=lambda item: detail,
+    ) as bar:
 
         def show(answer: dict[str, Any]) -> None:
+            nonlocal detail
             if "progress" not in answer:
                 return
             bar.label = str(answer.get("phase", ""))
+            # Cut: a line that wraps is drawn again and again instead of in its place.
+            room = shutil.get_terminal_size().columns - len(bar.label) - _BAR_WIDTH - len("  []  100%  ") - 1
+            detail = str(answer.get("detail", ""))[: max(room, 0)]
             bar.update(max(int(float(answer["progress"]) * _STEPS) - bar.pos, 0))
             bar.render_progress()
 
@@ -158,9 +176,12 @@ def _cancel(invocation: Invocation, agent: AgentClient) -> None:
     identifier = str(before.get("id", ""))
     agent.request("DELETE", _STATUS)
     result = _result(_wait(invocation, agent, identifier, plan=False, most=_CANCEL_SECONDS), identifier)
-    ended = "was cancelled" if result["outcome"] == "cancelled" else f"has ended ({result['outcome']})"
-    show_report(invocation, [{"id": identifier, "outcome": result["outcome"]}])
-    say(invocation, f"The garbage collection {ended}")
+    show_report(invocation, [{"id": identifier, "outcome": result["outcome"], "error": result["error"]}])
+    if result["outcome"] == "cancelled":
+        # "the collection was cancelled in the phase drain"
+        say(invocation, f"The garbage {result['error'].removeprefix('the ')}")
+    else:
+        say(invocation, f"The garbage collection has ended ({result['outcome']})")
 
 
 def _result(answer: dict[str, Any], identifier: str) -> dict[str, Any]:
@@ -172,27 +193,28 @@ def _result(answer: dict[str, Any], identifier: str) -> dict[str, Any]:
 
 def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, Any]) -> None:
     """Report what was done. Raises SysregError if that isn't what was asked for."""
-    freed = f"{result['blobs']} blobs" + (f", {result['bytes']} bytes" if result["sizes_known"] else "")
+    freed = counted(result["blobs"], "blob")
+    if result["sizes_known"]:
+        freed += f", {counted(result['bytes'], 'byte')}"
     if result["outcome"] != "done":
         partly = f" (until then freed: {freed})" if result["blobs"] and not _is_dry(result) else ""
         raise SysregError(f"garbage collection {result['outcome']}: {result['error']}{partly}")
     if _is_dry(result):
         say(invocation, f"Would free {freed}")
     else:
-        say(
-            invocation,
-            f"Freed {freed} in {result['duration']:.1f} s;"
-            f" writes were held for {result['writes_held']:.1f} s",
-        )
+        say(invocation, f"Freed {freed} in {result['duration']:.1f} s; writes were held for {_held(result)}")
     removed = [
-        f"{result[name]} {text}"
-        for name, text in (("manifests", "untagged manifests"), ("repositories", "empty repositories"))
+        counted(result[name], *words)
+        for name, words in (
+            ("manifests", ("untagged manifest",)),
+            ("repositories", ("empty repository", "empty repositories")),
+        )
         if result[name]
     ]
     if removed:
         say(invocation, f"{'Would remove' if _is_dry(result) else 'Removed'} {', '.join(removed)}")
     if result["pinned"]:
-        say(invocation, f"Kept {result['pinned']} blobs that pushes under way may need")
+        say(invocation, f"Kept {counted(result['pinned'], 'blob')} that pushes under way may need")
     for warning in result["warnings"]:
         say(invocation, f"Broken: {warning}")
     for blob in plan.get("blobs", ()):
@@ -211,10 +233,20 @@ def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, An
         "pinned": result["pinned"],
         "seconds": result["duration"],
         "writes_held": result["writes_held"],
+        "holds": result["holds"],
+        "longest_hold": result["longest_hold"],
         "phases": result["seconds"],
         "warnings": result["warnings"],
     }
     show_report(invocation, [{**report, "plan": plan} if plan else report])
+
+
+def _held(result: dict[str, Any]) -> str:
+    """How long writes were held in all, and at a time."""
+    text = f"{result['writes_held']:.1f} s"
+    if result["holds"] > 1:
+        text += f", in {result['holds']} pieces of at most {result['longest_hold']:.1f} s"
+    return text
 
 
 def _is_dry(result: dict[str, Any]) -> bool:
@@ -246,6 +278,8 @@ def _show_status(invocation: Invocation, answer: dict[str, Any]) -> None:
             "last_repositories": last["repositories"],
             "last_pinned": last["pinned"],
             "last_writes_held": last["writes_held"],
+            "last_holds": last["holds"],
+            "last_longest_hold": last["longest_hold"],
             "last_phases": " ".join(f"{phase}={seconds}" for phase, seconds in last["seconds"].items()),
         }
     show_properties(invocation, shown, warnings=last.get("warnings", ()))

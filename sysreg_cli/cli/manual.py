@@ -116,6 +116,8 @@ PAGES: dict[str, Page] = {
             "pinned",
             "seconds",
             "writes_held",
+            "holds",
+            "longest_hold",
             "phases",
             "warnings",
         ),

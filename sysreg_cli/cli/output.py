@@ -76,6 +76,11 @@ def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) ->
         _write_csv(chosen, [[result[key] for key in chosen] for result in results])
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number with its noun: "1 blob", "2 blobs"."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 def say(invocation: Invocation, line: str) -> None:
     """A fixed line of the table format, shown at once; nothing in the other formats."""
     if invocation.format == "table":

@@ -53,8 +53,8 @@ class Result:
     """How a collection ended: ``outcome`` is done, failed, cancelled or interrupted (its agent died).
 
     ``seconds`` are those of each phase, ``duration`` of the whole; ``writes_held`` those for which nobody
-    got a token to write. ``pinned`` counts the blobs kept for pushes under way. ``remaining`` is filled for
-    what was planned and not removed.
+    got a token to write, in ``holds`` pieces of which ``longest_hold`` is the longest. ``pinned`` counts the
+    blobs kept for pushes under way. ``remaining`` is filled for what was planned and not removed.
     """
 
     id: str
@@ -72,8 +72,16 @@ class Result:
     sizes_known: bool = True
     duration: float = 0.0
     writes_held: float = 0.0
+    holds: int = 0
+    longest_hold: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def count_hold(self, seconds: float) -> None:
+        """Writes were held for so long."""
+        self.holds += 1
+        self.writes_held = round(self.writes_held + seconds, 3)
+        self.longest_hold = max(self.longest_hold, round(seconds, 3))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

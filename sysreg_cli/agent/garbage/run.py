@@ -35,6 +35,9 @@ from sysreg_cli.tokens.signer import write_token_accepted
 _LOCK_SECONDS = 120.0
 # `exp` of a token is in whole seconds, and the registry may read its clock a little later.
 _EXPIRY_MARGIN = 1.0
+# For uploads to end after that, under the fence. With the default lifetime of tokens a drain then takes 75 s
+# at most, and docker, which keeps trying for about 100 s, can wait for a sweep as well.
+_SPARE = 9.0
 _CACHES = {"", "inmemory"}
 
 
@@ -105,7 +108,7 @@ class Collection:
         if self.plan.nothing_to_do:
             self._report_kept()
             return
-        with self._fence() as hold:
+        with self._fence(config) as hold:
             if quiet_since is None or self._latest_write() != quiet_since:
                 with self._phase("mark"):
                     self.plan = self._mark(config.root)
@@ -164,7 +167,7 @@ class Collection:
             )
         if self.plan.nothing_to_do:
             return
-        with self._fence() as hold:
+        with self._fence(config) as hold:
             try:
                 with self._phase("sweep"):
                     self._swept = True
@@ -188,40 +191,38 @@ class Collection:
         return Plan(frees=dict.fromkeys(said.eligible, 0), revisions=said.manifests)
 
     @contextlib.contextmanager
-    def _fence(self) -> Iterator[FenceHold]:
+    def _fence(self, config: RegistryConfig) -> Iterator[FenceHold]:
         """Hold the fence, and wait until nobody can write any more."""
-        fence = WriteFence(self.settings.paths.state)
-        try:
-            with fence.hold() as hold:
-                held = time.monotonic()
-                try:
-                    with self._phase("drain"):
-                        self._drain(fence)
-                    yield hold
-                finally:
-                    self.result.writes_held = round(time.monotonic() - held, 3)
-        finally:
-            fence.close()
+        with (
+            contextlib.closing(WriteFence(self.settings.paths.state)) as fence,
+            contextlib.ExitStack() as stack,
+        ):
+            with self._phase("drain"):
+                hold = stack.enter_context(self._drain(config, fence).writes_ended())
+            yield hold
 
-    def _drain(self, fence: WriteFence) -> None:
-        limit = self.settings.agent.drain_timeout
-        begun = time.monotonic()
-        # Measured once: nobody issues a write token while we hold the fence.
-        until = begun + fence.latest_write() + self._accepted - time.time()
-
-        def pause(seconds: float, detail: str) -> None:
-            waited = time.monotonic() - begun
-            if waited > limit:
-                raise SysregError(
-                    f"writes did not end within {limit} s: {detail}; nothing was removed",
-                    next_step="try again, or raise drain_timeout in section [agent] of sysreg.conf",
-                )
-            self.progress.enter("drain", waited / limit, detail)
+    def _drain(self, config: RegistryConfig, fence: WriteFence) -> drain.Drain:
+        def sleep(seconds: float, fraction: float, detail: str) -> None:
+            self.progress.enter("drain", fraction, detail)
             self._pause(seconds)
 
-        while (left := until - time.monotonic()) > 0:
-            pause(min(left, 0.1), f"until the last permission to push ends in {left:.0f} s")
-        drain.wait_for_writes(read_config(self.settings.registry.config), pause)
+        return drain.Drain(
+            drain.Patience(limit=self.settings.agent.drain_timeout, hold=self._accepted + _SPARE),
+            take=lambda: self._hold(fence),
+            permitted=lambda: fence.latest_write() + self._accepted - time.time(),
+            busy=lambda: drain.writing(config),
+            sleep=sleep,
+        )
+
+    @contextlib.contextmanager
+    def _hold(self, fence: WriteFence) -> Iterator[FenceHold]:
+        with fence.hold() as hold:
+            begun = time.monotonic()
+            failpoint.reach("garbage hold")
+            try:
+                yield hold
+            finally:
+                self.result.count_hold(time.monotonic() - begun)
 
     def _mark(self, root: Path) -> Plan:
         store = FilesystemStore(root, self._known)
@@ -266,7 +267,7 @@ class Collection:
         finally:
             fence.close()
         latest = self._latest_write()
-        return latest if latest + self._accepted < time.time() and drain.is_idle(config) else None
+        return latest if latest + self._accepted < time.time() and not drain.writing(config) else None
 
     def _latest_write(self) -> float:
         return WriteFence(self.settings.paths.state).latest_write()
@@ -320,7 +321,7 @@ class Collection:
     def _check(self) -> None:
         """Raises Cancelled, or SysregError past the time limit."""
         if self.cancelled.is_set():
-            raise Cancelled("the collection was cancelled")
+            raise Cancelled(f"the collection was cancelled in the phase {self.progress.phase}")
         if time.monotonic() > self._deadline:
             limit = self.settings.agent.collect_timeout
             raise SysregError(

@@ -149,13 +149,14 @@ class CollectionService:
         with self._lock:
             self._history.end(result)
         log.info(
-            "garbage collection %s: %s%s, %d blobs, %d bytes, writes held %.1f s",
+            "garbage collection %s: %s%s; blobs: %d, bytes: %d, writes held: %.1f s, longest hold: %.1f s",
             result.id,
             result.outcome,
             f" ({result.error})" if result.error else "",
             result.blobs,
             result.bytes,
             result.writes_held,
+            result.longest_hold,
         )
 
     def _entered(self, phase: str) -> None:

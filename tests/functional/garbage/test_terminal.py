@@ -84,7 +84,7 @@ def test_cancel_ends_it_and_who_waits_is_told(slow: Controller) -> None:
     terminal.expect("sweep")
     cancelled = slow.system("registry-garbage-collect", "--cancel")
     assert (cancelled.returncode, cancelled.stderr) == (0, "")
-    assert cancelled.stdout == "The garbage collection was cancelled\n"
+    assert cancelled.stdout == "The garbage collection was cancelled in the phase sweep\n"
     terminal.expect_exact("the collection was cancelled")
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import drain, edits, registry_config
+from sysreg_cli.agent.garbage import edits, registry_config
 from sysreg_cli.agent.garbage.collector import Output
 from sysreg_cli.agent.garbage.history import MOST_RESULTS, History, Running
-from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.agent.garbage.result import PHASES, Options, Progress, Result
 from sysreg_cli.agent.garbage.store import FilesystemStore
-from sysreg_cli.errors import SysregError, Unavailable
+from sysreg_cli.errors import SysregError
 from tests.unit.garbage.storage import Storage
 
 # -- config.yml ----------------------------------------------------------------------------------------
@@ -52,63 +48,6 @@ def test_a_config_that_makes_no_sense_is_refused(tmp_path: Path, text: str, reas
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(SysregError, match=r"config\.yml: No such file"):
         registry_config.read(tmp_path / "config.yml")
-
-
-# -- requests in flight --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gauges() -> Iterator[tuple[RegistryConfig, list[dict[str, int]]]]:
-    """A debug address that shows what stands in the list, one entry after the other; the last one stays."""
-    shown: list[dict[str, int]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            values = shown.pop(0) if len(shown) > 1 else shown[0]
-            body = "".join(
-                f'registry_http_in_flight_requests{{handler="{handler}"}} {value}\n'
-                for handler, value in values.items()
-            ).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"127.0.0.1:{server.server_port}"
-    yield RegistryConfig(Path("c"), "filesystem", None, debug=address, listen=address), shown
-    server.shutdown()
-    server.server_close()
-
-
-def test_each_handler_that_writes_has_to_be_seen_idle_once(
-    gauges: tuple[RegistryConfig, list[dict[str, int]]],
-) -> None:
-    config, shown = gauges
-    idle = {"manifest": 0, "blob_upload": 0, "blob_upload_chunk": 0, "blob": 7}
-    shown += [idle | {"blob_upload_chunk": 1}, idle | {"blob_upload_chunk": 1, "manifest": 3}]
-    shown += [idle | {"manifest": 2}, idle | {"manifest": 9}]
-    waits: list[str] = []
-    drain.wait_for_writes(config, lambda seconds, detail: waits.append(detail))
-    assert waits == ["pushes under way (blob_upload_chunk)"] * 2
-
-
-def test_a_registry_that_shows_no_gauges_is_an_error(
-    gauges: tuple[RegistryConfig, list[dict[str, int]]],
-) -> None:
-    config, shown = gauges
-    shown.append({})
-    with pytest.raises(Unavailable, match="shows no requests in flight"):
-        drain.wait_for_writes(config, lambda seconds, detail: None)
-
-
-def test_a_registry_that_does_not_run_writes_nothing() -> None:
-    config = RegistryConfig(Path("c"), "filesystem", None, debug="127.0.0.1:1", listen="127.0.0.1:1")
-    drain.wait_for_writes(config, lambda seconds, detail: pytest.fail("waited"))
 
 
 # -- the collector's output ----------------------------------------------------------------------------
