@@ -3,15 +3,16 @@
 What belongs to pushes under way stays (CONTRACTS 5.3). Something is *fresh* if it was written within the
 grace time and nothing has released it since. A manifest that was deleted, or that this plan removes, releases
 what it refers to, as of the time it was pushed; a tag that was moved away releases the manifest it pointed
-at. So what a delete just released is freed at once, and the same layer pushed again since then is not. The
-age of a blob is that of its latest link in any repository too: pushing a blob that is there already writes
-only a new link.
+at; an earlier collection that was interrupted released all it had decided to free, as of the time it had
+looked. So what a delete just released is freed at once, and the same layer pushed again since then is not.
+The age of a blob is that of its latest link in any repository too: pushing a blob that is there already
+writes only a new link.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from sysreg_cli.agent.garbage import mark
@@ -54,8 +55,8 @@ class _Releases(dict[str, float]):
     """When each blob or manifest was last released: the time of the latest manifest, now gone, that needs
     it."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__()
+    def __init__(self, store: Store, earlier: Mapping[str, float] | None = None) -> None:
+        super().__init__(earlier or {})
         self._store = store
 
     def add(self, gone: Iterable[tuple[str, float]]) -> None:
@@ -70,13 +71,20 @@ class _Releases(dict[str, float]):
 
 
 def make(
-    store: Store, *, delete_untagged: bool = False, grace: float = 3600, now: float | None = None
+    store: Store,
+    *,
+    delete_untagged: bool = False,
+    grace: float = 3600,
+    now: float | None = None,
+    earlier: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Decide from a snapshot of the storage. ``grace`` in seconds."""
+    """Decide from a snapshot of the storage. ``grace`` in seconds; ``earlier`` is what an interrupted
+    collection had decided to free, digest to time.
+    """
     young = (time.time() if now is None else now) - grace
     plan = Plan()
     marks = mark.collector_marks(store, {})
-    released = _Releases(store)
+    released = _Releases(store, earlier)
     released.add((digest, store.blobs[digest].time) for digest in store.blobs.keys() - marks)
     for name, repository in store.repositories.items():
         reached = mark.reach(store, repository)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sysreg_cli.agent import failpoint
-from sysreg_cli.agent.garbage import collector, drain, edits, mark
+from sysreg_cli.agent.garbage import collector, drain, edits, mark, releases
 from sysreg_cli.agent.garbage import plan as planning
 from sysreg_cli.agent.garbage.manifest import Manifest
 from sysreg_cli.agent.garbage.plan import Plan
@@ -61,6 +61,7 @@ class Collection:
     cancelled: threading.Event = field(default_factory=threading.Event)
     plan: Plan = field(default_factory=Plan)
     _known: dict[str, Manifest | None] = field(default_factory=dict)
+    _looked: float = 0.0
     _swept: bool = False
 
     def run(self) -> Result:
@@ -107,6 +108,7 @@ class Collection:
             return
         if self.plan.nothing_to_do:
             self._report_kept()
+            releases.forget(self.directory)
             return
         with self._fence(config) as hold:
             if quiet_since is None or self._latest_write() != quiet_since:
@@ -123,6 +125,8 @@ class Collection:
             self._change(config, root, hold)
         with self._phase("verify"):
             self._verify(root)
+        if not self.result.remaining:
+            releases.forget(self.directory)
 
     def _change(self, config: RegistryConfig, root: Path, hold: FenceHold) -> None:
         """Everything that changes the storage."""
@@ -131,6 +135,8 @@ class Collection:
             if plan.pins:
                 edits.write_pin(root, plan.pins)
         with self._phase("untag"):
+            if plan.frees:
+                releases.remember(self.directory, self._looked, plan.frees)
             # From here on blobs and manifests vanish, and a cache would remember them.
             self._swept = True
             edits.unlink_manifests(root, plan.untag)
@@ -225,8 +231,14 @@ class Collection:
                 self.result.count_hold(time.monotonic() - begun)
 
     def _mark(self, root: Path) -> Plan:
+        self._looked = time.time()
         store = FilesystemStore(root, self._known)
-        plan = planning.make(store, delete_untagged=self.options.delete_untagged, grace=self.options.grace)
+        plan = planning.make(
+            store,
+            delete_untagged=self.options.delete_untagged,
+            grace=self.options.grace,
+            earlier=releases.recall(self.directory),
+        )
         self.result.warnings = plan.broken
         if plan.obstacles:
             more = f" and {len(plan.obstacles) - 1} more" if len(plan.obstacles) > 1 else ""

@@ -119,6 +119,28 @@ def test_a_collector_that_fails_half_way_is_quoted_and_what_it_freed_is_counted(
     assert not workshop.pins
 
 
+def test_what_a_collector_killed_half_way_has_left_goes_with_the_next_collection(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest is gone, and then nothing but our memory tells a young layer from one being pushed."""
+    needed = workshop.fill()
+    workshop.storage.age = 5
+    young = workshop.storage.image("young", "1", layers=(b"young",))
+    workshop.storage.delete("young", young)
+    with monkeypatch.context() as patch:
+        victim = workshop.storage.path(young).parent
+        workshop.program(patch, f"#!/bin/sh\nrm -r {victim}\nkill -KILL $$\n")
+        killed = workshop.collect(delete_untagged=True)
+    assert "signal 9" in killed.error
+    assert killed.blobs == 1
+    assert workshop.collection(dry_run=True, delete_untagged=True).run().blobs == killed.remaining
+    result = workshop.collect(delete_untagged=True)
+    assert (result.outcome, result.blobs, result.pinned) == ("done", killed.remaining, 2)
+    assert workshop.storage.all_blobs() == needed
+    assert not (workshop.storage.repositories / "young").exists()
+    assert [path.name for path in (workshop.state / "garbage").iterdir() if "freeing" in path.name] == []
+
+
 def test_a_collector_that_hangs_is_ended_at_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,9 +109,11 @@ def fill(storage: Storage) -> set[str]:
     storage.upload("push/under-way", b"old, but soon to be needed")
     needed = storage.all_blobs()
     os.utime(storage.path(storage.blob(b"old, but soon to be needed")))
+    age, storage.age = storage.age, 5
     gone = storage.image("gone", "1", layers=(b"gone" * 1000, b"amd"))
     storage.delete("gone", gone)
     storage.delete("app", storage.image("app", "3", layers=(b"gone as well",)))
+    storage.age = age
     storage.image("app", layers=(b"orphan",))
     return needed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import edits, registry_config
+from sysreg_cli.agent.garbage import edits, registry_config, releases
 from sysreg_cli.agent.garbage.collector import Output
 from sysreg_cli.agent.garbage.history import MOST_RESULTS, History, Running
 from sysreg_cli.agent.garbage.result import PHASES, Options, Progress, Result
@@ -87,6 +87,22 @@ def test_a_damaged_history_is_forgotten(tmp_path: Path, damage: str) -> None:
     directory.mkdir()
     (directory / "history.json").write_text(damage)
     assert History.load(directory).running is None
+
+
+def test_what_was_to_be_freed_is_remembered_until_it_is_forgotten(tmp_path: Path) -> None:
+    assert releases.recall(tmp_path) == {}
+    releases.remember(tmp_path, 7.25, ["sha256:1", "sha256:2"])
+    releases.remember(tmp_path, 8.5, ["sha256:2"])
+    assert releases.recall(tmp_path) == {"sha256:2": 8.5}
+    releases.forget(tmp_path)
+    releases.forget(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"sha256:1\n", b"\xff\n"])
+def test_a_damaged_memory_of_what_was_to_be_freed_is_none(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "freeing").write_bytes(damage)
+    assert releases.recall(tmp_path) == {}
 
 
 def test_progress_never_goes_back() -> None:

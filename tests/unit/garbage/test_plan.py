@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,16 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path)
 
 
-def plan(storage: Storage, *, delete_untagged: bool = False, grace: float = 3600) -> Plan:
-    return planning.make(FilesystemStore(storage.root), delete_untagged=delete_untagged, grace=grace)
+def plan(
+    storage: Storage,
+    *,
+    delete_untagged: bool = False,
+    grace: float = 3600,
+    earlier: Mapping[str, float] | None = None,
+) -> Plan:
+    return planning.make(
+        FilesystemStore(storage.root), delete_untagged=delete_untagged, grace=grace, earlier=earlier
+    )
 
 
 def survivors(storage: Storage, **options: bool) -> set[str]:
@@ -89,6 +99,30 @@ def test_a_layer_of_a_deleted_image_that_is_being_pushed_again_is_pinned(storage
     made = plan(storage)
     assert made.pins.keys() == {layer}
     assert "other" not in made.empty
+
+
+def test_what_an_interrupted_collection_had_decided_to_free_is_freed_unless_it_was_pushed_again(
+    storage: Storage,
+) -> None:
+    """It had removed the manifest, so nothing else tells its layers from those of a push under way."""
+    storage.age = 100
+    left = {storage.upload("app", b"one"), storage.upload("app", b"two")}
+    assert plan(storage).pins.keys() == left
+    earlier = dict.fromkeys(left, time.time() - 50)
+    made = plan(storage, earlier=earlier)
+    assert (made.frees.keys(), made.empty) == (left, ["app"])
+    storage.age = 10
+    again = storage.upload("other", b"two")
+    made = plan(storage, earlier=earlier)
+    assert (made.frees.keys(), made.pins.keys()) == (left - {again}, {again})
+
+
+def test_a_repository_whose_blobs_an_interrupted_collection_removed_is_empty(storage: Storage) -> None:
+    storage.age = 100
+    gone = storage.upload("app", b"layer")
+    storage.lose(gone)
+    assert plan(storage).empty == []
+    assert plan(storage, earlier={gone: time.time() - 50}).empty == ["app"]
 
 
 def test_what_tags_need_is_never_freed_however_it_is_wrapped(storage: Storage) -> None:
