@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -298,12 +300,30 @@ def test_a_slow_answer_is_there_for_the_next_tab(home: Path) -> None:
     assert len(calls(home)) == 1
 
 
-def test_an_unreachable_registry_returns_at_once_and_silently(home: Path) -> None:
+@pytest.mark.parametrize("trouble", ["refuses", "says nothing", "has no name"])
+def test_an_unreachable_registry_returns_at_once_and_silently(home: Path, trouble: str) -> None:
     forget(home)
-    variables = environ(home, SYSREG_REGISTRY="127.0.0.1:1", PATH=f"{OURS.parent}:/usr/bin:/bin")
-    with Person(variables, cwd=home) as person:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = {
+            "refuses": "127.0.0.1:1",
+            "says nothing": f"127.0.0.1:{silent.getsockname()[1]}",
+            "has no name": "registry.invalid:9001",
+        }
+        variables = environ(home, SYSREG_REGISTRY=where[trouble], PATH=f"{OURS.parent}:/usr/bin:/bin")
+        with Person(variables, cwd=home) as person:
+            started = time.monotonic()
+            assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+            assert time.monotonic() - started < 1.5, "a second, and the machine's own slowness"
+            assert person.run("true") == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a home of somebody else")
+def test_the_cache_in_the_home_of_another_user_is_not_read(home: Path) -> None:
+    with Person(environ(home), cwd=home) as person:
+        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busybox |"
+    os.chown(home, 65534, 65534)
+    with Person(environ(home), cwd=home) as person:
         assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
-        assert person.run("true") == ""
 
 
 HOSTILE = [

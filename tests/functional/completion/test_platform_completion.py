@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / "platform/system").write_text(PLATFORM)
     (tmp_path / "platform/system").chmod(0o755)
     (tmp_path / "completion.d").mkdir()
-    (tmp_path / "completion.d/system").symlink_to(COMPLETION)
-    (tmp_path / "completion.d/system.sysreg").symlink_to(COMPLETION)
+    for ours in COMPLETION.parent.iterdir():
+        shutil.copy(ours, tmp_path / "completion.d")
     (tmp_path / "completion.d/system.bash_completion").write_text(THEIRS)
     return tmp_path
 
@@ -64,6 +65,15 @@ def test_their_completion_answers_for_their_commands_and_ours_for_ours(home: Pat
         assert person.completes("system host-list --th") == "system host-list --theirs |"
         assert person.completes("system registry-image-list --filt").endswith(" --filter-out-untagged |")
         assert person.completes("system registry-image-l") == "system registry-image-list |"
+
+
+def test_without_a_completion_of_theirs_ours_is_loaded_once(home: Path) -> None:
+    files = [home / "completion.d/system", home / "completion.d/system.sysreg"]
+    with Person(environ(home), load=(files[0],), cwd=home) as person:
+        # Loaded again, it would stand behind what has been put in its place meanwhile.
+        person.run("_sysreg_commands+=(kept)")
+        person.run(f"source {files[1]}")
+        assert person.completes("system kep") == "system kept |"
 
 
 def test_their_completion_alone_knows_our_commands_too(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 
@@ -61,3 +62,13 @@ def test_a_list_and_a_delete_bring_the_cache_up_to_date(controller: Controller, 
         # The deleted tag is no longer offered.
         line = person.completes(f"system registry-image-delete {image}:v1.1")
         assert line == f"system registry-image-delete {image}:v1.1|"
+
+
+def test_nothing_is_written_into_the_home_of_another_user(controller: Controller, tmp_path: Path) -> None:
+    # As under sudo, which may leave HOME as it was.
+    home = tmp_path / "theirs"
+    (home / ".cache").mkdir(parents=True)
+    os.chown(home, 65534, 65534)
+    done = controller.system("registry-image-list", env={"HOME": str(home), "XDG_CACHE_HOME": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in home.rglob("*")] == [".cache"]
