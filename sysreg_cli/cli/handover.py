@@ -9,9 +9,12 @@ interpreter and this module, which needs the standard library's ``os`` alone. Th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 
 from sysreg_cli.cli.commands import COMMANDS, GLOBAL_FLAGS, GLOBAL_OPTIONS_WITH_VALUE
+
+TYPE_CHECKING = False  # typing's own costs more than this whole module
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 # Counts the hand-overs that led here. A platform command that calls `system` for a part of its work goes
 # through us again, rightly; a wrapper that only calls `system` through PATH would go round for ever.
