@@ -96,9 +96,10 @@ class TokenServerAuthorizer:
         reason = explain(answer)
         where = f"{answer.where} (token server)"
         if answer.status == 401:
+            said = reason.removeprefix(": UNAUTHORIZED ")
             return NotAuthenticated(
-                f"{where}: the credentials of {who} were refused{reason}",
-                next_step="check OS_USERNAME and OS_PASSWORD",
+                f"{where}: {said if said != reason else f'the credentials of {who} were refused{reason}'}",
+                next_step="check the openrc that was sourced",
             )
         if answer.status == 403:
             return NotAuthenticated(f"{where}: {who} may not log in{reason}")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.keystone import Answer
+from sysreg_cli.token_server.keystone import Answer, refusal
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.tokens.grants import Identity
 
@@ -19,9 +19,8 @@ MOST_WAITING = 256
 # Seconds a request waits for Keystone, whatever its own time limit: docker drops a token request after 15.
 PATIENCE = 13.0
 
-_HOW_TO_CLEAR = (
-    "log in once with the right password, or `systemctl reload sysreg-token-server` on the controller"
-)
+# How long a refused pair is not tried again, and what ends that: docker and `system` show it to people.
+_NOT_AGAIN = "not tried again for {}, or until a right login or `systemctl reload sysreg-token-server`"
 
 
 class IdentityService(Protocol):
@@ -55,10 +54,7 @@ class Authenticator:
             return identity
         left = self._refused.seconds_left(pair)
         if left > 0:
-            raise NotAuthenticated(
-                f"Keystone refused these credentials; they are not tried again for {_duration(left)}",
-                next_step=_HOW_TO_CLEAR,
-            )
+            raise NotAuthenticated(refusal(credentials), next_step=_NOT_AGAIN.format(_duration(left)))
         task = self._under_way.get(pair)
         if task is None:
             if len(self._under_way) >= MOST_WAITING:
@@ -92,8 +88,8 @@ class Authenticator:
         except NotAuthenticated as error:
             wait = self._refused.add(pair, self._fingerprints.of_name(credentials.name))
             raise NotAuthenticated(
-                f"{error.message}; these credentials are not tried again for {_duration(wait)}",
-                next_step=error.next_step or _HOW_TO_CLEAR,
+                "; ".join(filter(None, (error.message, error.next_step))),
+                next_step=_NOT_AGAIN.format(_duration(wait)),
             ) from None
         self._accepted.add(pair, answer.identity, answer.lifetime)
         names = {self._fingerprints.of_name(credentials.name)}

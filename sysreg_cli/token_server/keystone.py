@@ -82,11 +82,11 @@ class Keystone:
                 answer = ask[credentials.kind](credentials)
             return self._judge(answer, credentials)
         except (exceptions.Unauthorized, exceptions.Forbidden, exceptions.BadRequest):
-            raise _refused(credentials) from None
+            raise NotAuthenticated(refusal(credentials)) from None
         except exceptions.NotFound:
             # Keystone's words for an unknown token or application credential; for a password, a wrong URL.
             if credentials.kind != "password":
-                raise _refused(credentials) from None
+                raise NotAuthenticated(refusal(credentials)) from None
             raise self._unavailable("it has no v3 API there") from None
         except exceptions.HttpError as error:
             raise self._unavailable(f"it answered {error.http_status}") from None
@@ -154,8 +154,9 @@ class Keystone:
         return Unavailable(f"Keystone at {self._url} can't be asked: {why}", next_step="try again in a while")
 
 
-def _refused(credentials: Credentials) -> NotAuthenticated:
+def refusal(credentials: Credentials) -> str:
+    """What is said of credentials that Keystone refused."""
     if credentials.kind == "token":
-        return NotAuthenticated("Keystone refused the token")
+        return "Keystone refused the token"
     what = "user" if credentials.kind == "password" else "application credential"
-    return NotAuthenticated(f"Keystone refused {what} {shorten(credentials.name)} or the password")
+    return f"Keystone refused {what} {shorten(credentials.name)} or the password"
