@@ -12,7 +12,7 @@ import click
 
 from sysreg_cli.cli import hints
 from sysreg_cli.cli.options import Invocation, command
-from sysreg_cli.cli.output import say, show_list, show_properties
+from sysreg_cli.cli.output import check_columns, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def install(
     intermediates; - reads standard input. A file that holds a private key is removed once the new certificate
     is live, and never before. If anything goes wrong, the old certificate stays in use, and the file is left.
     """
+    check_columns(invocation, (*_FIELDS, "warnings"))
     try:
         certificate = read(certificate_file)
     except OSError as error:

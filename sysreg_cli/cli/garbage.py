@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sysreg_cli.cli.options import Invocation, command, show_error
-from sysreg_cli.cli.output import counted, say, show_properties, show_report
+from sysreg_cli.cli.output import check_columns, counted, say, show_properties, show_report
 from sysreg_cli.errors import NotFound, ProtocolError, SysregError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,21 @@ _STATUS = "/v1/registry_image/garbage_collect"
 _INTERRUPTED = 130
 # A cancelled collection has to end the collector, remove pins, and may have to restart the registry.
 _CANCEL_SECONDS = 120.0
+COLUMNS = (
+    "outcome",
+    "dry_run",
+    "blobs",
+    "bytes",
+    "manifests",
+    "repositories",
+    "pinned",
+    "seconds",
+    "writes_held",
+    "holds",
+    "longest_hold",
+    "phases",
+    "warnings",
+)
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
 _STEPS = 1000
 # Short, so that what is waited for stands beside it on a line of 80 characters.
@@ -68,6 +83,8 @@ def collect(
     )
     if dry_run and no_wait:
         raise UsageError("--dry-run and --no-wait exclude each other")
+    if not status:
+        check_columns(invocation, ("id", "outcome") if no_wait or cancel else COLUMNS)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
@@ -88,6 +105,7 @@ def collect(
     identifier = agent.request("POST", _START, params=words).headers.get("X-Collection-Id", "")
     say(invocation, "Running docker registry garbage collect")
     if no_wait:
+        show_report(invocation, [{"id": identifier, "outcome": "started"}])
         return
     try:
         answer = _wait(invocation, agent, identifier, plan=dry_run)
@@ -223,7 +241,7 @@ def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, An
         say(invocation, f"manifest {manifest}")
     for repository in plan.get("repositories", ()):
         say(invocation, f"repository {repository}")
-    report = {
+    report: dict[str, Any] = {
         "outcome": result["outcome"],
         "dry_run": _is_dry(result),
         "blobs": result["blobs"],
@@ -238,7 +256,9 @@ def _show_end(invocation: Invocation, result: dict[str, Any], plan: dict[str, An
         "phases": result["seconds"],
         "warnings": result["warnings"],
     }
-    show_report(invocation, [{**report, "plan": plan} if plan else report])
+    if plan and not invocation.columns and invocation.format in ("json", "yaml"):  # it fits into no column
+        report["plan"] = plan
+    show_report(invocation, [report])
 
 
 def _held(result: dict[str, Any]) -> str:

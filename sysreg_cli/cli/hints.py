@@ -17,6 +17,7 @@ from sysreg_cli.errors import SysregError
 if TYPE_CHECKING:
     from sysreg_cli.reference import ImageReference
     from sysreg_cli.registry.client import RegistryClient
+    from sysreg_cli.registry.deletion import Deletion
 
 _SOON = timedelta(days=30)
 
@@ -38,24 +39,59 @@ def near_image(registry: RegistryClient, image: ImageReference) -> None:
             _suggest(f"no tags in {image.repository}", image.repository, registry.catalog())
 
 
-def space_is_freed_later() -> None:
-    """After a delete: what takes the space is still there."""
-    if wanted():
-        hint("the space is freed by system registry-garbage-collect; with --dry-run it says how much")
+def space(deletions: Iterable[Deletion]) -> None:
+    """After a delete: what takes the space is still there, how much that is at most, and what frees it.
+
+    Told from the manifests that the delete has read anyway. The agent's dry run would say it to the byte, but
+    would stand in the way of a collection that somebody starts meanwhile.
+    """
+    found = list(deletions)
+    if not wanted() or not found:
+        return
+    frees = {blob: size for deletion in found for blob, size in deletion.frees.items()}
+    if frees:
+        size = readable(sum(frees.values()))
+        hint(
+            f"this releases up to {size}; system registry-garbage-collect frees it,"
+            " and says with --dry-run how much it is in all"
+        )
+    elif all(deletion.digest for deletion in found):
+        hint("this frees no space: other tags stand for the same content")
+
+
+def readable(size: int) -> str:
+    """Bytes for people: the size in the largest decimal unit that leaves at least one before the point."""
+    if size < 1000:
+        return f"{size} byte{'s' if size != 1 else ''}"
+    units = iter(("kB", "MB", "GB", "TB"))
+    number, unit = size / 1000, next(units)
+    while number >= 999.95 and (larger := next(units, "")):
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}"
 
 
 def expiry(certificates: Iterable[tuple[str, str]]) -> None:
     """(name, expiry date): which of the certificates expire soon, or have expired."""
     if not wanted():
         return
-    now = datetime.now(UTC)
     for name, date in certificates:
         with contextlib.suppress(ValueError, TypeError):
-            left = datetime.fromisoformat(date) - now
-            if left < timedelta(0):
-                hint(f"{name} has expired")
-            elif left < _SOON:
-                hint(f"{name} expires in {left.days} days")
+            _tell_end(name, datetime.fromisoformat(date) - datetime.now(UTC))
+
+
+def registry_expiry(registry: RegistryClient) -> None:
+    """Whether the certificate that the registry has just presented expires soon."""
+    if wanted() and (end := registry.certificate_ends) is not None:
+        left = datetime.fromtimestamp(end, UTC) - datetime.now(UTC)
+        _tell_end(f"the certificate of {registry.where}", left)
+
+
+def _tell_end(name: str, left: timedelta) -> None:
+    if left < timedelta(0):
+        hint(f"{name} has expired; install another with system certificate-install")
+    elif left < _SOON:
+        days = f"in {left.days} day{'s' if left.days > 1 else ''}" if left.days else "within a day"
+        hint(f"{name} expires {days}; install another with system certificate-install")
 
 
 def _suggest(what: str, word: str, words: Iterable[str]) -> None:

@@ -10,11 +10,13 @@ from sysreg_cli.cli import hints
 from sysreg_cli.cli.access import identity, open_registry, own_hosts
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.options import Invocation, command
-from sysreg_cli.cli.output import say, show_list, show_report
+from sysreg_cli.cli.output import check_columns, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, ProtocolError, SysregError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.deletion import Deletion, delete_digest, delete_tag
+
+DELETE_COLUMNS = ("image", "deleted", "digest", "tags", "manifests", "warnings")
 
 
 @command("registry-image-list", output=True)
@@ -33,6 +35,7 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     if filter_out_untagged:
         names = registry.tagged(names)
     show_list(invocation, ["Image Name"], [[name] for name in names])
+    hints.registry_expiry(registry)
 
 
 def _own_images(invocation: Invocation, where: str) -> list[str]:
@@ -72,6 +75,7 @@ def list_tags(invocation: Invocation, image: str) -> None:
     show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
     if not tags:
         hints.near_image(registry, wanted)
+    hints.registry_expiry(registry)
 
 
 @command("registry-image-delete", output=True)
@@ -87,10 +91,12 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
 
     A delete that was cut short leaves every other tag whole; run it again to finish it.
     """
+    check_columns(invocation, DELETE_COLUMNS)
     hosts = own_hosts(invocation)
     wanted = list(dict.fromkeys(_with_tag(image, hosts) for image in images))
     registry = open_registry(invocation)
     results: list[dict[str, Any]] = []
+    deletions: list[Deletion] = []
     for image in wanted:
         try:
             deletion = _delete(registry, image, yes, dry_run)
@@ -101,12 +107,13 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
             results.append(_result(image, Deletion(image.digest, (), ()), deleted=False))
         else:
             results.append(_result(image, deletion, deleted=not dry_run))
-            if not dry_run and (owner := identity(invocation)) is not None:
-                forget_tags(owner, image.repository, invocation.environ)
+            if not dry_run:
+                deletions.append(deletion)
+                if (owner := identity(invocation)) is not None:
+                    forget_tags(owner, image.repository, invocation.environ)
             say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_also(image, deletion)}")
     show_report(invocation, results)
-    if any(result["deleted"] for result in results):
-        hints.space_is_freed_later()
+    hints.space(deletions)
 
 
 def _with_tag(text: str, hosts: Any) -> ImageReference:

@@ -7,7 +7,7 @@ A command describes the result once, in one of three shapes::
     say(invocation, "Image ... deleted")                                 a fixed line of the table format
     show_report(invocation, [{"image": ..., "deleted": True}])           the same for the other formats
 
-Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists of them.
+Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists or mappings of them.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequ
 
 
 def show_properties(
-    invocation: Invocation, properties: Mapping[str, Any], *, warnings: Sequence[str] = ()
+    invocation: Invocation, properties: Mapping[str, Any], *, warnings: Sequence[str] | None = None
 ) -> None:
     """Show one object: a table Property, Value; in json and yaml an object with the same keys.
 
-    Warnings are a property of their own, in every format.
+    Warnings, if there are any or they are asked for, are a property of their own; None: of this object never.
     """
-    if warnings:
+    if warnings or (warnings is not None and "warnings" in map(_key, invocation.columns)):
         properties = {**properties, "warnings": list(warnings)}
     keys = list(properties)
     pairs = [(keys[index], properties[keys[index]]) for index in _choose(invocation, keys)]
@@ -81,6 +81,11 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
+def check_columns(invocation: Invocation, names: Sequence[str]) -> None:
+    """For a command that changes something: raise UsageError for an unknown column before it begins."""
+    _choose(invocation, names)
+
+
 def say(invocation: Invocation, line: str) -> None:
     """A fixed line of the table format, shown at once; nothing in the other formats."""
     if invocation.format == "table":
@@ -114,6 +119,8 @@ def _cell(value: Any) -> str:
         return value.astimezone(UTC).isoformat(sep=" ")
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_cell(key)}={_cell(item)}" for key, item in value.items())
     return "" if value is None else printable(str(value))
 
 
@@ -158,7 +165,9 @@ def _write_data(format_: str, data: Any) -> None:
     else:
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(_plain(data), sort_keys=False))
+        # A thousand rows take libyaml a tenth of the time; PyYAML may have been built without it.
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        sys.stdout.write(yaml.dump(_plain(data), Dumper=dumper, sort_keys=False))
 
 
 def _write_csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

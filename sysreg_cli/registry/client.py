@@ -54,6 +54,11 @@ class RegistryClient:
         """host:port, for messages."""
         return self._transport.where
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the registry's certificate ends, in seconds since the epoch; None before the first answer."""
+        return self._transport.certificate_ends
+
     # -- listings
 
     def catalog(self) -> list[str]:

@@ -17,8 +17,8 @@ push of the same image under another tag that begins and ends between that look 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sysreg_cli.errors import Conflict, NotFound, ProtocolError, SysregError
 from sysreg_cli.registry.client import RegistryClient, in_parallel
@@ -35,6 +35,8 @@ class Deletion:
     #: digests of the manifests released with it
     manifests: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    #: blobs that no tag of this repository needs any more, digest -> bytes; other repositories may need them
+    frees: Mapping[str, int] = field(default_factory=dict)
 
 
 def delete_tag(client: RegistryClient, repository: str, tag: str, *, dry_run: bool = False) -> Deletion:
@@ -99,6 +101,7 @@ def _delete(
     moved: dict[str, Manifest | None] = {}
     by_name: list[str] = []
     released: list[str] = []
+    frees: Mapping[str, int] = {}
     try:
         for tag, manifest in sorted(tags.items()):
             if manifest is not None and manifest.digest in throw_aways:
@@ -109,7 +112,7 @@ def _delete(
             throw_aways.add(marker.digest)
             moved[tag] = manifest
             client.put_manifest(repository, tag, marker)
-        _release(client, repository, family, released)
+        frees = _release(client, repository, family, released)
         for digest in throw_aways:
             client.delete_manifest(repository, digest)
     except SysregError as error:
@@ -123,6 +126,7 @@ def _delete(
         tuple(sorted(tags)),
         tuple(released),
         _verify(client, repository, tags, throw_aways),
+        frees,
     )
 
 
@@ -146,19 +150,26 @@ def _move_back(
 
 def _release(
     client: RegistryClient, repository: str, family: dict[str, Manifest | None], released: list[str]
-) -> None:
-    """Delete what no tag reaches of ``family``, and add each to ``released`` when it is gone."""
+) -> dict[str, int]:
+    """Delete what no tag reaches of ``family``, and add each to ``released`` when it is gone.
+
+    Returns the blobs that went out of use with them, as far as the tags' own manifests tell.
+    """
     for digest in _released(client, repository, family):
         if client.delete_manifest(repository, digest):
             released.append(digest)
     if not released:
-        return
-    needed = _reached(client, repository, *_read_tags(client, repository).values())
+        return {}
+    staying = _read_tags(client, repository).values()
+    needed = _reached(client, repository, *staying)
     for digest in reversed(released):  # platforms before the index that names them
         manifest = family.get(digest)
         if digest in needed and manifest is not None:
             client.put_manifest(repository, digest, manifest)
             released.remove(digest)
+    used = {blob for manifest in staying if manifest for blob in manifest.blobs}
+    gone = (manifest for digest in released if (manifest := family.get(digest)))
+    return {blob: size for manifest in gone for blob, size in manifest.blobs.items() if blob not in used}
 
 
 def _released(

@@ -49,6 +49,20 @@ class Manifest:
         return tuple(dict.fromkeys(digest for digest, kind in self._entries if kind not in images))
 
     @cached_property
+    def blobs(self) -> dict[str, int]:
+        """What goes with an image when nothing else needs it, digest -> bytes: itself, its config and layers.
+
+        For an index itself alone. The sizes are those that the manifest names.
+        """
+        found = {self.digest: len(self.content)}
+        layers = self._data.get("layers")
+        for entry in (self._data.get("config"), *(layers if isinstance(layers, list) else ())):
+            size = entry.get("size") if isinstance(entry, dict) else None
+            if isinstance(size, int) and size >= 0 and isinstance(entry.get("digest"), str):
+                found[entry["digest"]] = size
+        return found
+
+    @cached_property
     def _entries(self) -> list[tuple[str, str]]:
         entries = self._data.get("manifests")
         found = []

@@ -94,6 +94,8 @@ class Transport:
         self.base_url = f"https://{self.where}"
         self._timeout = timeout
         self._context = context
+        #: when the certificate ends that was presented first, seconds since the epoch; None: not yet known
+        self.certificate_ends: float | None = None
         # last in, first out: the warmest connection is taken first; None is one still to be made
         self._pool: queue.LifoQueue[http.client.HTTPSConnection | None] = queue.LifoQueue()
         for _ in range(connections):
@@ -193,6 +195,8 @@ class Transport:
             raise _Broken(refused) from error
         else:
             connected = True
+            if self.certificate_ends is None:
+                self.certificate_ends = _end_of(connection.sock.getpeercert())
             return connection
         finally:
             if not connected:
@@ -219,6 +223,13 @@ class Transport:
             )
         reason = str(getattr(cause, "reason", "") or cause).replace("_", " ").lower()
         return Unavailable(f"{self.where}: TLS failed: {reason}", next_step="check that it speaks HTTPS")
+
+
+def _end_of(certificate: Any) -> float | None:
+    try:
+        return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _is_dropped(connection: http.client.HTTPSConnection) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 
 import pexpect
@@ -10,13 +12,15 @@ import pytest
 from devstack.controller import Controller
 from devstack.images import single
 
+SIZE = 200_000
+
 
 @pytest.fixture
 def image(controller: Controller) -> str:
     """A repository with the tags v1.0 and v1.1."""
     name = f"docker.io/hints/{uuid.uuid4().hex}"
     for tag in ("v1.0", "v1.1"):
-        controller.client().push(name, tag, single(seed=name))
+        controller.client().push(name, tag, single(SIZE, seed=name))
     return name
 
 
@@ -44,7 +48,21 @@ def test_an_unknown_image_brings_near_names(controller: Controller, image: str) 
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
 
-def test_after_a_delete_it_says_how_the_space_is_freed(controller: Controller, image: str) -> None:
-    assert "registry-garbage-collect" in on_a_terminal(controller, f"registry-image-delete {image}:v1.0")
-    done = controller.system("registry-image-delete", f"{image}:v1.1")
+def test_after_a_delete_it_says_how_much_a_collection_would_free(controller: Controller, image: str) -> None:
+    def collectable() -> int:
+        done = controller.system("registry-garbage-collect", "--dry-run", "-f", "json")
+        return int(json.loads(done.stdout)[0]["bytes"])
+
+    before = collectable()
+    # Both tags stand for one image.
+    assert "frees no space" in on_a_terminal(controller, f"registry-image-delete {image}:v1.0")
+    shown = on_a_terminal(controller, f"registry-image-delete {image}:v1.1")
+    assert "registry-garbage-collect" in shown
+    said = re.search(r"up to ([0-9.]+) kB", shown)
+    assert said
+    # The delete leaves a throw-away of some hundred bytes behind.
+    assert abs(float(said[1]) * 1000 - (collectable() - before)) < 1000
+
+    controller.client().push(image, "v1.0", single(SIZE, seed=image))
+    done = controller.system("registry-image-delete", f"{image}:v1.0")
     assert (done.returncode, done.stderr) == (0, "")

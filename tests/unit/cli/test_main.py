@@ -109,6 +109,11 @@ def test_behind_the_command_wins(system: System, stand_in: Callable[..., None]) 
         ["registry-image-tags"],
         ["registry-image-delete"],
         ["registry-image-list", "-f", "nonsense"],
+        # Before anything is deleted, collected or installed.
+        ["registry-image-delete", "-c", "nosuch", "a:v1"],
+        ["registry-garbage-collect", "-c", "nosuch"],
+        ["registry-garbage-collect", "--no-wait", "-c", "blobs"],
+        ["certificate-install", "-m", "ssl_ca", "-c", "nosuch", "/dev/null"],
         ["registry-image-list", "--timeout", "0"],
         ["registry-image-list", "--timeout", "nan"],
         ["registry-image-list", "--timeout", "x"],

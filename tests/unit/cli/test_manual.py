@@ -13,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sysreg_cli.cli import garbage, images
 from sysreg_cli.cli.commands import COMMANDS
 from sysreg_cli.cli.main import system
 from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
@@ -39,6 +40,15 @@ def man_page() -> str:
     return (ROOT / "man/system.1").read_text().replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")
 
 
+def sections(name: str) -> dict[str, str]:
+    """What help, README and man page say of one command, and nothing of another."""
+    return {
+        "help": shown(name, "--help"),
+        "README": readme().partition(f"\n{name}\n~~~")[2].partition("\n~~~")[0],
+        "man page": man_page().partition(f"\n.SS {name}\n")[2].partition("\n.SS ")[0],
+    }
+
+
 def test_what_is_generated_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.write_reference", "--check"],
@@ -61,11 +71,14 @@ def test_the_summary_is_the_first_line_of_the_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_help_readme_and_man_page(name: str) -> None:
-    texts = {"help": shown(name, "--help"), "README": readme(), "man page": man_page()}
+    # What stands before the command too is told once in README and man page.
+    program = {word for option in write_reference.options(system) for word in option.opts}
+    whole = {"README": readme(), "man page": man_page()}
     for option in write_reference.options(EVERY[name]):
-        for where, text in texts.items():
+        for where, text in sections(name).items():
             for word in option.opts:
-                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), (
+                told = whole.get(where, text) if word in program else text
+                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", told), (
                     f"{word} is not in the {where}"
                 )
 
@@ -81,9 +94,14 @@ def test_the_arguments_are_those_of_the_code(name: str) -> None:
 def test_the_sections_of_the_page_are_in_help_readme_and_man_page(name: str) -> None:
     page = PAGES[name]
     terms = [term for term, _ in page.arguments] + [line for line, _ in page.examples]
-    for where, text in {"help": shown(name, "--help"), "README": readme(), "man page": man_page()}.items():
+    for where, text in sections(name).items():
         for term in [*terms, *page.columns]:
             assert term in text, f"{term} is not in the {where}"
+
+
+def test_the_columns_are_those_of_the_code() -> None:
+    assert PAGES["registry-image-delete"].columns == images.DELETE_COLUMNS
+    assert PAGES["registry-garbage-collect"].columns == garbage.COLUMNS
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,15 @@ def test_control_characters_of_a_value_are_escaped(capsys: pytest.CaptureFixture
 def test_leading_spaces_of_a_value_survive_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_properties(_as("table"), {"subject": "  two"})
     assert "| subject  |   two |" in capsys.readouterr().out
+
+
+def test_what_has_parts_is_one_readable_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(_as("value"), [{"phases": {"look": 0.5, "sweep": 2}, "names": ["a", "b"]}])
+    assert capsys.readouterr().out == "look=0.5, sweep=2 a, b\n"
+
+
+def test_warnings_can_be_asked_for_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    show_properties(_as("json", "warnings"), _properties(), warnings=[])
+    assert json.loads(capsys.readouterr().out) == {"warnings": []}
+    with pytest.raises(UsageError):
+        show_properties(_as("json", "warnings"), _properties())
