@@ -1,65 +1,44 @@
-"""Scripts that read the output: every parser recovers exactly the images and tags, however many."""
+"""Scripts that read lists: every parser recovers exactly the rows, however many, wherever it runs."""
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
-import pexpect
 import pytest
-import yaml
 
 from devstack.controller import Controller
 from devstack.images import single
 from devstack.registry import USER
 from devstack.seeding import seed
+from tests.certificates import authority
+from tests.functional.cli.parsing import FORMATS, PLACES, csv_rows, run, shell, yaml_document
 
 MANY = 1000
 TAGGED = "docker.io/formats/tagged"
 
 
-def piped(*words: str) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", words[0]], input=text, capture_output=True, text=True, timeout=30
-        )
-        assert done.stderr == ""
-        return done.stdout.splitlines()
-
-    return parse
-
-
 def from_csv(text: str) -> list[str]:
-    head, *rows = csv.reader(io.StringIO(text))
-    assert head in (["Image Name"], ["Image Tag"])
-    return [row[0] for row in rows]
+    assert text.splitlines()[0] in ('"Image Name"', '"Image Tag"', '"Name"')
+    return [next(iter(row.values())) for row in csv_rows(text)]
 
 
 def from_yaml(text: str) -> list[str]:
-    return [next(iter(entry.values())) for entry in yaml.safe_load(text)]
+    return [next(iter(entry.values())) for entry in yaml_document(text)]
 
 
 PARSERS: dict[str, list[Callable[[str], list[str]]]] = {
     "table": [
-        piped("awk -F'|' 'NF > 2 && ++n > 1 { gsub(/^ +| +$/, \"\", $2); print $2 }'"),
-        piped("tail -n +4 | head -n -1 | cut -d ' ' -f 2"),
-        piped("grep '^|' | tail -n +2 | cut -d '|' -f 2 | tr -d ' '"),
+        shell("awk -F'|' 'NF > 2 && ++n > 1 { gsub(/^ +| +$/, \"\", $2); print $2 }'"),
+        shell("tail -n +4 | head -n -1 | cut -d ' ' -f 2"),
+        shell("{ grep '^|' || :; } | tail -n +2 | cut -d '|' -f 2 | tr -d ' '"),
     ],
-    "value": [piped("cat"), piped('while read -r name; do echo "$name"; done')],
-    "json": [piped("jq -r '.[] | to_entries[0].value'")],
+    "value": [shell("cat"), shell('while read -r name; do echo "$name"; done')],
+    "json": [shell("jq -r '.[] | to_entries[0].value'")],
     "csv": [from_csv],
     "yaml": [from_yaml],
-}
-PLACES = {
-    "piped": {},
-    "in the C locale": {"LANG": "C", "LC_ALL": "C"},
-    "with NO_COLOR": {"NO_COLOR": "1"},
-    "with COLUMNS=40": {"COLUMNS": "40"},
 }
 
 
@@ -89,6 +68,17 @@ def rows(request: pytest.FixtureRequest, own: Controller) -> dict[str, list[str]
     }
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_parser_recovers_the_rows(
+    own: Controller, rows: dict[str, list[str]], format_: str, place: str
+) -> None:
+    for line, expected in rows.items():
+        status, text = run(own, f"{line} -f {format_}", place)
+        assert status == 0
+        check(format_, text, expected)
+
+
 def check(format_: str, text: str, expected: list[str]) -> None:
     if not expected and format_ == "table":
         assert text == "\n"
@@ -98,34 +88,22 @@ def check(format_: str, text: str, expected: list[str]) -> None:
         assert parse(text) == expected
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("format_", PARSERS)
-def test_every_parser_recovers_the_rows(
-    own: Controller, rows: dict[str, list[str]], format_: str, place: str
-) -> None:
-    for line, expected in rows.items():
-        done = own.system(*line.split(), "-f", format_, env=PLACES[place])
-        assert (done.returncode, done.stderr) == (0, "")
-        check(format_, done.stdout, expected)
-
-
-@pytest.mark.parametrize("format_", PARSERS)
-def test_a_narrow_terminal_changes_nothing(
-    own: Controller, rows: dict[str, list[str]], format_: str, tmp_path: Path
-) -> None:
-    for line, expected in rows.items():
-        errors = tmp_path / "stderr"
-        text, status = pexpect.run(
-            f"bash -c 'system {line} -f {format_} 2>{errors}'",
-            env=own.environ(),
-            withexitstatus=True,
-            timeout=60,
-            encoding="utf-8",
-            dimensions=(24, 40),
-        )
-        assert (status, errors.read_text()) == (0, "")
-        assert "\x1b" not in text
-        check(format_, text.replace("\r\n", "\n"), expected)
+@pytest.mark.parametrize("count", [1, MANY])
+def test_every_parser_recovers_the_certificates(own: Controller, count: int) -> None:
+    """The registry's own is always there, so there is no list without one."""
+    directory = own.root / "ca-certificates"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    root = authority("Many")
+    # The agent knows a CA by the content of its file: one certificate does for a thousand.
+    for number in range(count - 1):
+        (directory / f"sysreg-{number:032x}.crt").write_bytes(root.pem)
+    expected = ["docker_registry", *[f"ssl_ca_{root.certificate.serial_number}"] * (count - 1)]
+    for format_ in FORMATS:
+        for place in PLACES:
+            status, text = run(own, f"certificate-list -f {format_} -c Name", place)
+            assert status == 0
+            check(format_, text, expected)
 
 
 def test_a_column_is_chosen_by_its_name_or_key(own: Controller, rows: dict[str, list[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,9 @@ class UnixAdapter(HTTPAdapter):
         return self._pool
 
 
+_TOKENS: dict[tuple[str, str], str] = {}
+
+
 @dataclass
 class Api:
     """The agent's API over one way: ``tls`` or ``socket``."""
@@ -60,23 +64,34 @@ class Api:
     controller: Controller
     way: str
 
-    def token(self, user: str, **scope: str) -> str:
+    def token(self, user: str) -> str:
+        """One of ``user``'s tokens; Keystone takes a third of a second for each, so it is asked once."""
+        key = (self.controller.auth_url, user)
+        if key not in _TOKENS:
+            _TOKENS[key] = self._new_token(user)
+        return _TOKENS[key]
+
+    def _new_token(self, user: str) -> str:
         from keystoneauth1 import session
         from keystoneauth1.identity import v3
 
-        names = {"project_name": self.controller.openrc(user)["OS_PROJECT_NAME"], **scope}
+        name, _, domain = user.partition("@")
+        project = {
+            "project_name": self.controller.openrc(name)["OS_PROJECT_NAME"],
+            "project_domain_name": "Default",
+        }
         auth = v3.Password(
             self.controller.auth_url,
-            username=user,
+            username=name,
             password=self.controller.passwords[user],
-            user_domain_name="Default",
-            project_domain_name="Default",
-            **names,
+            user_domain_name=domain or "Default",
+            # A user of another domain has no role in our projects; also unscoped, the token names the user.
+            **({} if domain else project),
         )
         return str(session.Session(auth=auth).get_token())
 
     def call(self, method: str, target: str, user: str | None = "admin", **options: Any) -> requests.Response:
-        """One call with a token of ``user``; None sends none."""
+        """One call with a token of ``user``; None sends none. Told to come back later, it does."""
         headers = {"X-Auth-Token": self.token(user)} if user else {}
         headers |= options.pop("headers", {})
         with requests.Session() as http:
@@ -86,14 +101,18 @@ class Api:
                 base = "http://sysreg-agent"
             else:
                 base = f"https://{HOST_NAME}:{self.controller.ports['agent']}"
-            return http.request(
-                method,
-                base + target,
-                headers=headers,
-                timeout=60,
-                verify=str(self.controller.ca_file),
-                **options,
-            )
+            while True:
+                answer = http.request(
+                    method,
+                    base + target,
+                    headers=headers,
+                    timeout=60,
+                    verify=str(self.controller.ca_file),
+                    **options,
+                )
+                if answer.status_code != 429:
+                    return answer
+                time.sleep(float(answer.headers["Retry-After"]))
 
     def raw(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send these bytes as they are; status, headers and body of the answer."""
