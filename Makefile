@@ -23,10 +23,10 @@ lint: prepare
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-# Test processes side by side, each with a controller of its own; 0: all in one process
-JOBS ?= 2
-test: lint ## linters and all tests, with the short forms of soak and fuzz (JOBS=0: one after the other)
-	$(PYTHON) -m pytest -n $(JOBS) --dist worksteal
+# Test processes side by side, each with a controller of its own: they wait more than they compute. 0: one process
+JOBS ?= 4
+test: lint ## linters and all tests, with the short forms of soak and fuzz (TESTS=tests/unit: these only)
+	$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 soak: prepare ## the long runs: token load, garbage collection (each says how long it takes)
 	@for script in $$(grep -l __main__ tests/soak/*.py); do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
