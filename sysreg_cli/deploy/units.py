@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +37,14 @@ class Enabled:
     restarts: tuple[str, ...] = ()
 
     def compare(self, context: Context) -> Change | None:
-        state = _show(self.unit, "UnitFileState")
+        state = _unit_file_state(self.unit)
         return None if state == "enabled" else Change(f"enable {self.unit} (was {state or 'not there'})")
 
     def apply(self, context: Context) -> None:
         if self.unit not in context.record.enabled:
             context.record.enabled.append(self.unit)
             context.record.save()
-        if _show(self.unit, "UnitFileState") == "masked":
+        if _unit_file_state(self.unit) == "masked":
             raise SysregError(
                 f"{self.unit} is masked",
                 next_step=f"systemctl unmask {self.unit}, then run sysreg-deploy again",
@@ -113,6 +114,13 @@ class Taking:
 def systemd_version() -> int:
     """The number in ``systemctl --version``. Raises SysregError."""
     return int(ask("systemctl", "--version").split()[1])
+
+
+def _unit_file_state(unit: str) -> str:
+    """What the links on the disk say; systemd's memory of them is as old as its last reload."""
+    words = ["systemctl", "is-enabled", unit]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90)
+    return done.stdout.strip()
 
 
 def _show(unit: str, name: str) -> str:
