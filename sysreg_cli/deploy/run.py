@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sysreg_cli.agent import files
@@ -84,18 +84,24 @@ def _tidy(items: Sequence[Item], record: Record) -> None:
 def remove(
     items: Sequence[Item], record: Record, settings: Settings, *, purge: bool, report: Callable[[str], None]
 ) -> None:
-    """Undo what the record says we did; ``purge``: the images too. Raises SysregError."""
+    """Undo what the record says we did; ``purge``: the images too. Raises SysregError.
+
+    A second run finishes what a killed one left: it needs the settings and the record, which go last.
+    """
     context = Context(record)
     registry_was_enabled = settings.registry.unit not in record.enabled
-    for item in reversed(items):
-        with _named(item):
-            if line := item.remove(context):
-                report(line)
+    sample, *others = items
+    _remove(reversed(others), context, report)
     if purge:
         for path in (settings.registry.storage / "docker",):
             if path.exists():
                 shutil.rmtree(path)
                 report(f"removed {path}, the images")
+    command("systemctl", "daemon-reload")
+    if registry_was_enabled:
+        with contextlib.suppress(SysregError):  # as it was before us: with its package's configuration
+            command("systemctl", "restart", settings.registry.unit)
+    _remove([sample], context, report)
     directories = sorted(record.directories, key=len, reverse=True)
     state = record.directory
     if state.exists():
@@ -107,10 +113,13 @@ def remove(
         with contextlib.suppress(OSError):  # not empty: others' files are in it
             Path(directory).rmdir()
             report(f"removed {directory}")
-    command("systemctl", "daemon-reload")
-    if registry_was_enabled:
-        with contextlib.suppress(SysregError):  # as it was before us: with its package's configuration
-            command("systemctl", "restart", settings.registry.unit)
+
+
+def _remove(items: Iterable[Item], context: Context, report: Callable[[str], None]) -> None:
+    for item in items:
+        with _named(item):
+            if line := item.remove(context):
+                report(line)
 
 
 @contextlib.contextmanager
