@@ -1,14 +1,14 @@
-"""Machines for the controller tests: each test boots its own, from disks that are furnished once."""
+"""Machines for the controller tests: each test boots its own, from disks that are furnished once a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.controller.furnish import configure, furnish, wait_until_served
+from tests.controller.furnish import configure, wait_until_served
 from tests.controller.machine import Machine, cannot_boot, sweep_leftovers
+from tests.controller.workshop import Workshop, workshop
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,40 +26,25 @@ def _swept() -> None:
 
 
 @pytest.fixture(scope="session")
-def installed_disk(_swept: None) -> Iterator[Path]:
-    """The disk of a machine with our wheel and Keystone, and nothing deployed."""
-    with Machine() as machine:
-        furnish(machine.boot())
-        machine.power_off()
-        yield machine.disk
-
-
-@pytest.fixture(scope="session")
-def deployed_disks(installed_disk: Path) -> Iterator[list[Path]]:
-    """The disks of a controller on which sysreg-deploy was run, uppermost first."""
-    with Machine(lower=[installed_disk]) as machine:
-        machine.boot()
-        configure(machine)
-        machine.run("/opt/sysreg/bin/sysreg-deploy")
-        machine.power_off()
-        yield [machine.disk, installed_disk]
+def machines(_swept: None, testrun_uid: str) -> Iterator[Workshop]:
+    """Makes machines: for tests that need more than one."""
+    with workshop(testrun_uid) as made:
+        yield made
 
 
 @pytest.fixture
-def installed(installed_disk: Path) -> Iterator[Machine]:
-    """A booted machine with our wheel and Keystone, configured, and nothing deployed."""
-    with Machine(lower=[installed_disk]) as machine:
-        machine.boot()
-        configure(machine)
+def installed(machines: Workshop) -> Iterator[Machine]:
+    """A booted machine with our wheel, configured, and nothing deployed."""
+    with machines.installed() as machine:
+        configure(machine.boot())
         yield machine
 
 
 @pytest.fixture
-def deployed(deployed_disks: list[Path]) -> Iterator[Machine]:
+def deployed(machines: Workshop) -> Iterator[Machine]:
     """A booted controller that serves."""
-    with Machine(lower=deployed_disks) as machine:
-        machine.boot()
-        wait_until_served(machine)
+    with machines.deployed() as machine:
+        wait_until_served(machine.boot())
         yield machine
 
 

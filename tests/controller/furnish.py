@@ -1,4 +1,4 @@
-"""The disk that controller tests start from: our wheel in /opt/sysreg, Keystone, and nothing deployed.
+"""What controller tests start from: a disk with our wheel in /opt/sysreg, nothing deployed, and a Keystone.
 
 What takes time is done once: the wheels are built and fetched on the host, since machines have no network.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,21 +21,25 @@ from tests.controller.machine import ADDRESS, Machine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".run" / "cache" / "wheels"
-KEYSTONE = Path("/var/lib/keystone")
+#: where the machines' Keystone is, as one of them reaches it
 KEYSTONE_PORT = 5000
 AUTH_URL = f"http://127.0.0.1:{KEYSTONE_PORT}/v3"
 
-_KEYSTONE_UNIT = """\
-[Unit]
-Description=Keystone
-[Service]
-WorkingDirectory={directory}
-Environment={environment}
-ExecStart={command}
-Restart=always
+# Keystone runs outside, once for many machines: it needs longer to start than they do. Inside is its door.
+_KEYSTONE_UNITS = {
+    "keystone.socket": f"""\
+[Socket]
+ListenStream=127.0.0.1:{KEYSTONE_PORT}
 [Install]
-WantedBy=multi-user.target
-"""
+WantedBy=sockets.target
+""",
+    "keystone.service": """\
+[Unit]
+Description=The way to Keystone
+[Service]
+ExecStart=/lib/systemd/systemd-socket-proxyd /run/share/keystone.sock
+""",
+}
 
 
 def wheels() -> Path:
@@ -77,35 +82,55 @@ def _is_source(path: Path) -> bool:
     return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
 
 
+class Keystone:
+    """A real Keystone on a unix socket, which reaches the machines over their file system."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / "log"
+        keystone.lay_down(directory, KEYSTONE_PORT)
+        # it dies with the test run, however that ends
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *keystone.command()],
+            cwd=directory,
+            env={
+                "PATH": os.environ["PATH"],
+                "GUNICORN_CMD_ARGS": f"--bind=unix:{directory}/keystone.sock",
+                **keystone.environment(directory),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.log.open("ab"),
+        )
+
+    def open_to(self, machine: Machine) -> None:
+        """Give ``machine`` its way to this Keystone, and the users' passwords, before it boots."""
+        Machine.wait_until((self.directory / "keystone.sock").exists, "Keystone listens", 120)
+        for name in ("keystone.sock", "passwords.json"):
+            os.link(self.directory / name, machine.share / name)
+
+    def close(self) -> None:
+        """Stop it."""
+        self._process.terminate()
+        self._process.wait(30)
+
+
 def furnish(machine: Machine) -> None:
-    """Install the wheel as a user would, and a running Keystone, on a booted machine."""
+    """Install the wheel as a user would, and the way to Keystone, on a booted machine."""
     found = wheels()
     machine.shell(
         "python3 -m venv /opt/sysreg\n"
         f"/opt/sysreg/bin/pip install --quiet --no-index --find-links {found} sysreg-cli\n",
         timeout=300,
     )
-    keystone._template()  # on the host, where it is kept
-    machine.run(
-        sys.executable,
-        "-c",
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from devstack import keystone\n"
-        "keystone.lay_down(Path(sys.argv[2]), int(sys.argv[3]))",
-        *(str(CHECKOUT), str(KEYSTONE), str(KEYSTONE_PORT)),
-        timeout=120,
-    )
-    environment = " ".join(f"{name}={value}" for name, value in keystone.environment(KEYSTONE).items())
-    unit = _KEYSTONE_UNIT.format(
-        directory=KEYSTONE, environment=environment, command=" ".join(keystone.command())
-    )
-    machine.file("/etc/systemd/system/keystone.service").write_text(unit)
-    machine.run("systemctl", "enable", "keystone.service")
+    for name, text in _KEYSTONE_UNITS.items():
+        machine.file(f"/etc/systemd/system/{name}").write_text(text)
+    machine.run("systemctl", "enable", "--quiet", "keystone.socket")
 
 
 def passwords(machine: Machine) -> dict[str, str]:
-    """User name -> password in the machine's Keystone."""
-    found: dict[str, str] = json.loads(machine.file(f"{KEYSTONE}/passwords.json").read_text())
+    """User name -> password in Keystone."""
+    found: dict[str, str] = json.loads((machine.share / "passwords.json").read_text())
     return found
 
 
@@ -147,9 +172,9 @@ def serves(machine: Machine, user: str = "testuser") -> bool:
 
 
 def wait_until_served(machine: Machine, seconds: float = 120) -> None:
-    """Wait until a user is served; raises AssertionError with the reason, and what Keystone says."""
+    """Wait until a user is served; raises AssertionError with the reason."""
     try:
         machine.wait_until(lambda: serves(machine), "a user is served", seconds)
     except AssertionError as error:
-        journal = machine.journal("keystone.service") + machine.journal("sysreg-token-server.service")
+        journal = machine.journal("sysreg-token-server.service")
         raise AssertionError(f"{error}: {why_not_served(machine)}\n{journal[-3000:]}") from None

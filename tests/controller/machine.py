@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -84,6 +85,11 @@ def _cgroup2() -> Path | None:
     return None
 
 
+def _whiteout(path: Path) -> None:
+    """Overlay's mark of a removed file."""
+    os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+
+
 class Machine:
     """One controller; ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
 
@@ -125,6 +131,9 @@ class Machine:
             shutil.copy2(Path("/etc") / name, etc / name)
             lines = (etc / name).read_text().splitlines(keepends=True)
             (etc / name).write_text("".join(line for line in lines if not line.startswith("sysreg")))
+        # what embedded controllers do on this host meanwhile would shine through
+        (self.disk / "var/lib").mkdir(parents=True)
+        _whiteout(self.disk / "var/lib/sysreg-devstack")
         # no container is run, so docker needs no network of its own
         # embedded controllers may be at work on the host's: what they do there must not shine through
         for name in ("docker/registry/config.yml", "containerd/config.toml"):
@@ -144,7 +153,7 @@ class Machine:
         )
         sbin = self.disk / "usr/sbin"
         sbin.mkdir(parents=True)
-        os.mknod(sbin / "policy-rc.d", 0o600, os.makedev(0, 0))  # overlay's mark of a removed file
+        _whiteout(sbin / "policy-rc.d")
 
     def boot(self) -> Machine:
         """Start the machine's systemd and wait until everything it starts by itself is up."""
@@ -262,7 +271,8 @@ class Machine:
             out, err = process.communicate()
             raise CommandFailed(f"{' '.join(command)}: no end within {timeout} s\n{out}{err}") from None
         if status is not None and process.returncode != status:
-            raise CommandFailed(f"{' '.join(command)}: exit {process.returncode}, not {status}\n{out}{err}")
+            said = f"{out[-5000:]}{err[-5000:]}"
+            raise CommandFailed(f"{' '.join(command)}: exit {process.returncode}, not {status}\n{said}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def shell(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
+import os
 import sys
+import tarfile
 from pathlib import Path
 
 import trustme
@@ -77,6 +81,39 @@ def cri_pull(machine: Machine, repository: str, secret: str = "", *, status: int
     words = [sys.executable, str(_CRI_PULL), f"{REGISTRY}/{repository}", *([secret] if secret else [])]
     done = machine.run(*words, status=status, timeout=90)
     return done.stderr if status else done.stdout.strip()
+
+
+def archive(machine: Machine, name: str, size: int) -> str:
+    """An image of one layer of ``size`` random bytes as docker saves one; returns what skopeo calls it."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        _add(tar, "blob", os.urandom(size))
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    platform = {"architecture": "amd64", "os": "linux"}
+    config = json.dumps(
+        {**platform, "config": {}, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]}}
+    )
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": None, "Layers": ["layer.tar"]}])
+    with tarfile.open(machine.share / f"{name}.tar", "w") as tar:
+        _add(tar, "layer.tar", layer.getvalue())
+        _add(tar, "config.json", config.encode())
+        _add(tar, "manifest.json", manifest.encode())
+    return f"docker-archive:/run/share/{name}.tar"
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def copy(machine: Machine, user: str, source: str, target: str, *, status: int = 0) -> str:
+    """``skopeo copy`` with a user's credentials for both sides; returns what it said."""
+    credentials = f"{user}:{passwords(machine)[user]}"
+    side = [f"--dest-creds={credentials}"] if target.startswith("docker://") else []
+    side += [f"--src-creds={credentials}"] if source.startswith("docker://") else []
+    done = machine.run("skopeo", "--insecure-policy", "copy", *side, source, target, status=status)
+    return done.stdout + done.stderr
 
 
 def skopeo(machine: Machine, user: str, verb: str, repository: str, *, status: int = 0) -> str:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.controller.furnish import serves, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
-
-DEPLOY = "/opt/sysreg/bin/sysreg-deploy"
-UNITS = (
-    "docker-registry.service",
-    "sysreg-token-server.service",
-    "sysreg-agent.service",
-    "sysreg-agent.socket",
-)
+from tests.controller.workshop import DEPLOY, UNITS
 
 
 def started(machine: Machine) -> dict[str, str]:
@@ -49,6 +44,23 @@ def test_a_dry_run_prints_the_changes_as_a_diff_and_makes_none(installed: Machin
     assert "PRIVATE KEY" not in printed
     assert installed.shell(files).stdout == before
     assert not installed.file("/var/lib/sysreg").exists()
+
+
+def test_wrong_usage_is_one_line_and_nothing_is_removed_where_nothing_was_deployed(
+    installed: Machine,
+) -> None:
+    image = installed.file("/var/lib/docker-registry/docker/image")  # somebody else's registry
+    image.parent.mkdir()
+    image.touch()
+    for wrong in (["--chck"], ["now"], ["--check", "--remove"], ["--adopt", "--purge"]):
+        refused = installed.run(DEPLOY, *wrong, status=2)
+        assert refused.stdout == ""
+        assert re.fullmatch("sysreg-deploy: .+\n", refused.stderr)
+    for verb in ("--remove", "--purge"):
+        assert installed.run(DEPLOY, verb).stdout == "nothing is deployed here; nothing was removed\n"
+    assert image.exists()
+    refused = installed.run(DEPLOY, user="nobody", status=1)
+    assert refused.stderr == "sysreg-deploy: only root can deploy; use sudo\n"
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Machine) -> None:

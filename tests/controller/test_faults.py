@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.controller.furnish import serves, wait_until_served
-from tests.controller.machine import Machine
+from tests.controller.furnish import openrc, serves, wait_until_served, why_not_served
+from tests.controller.machine import ADDRESS, Machine
 from tests.controller.people import (
     REGISTRY,
+    archive,
     ca_signed_certificate,
+    copy,
     login,
-    make_image,
-    push,
-    start_runtimes,
     storage_bytes,
     system,
 )
-from tests.controller.test_deploy import DEPLOY
+from tests.controller.workshop import DEPLOY
 
-DAEMONS = ("docker-registry.service", "sysreg-token-server.service", "sysreg-agent.service")
+REGISTRY_UNIT, TOKEN_UNIT, AGENT_UNIT = DAEMONS = (
+    "docker-registry.service",
+    "sysreg-token-server.service",
+    "sysreg-agent.service",
+)
+_INSTALL = ("certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
 
 
-def test_daemons_that_are_killed_come_back_and_serve(deployed: Machine) -> None:
-    for unit in DAEMONS:
-        before = deployed.show(unit, "MainPID")
-        deployed.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
-        deployed.wait_until(
-            lambda unit=unit, before=before: (
-                deployed.show(unit, "ActiveState") == "active"  # type: ignore[misc]
-                and deployed.show(unit, "MainPID") not in ("0", before)
-            ),
-            f"{unit} runs again",
-            30,
-        )
-    wait_until_served(deployed)
+def _pid(machine: Machine, unit: str) -> str:
+    return machine.show(unit, "MainPID")
+
+
+def test_daemons_that_are_killed_come_back_and_users_are_told_where_one_is_missed(deployed: Machine) -> None:
+    for unit, port in ((REGISTRY_UNIT, 9001), (TOKEN_UNIT, 9002)):
+        before = _pid(deployed, unit)
+        deployed.run("kill", "-KILL", before)
+        said = why_not_served(deployed)
+        assert not said or f"registry.local:{port}" in said, "it was missed, and the message says where"
+        wait_until_served(deployed)
+        assert _pid(deployed, unit) not in ("0", before)
+    # systemd keeps the agent's socket: the call waits for the next agent
+    deployed.run("kill", "-KILL", _pid(deployed, AGENT_UNIT))
     assert "docker_registry" in system(deployed, "admin", "certificate-list")
 
 
 def test_a_token_server_that_hangs_is_started_again_by_its_watchdog(deployed: Machine) -> None:
-    hung = deployed.show("sysreg-token-server.service", "MainPID")
+    hung = _pid(deployed, TOKEN_UNIT)
     deployed.run("kill", "-STOP", hung)
-    assert not serves(deployed)
-    deployed.wait_until(
-        lambda: deployed.show("sysreg-token-server.service", "MainPID") not in ("0", hung),
-        "a new one runs",
-        90,
-    )
+    asked = ["system", "--timeout", "2", "registry-image-tags", "testuser/nothing"]
+    said = deployed.run(*asked, environ=openrc(deployed, "testuser", "tenant1"), status=1).stderr
+    assert "registry.local:9002" in said
+    assert "2 s" in said
+    deployed.wait_until(lambda: _pid(deployed, TOKEN_UNIT) not in ("0", hung), "a new one runs", 90)
     wait_until_served(deployed)
-    assert "Watchdog timeout" in deployed.journal("sysreg-token-server.service")
+    assert "Watchdog timeout" in deployed.journal(TOKEN_UNIT)
 
 
 def test_without_its_socket_the_agent_is_missed_and_the_message_says_what_brings_it_back(
@@ -63,55 +69,102 @@ def test_without_its_socket_the_agent_is_missed_and_the_message_says_what_brings
     assert "docker_registry" in system(deployed, "admin", "certificate-list")
 
 
-def test_on_a_full_disk_pushes_fail_pulls_go_on_and_space_is_enough_to_heal(deployed: Machine) -> None:
-    deployed.shell(
-        "systemctl stop docker-registry.service\n"
-        "mount -t tmpfs -o size=6m full /var/lib/docker-registry\n"
-        "chown docker-registry: /var/lib/docker-registry\n"
-        "systemctl start docker-registry.service"
+def _mount_small(machine: Machine, place: str, spare: int) -> None:
+    """Move a directory to a disk of its own, on which ``spare`` KiB are free."""
+    machine.shell(
+        f"size=$(du -sk {place} | cut -f1); mkdir -p /run/small\n"
+        f"mount -t tmpfs -o size=$((size + {spare}))k small /run/small\n"
+        f"cp -a {place}/. /run/small\n"
+        f"chown --reference={place} /run/small; chmod --reference={place} /run/small\n"
+        f"mount --move /run/small {place}; systemctl restart {' '.join(DAEMONS)}"
     )
+
+
+def _fill(machine: Machine, place: str) -> None:
+    machine.shell(
+        f"dd if=/dev/zero of={place}/filled bs=1k 2>/dev/null || df --output=avail {place} | grep -qx ' *0'"
+    )
+
+
+def test_on_a_full_disk_pushes_fail_pulls_go_on_and_space_is_enough_to_heal(deployed: Machine) -> None:
+    _mount_small(deployed, "/var/lib/docker-registry", 6000)
     wait_until_served(deployed)
-    start_runtimes(deployed)
-    login(deployed, "testuser")
-    make_image(deployed, "small", 1_000_000)
-    make_image(deployed, "large", 20_000_000)
-    push(deployed, "small", "testuser/small:1")
-    refused = push(deployed, "large", "testuser/large:1", status=1)
-    assert "Traceback" not in refused
-    assert deployed.run("docker", "pull", "--quiet", f"{REGISTRY}/testuser/small:1").stdout
+    small, large = archive(deployed, "small", 1_000_000), archive(deployed, "large", 20_000_000)
+    target = f"docker://{REGISTRY}/testuser"
+    copy(deployed, "testuser", small, f"{target}/small:1")
+    assert "500" in copy(deployed, "testuser", large, f"{target}/large:1", status=1)
+    copy(deployed, "testuser", f"{target}/small:1", "dir:/run/share/pulled")
     assert "testuser/small" in system(deployed, "admin", "registry-image-list")
     assert storage_bytes(deployed) < 6_500_000
+    _fill(deployed, "/var/lib/docker-registry")
+    said = system(deployed, "admin", "registry-image-delete", "testuser/small:1", status=1)
+    assert "its disk may be full" in said
+    assert "| 1 " in system(deployed, "testuser", "registry-image-tags", "testuser/small")
     deployed.run("mount", "-o", "remount,size=100m", "/var/lib/docker-registry")
-    push(deployed, "large", "testuser/large:1")
+    copy(deployed, "testuser", large, f"{target}/large:1")
+    system(deployed, "admin", "registry-image-delete", "testuser/small:1")
 
 
-def test_with_a_read_only_etc_it_serves_and_every_change_says_why_it_fails(deployed: Machine) -> None:
-    deployed.shell(
-        "rm /etc/tmpfiles.d/sysreg.conf\n"  # something for sysreg-deploy to do
-        "mount --bind /etc /etc && mount -o remount,bind,ro /etc && systemctl restart sysreg-agent"
-    )
-    assert serves(deployed)
-    ca_signed_certificate(deployed.share, "registry.local", "198.51.100.10")
-    said = system(
-        deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem", status=1
-    )
-    assert "Read-only file system" in said
-    assert (deployed.share / "registry.pem").exists(), "nothing was installed, so the key is kept"
-    refused = deployed.run(DEPLOY, status=1).stderr
-    assert "Read-only file system" in refused
-    assert "Traceback" not in refused
-    deployed.shell("umount /etc && systemctl restart sysreg-agent")
-    deployed.run(DEPLOY)
-    assert system(
-        deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem"
-    )
-    assert serves(deployed)
+def test_without_room_for_state_and_logs_images_move_and_every_refusal_says_where_room_is_missing(
+    deployed: Machine,
+) -> None:
+    for place in ("/var/log", "/var/lib/sysreg"):
+        _mount_small(deployed, place, 600)
+        _fill(deployed, place)
+    wait_until_served(deployed)
+    assert "Login Succeeded" in login(deployed, "testuser")
+    assert "unauthorized" in login(deployed, "testuser", "wrong", status=1)
+    copy(deployed, "testuser", archive(deployed, "image", 1000), f"docker://{REGISTRY}/testuser/image:1")
+    copy(deployed, "testuser", f"docker://{REGISTRY}/testuser/image:1", "dir:/run/share/pulled")
+    bundle = ca_signed_certificate(deployed.share, "registry.local", ADDRESS)
+    said = system(deployed, "admin", *_INSTALL, status=1)
+    assert "/var/lib/sysreg/certificate-journal: No space left on device" in said
+    assert bundle.exists(), "nothing was installed, so the key is kept"
+    said = system(deployed, "admin", "registry-garbage-collect", status=1)
+    assert "/var/lib/sysreg/garbage: No space left on device; make room there" in said
+    assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
+    deployed.shell("rm /var/lib/sysreg/filled /var/log/filled")
+    system(deployed, "admin", *_INSTALL)
+    system(deployed, "admin", "registry-garbage-collect", "--dry-run")
 
 
 @pytest.mark.parametrize(
-    ("unit", "most"), [("sysreg-token-server.service", 1.5), ("sysreg-agent.service", 4.5)]
+    ("cause", "words"), [("read-only", "Read-only file system"), ("full", "No space left on device")]
 )
-def test_the_sandbox_is_as_strict_as_promised(deployed: Machine, unit: str, most: float) -> None:
-    said = deployed.run("systemd-analyze", "security", "--no-pager", unit).stdout
-    exposure = float(said.rpartition(f"for {unit}: ")[2].split()[0])
-    assert exposure <= most
+def test_with_an_etc_that_takes_nothing_it_serves_and_every_change_says_why_it_fails(
+    deployed: Machine, cause: str, words: str
+) -> None:
+    if cause == "full":
+        _mount_small(deployed, "/etc", 2000)
+        deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")  # something for sysreg-deploy to do
+        _fill(deployed, "/etc")
+        mend = "rm /etc/filled"
+    else:
+        deployed.shell(
+            "rm /etc/tmpfiles.d/sysreg.conf; mount --bind /etc /etc; mount -o remount,bind,ro /etc\n"
+            f"systemctl restart {AGENT_UNIT}"
+        )
+        mend = f"umount /etc; systemctl restart {AGENT_UNIT}"
+    wait_until_served(deployed)
+    bundle = ca_signed_certificate(deployed.share, "registry.local", ADDRESS)
+    said = system(deployed, "admin", *_INSTALL, status=1)
+    assert re.search(f"/etc/sysreg/tls/\\S+: {words}", said), said
+    assert "the old certificate is still in use" in said
+    assert bundle.exists(), "nothing was installed, so the key is kept"
+    said = deployed.run(DEPLOY, status=1).stderr
+    assert said == (
+        f"sysreg-deploy: /etc/tmpfiles.d/sysreg.conf: {words}; mend that, then run sysreg-deploy again\n"
+    )
+    assert serves(deployed)
+    deployed.shell(mend)
+    deployed.run(DEPLOY)
+    system(deployed, "admin", *_INSTALL)
+    assert not bundle.exists()
+    assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
+
+
+def test_the_sandboxes_are_as_strict_as_promised(deployed: Machine) -> None:
+    for unit, most in ((TOKEN_UNIT, 1.5), (AGENT_UNIT, 4.5)):
+        said = deployed.run("systemd-analyze", "security", "--no-pager", unit).stdout
+        exposure = float(said.rpartition(f"for {unit}: ")[2].split()[0])
+        assert exposure <= most

@@ -21,7 +21,8 @@ from tests.controller.people import (
     storage_bytes,
     system,
 )
-from tests.controller.test_deploy import DEPLOY, UNITS, started
+from tests.controller.test_deploy import started
+from tests.controller.workshop import DEPLOY, UNITS
 
 
 @pytest.mark.timeout(600)

@@ -1,0 +1,114 @@
+"""A booted controller: sysreg-deploy killed before every step, and a Keystone that comes a minute late.
+
+    python -m tests.soak.controller [--every N]
+
+Prints each step before which a first run of sysreg-deploy was killed, then run again. Some ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.controller.furnish import configure, serves, wait_until_served
+from tests.controller.machine import Machine
+from tests.controller.people import login
+from tests.controller.workshop import DEPLOY, UNITS, workshop
+
+MINUTE = 60.0
+_FAILPOINT = "SYSREG_AGENT_FAILPOINT"
+_TRACES = (
+    "find /etc /usr/local /var/lib -ignore_readdir_race \\( -name '*sysreg*' -o -path '*certs.d/*' \\); "
+    "getent passwd | grep sysreg || true; getent group | grep sysreg || true"
+)
+
+
+def steps(machine: Machine) -> list[str]:
+    """The names of the steps of a first run, before any of which it can be killed; it is undone again."""
+    machine.run(DEPLOY, environ={_FAILPOINT: "trace:/run/share/steps"})
+    machine.run(DEPLOY, "--purge")
+    trace = machine.share / "steps"
+    found = trace.read_text().splitlines()
+    trace.unlink()
+    return found
+
+
+def kill(machine: Machine, names: list[str], numbers: range) -> Iterator[str]:
+    """On a machine with nothing deployed: kill a first run before each step, counted from 1, and run again.
+
+    Yields what was done; raises AssertionError with the step after which the second run didn't repair it.
+    """
+    before = machine.shell(_TRACES).stdout
+    for number in numbers:
+        step = f"killed before step {number} of {len(names)} ({names[number - 1]})"
+        try:
+            environ = {_FAILPOINT: f"{number}:kill"}
+            assert machine.run(DEPLOY, environ=environ, status=None).returncode != 0, "it was not killed"
+            repaired = machine.run(DEPLOY).stdout.splitlines()[-1]
+            assert machine.run(DEPLOY, "--check").stdout == "no change\n"
+            assert serves(machine)
+            leftovers = machine.shell("find /etc /usr/local /var/lib/sysreg -name '.sysreg-*'").stdout
+            assert leftovers == ""
+            machine.run(
+                DEPLOY, "--purge", environ=environ, status=None
+            )  # killed there, too, if it gets so far
+            machine.run(DEPLOY, "--purge")
+            assert machine.shell(_TRACES).stdout == before, "--purge left something"
+        except AssertionError as error:
+            raise AssertionError(f"{step}: {error}") from None
+        yield f"{step}: {repaired}"
+
+
+def keystone_comes_later(machine: Machine, seconds: float) -> int:
+    """Boot a controller without Keystone, which comes ``seconds`` after the registry.
+
+    Returns how many logins were told to wait; AssertionError if one was told anything else, or if users
+    are not served once Keystone is there, without a restart of ours.
+    """
+    machine.run("systemctl", "disable", "--quiet", "keystone.socket")
+    machine.power_off()
+    machine.boot()
+    for unit in UNITS:
+        assert machine.show(unit, "ActiveState") == "active", unit
+    up = int(machine.show(UNITS[0], "ActiveEnterTimestampMonotonic")) / 1e6
+    told = 0
+    while told < 3 or time.monotonic() - up < seconds:
+        said = login(machine, "testuser", status=1)
+        assert "503" in said, f"a Keystone that is away is no wrong password: {said}"
+        told += 1
+        time.sleep(min(1.0, seconds))
+    # what needs no Keystone works meanwhile
+    assert "docker_registry" in machine.run("system", "certificate-list").stdout
+    machine.run("systemctl", "start", "keystone.socket")
+    wait_until_served(machine)
+    assert "Login Succeeded" in login(machine, "testuser")
+    for unit in UNITS:
+        assert machine.show(unit, "NRestarts") in ("0", ""), unit
+    return told
+
+
+def main() -> int:
+    """Run both; exit status 1 if one of them fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="kill before every Nth step only")
+    every = parser.parse_args().every
+    with workshop(f"soak-{time.time_ns()}") as machines:
+        try:
+            with machines.deployed() as machine:
+                told = keystone_comes_later(machine.boot(), MINUTE)
+                print(f"Keystone {MINUTE:g} s late: {told} logins told to wait, then served", flush=True)
+            with machines.installed() as machine:
+                configure(machine.boot())
+                names = steps(machine)
+                for line in kill(machine, names, range(1, len(names) + 1, every)):
+                    print(line, flush=True)
+        except AssertionError as error:
+            print(error)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
