@@ -54,7 +54,8 @@ class Enabled:
     def remove(self, context: Context) -> str:
         if self.unit not in context.record.enabled:
             return ""
-        command("systemctl", "disable", "--quiet", self.unit)
+        if _unit_file_state(self.unit):  # else a run that was killed has disabled it, and removed its file
+            command("systemctl", "disable", "--quiet", self.unit)
         context.record.enabled.remove(self.unit)
         return f"disabled {self.unit}"
 
