@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sysreg_cli.agent.garbage import manifest
 from sysreg_cli.agent.garbage.manifest import Manifest
@@ -45,8 +46,7 @@ class Repository:
     enumerable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """A blob that is there: its size in bytes, and when it was stored."""
 
     size: int
@@ -88,7 +88,6 @@ class FilesystemStore:
             raise NotADirectoryError(f"{root} is not a directory")
         self.root = root / LAYOUT
         self._base = str(self.root / "repositories")
-        self._digests: dict[str, str] = {}
         self._blobs_base = str(self.root / "blobs")
         self.manifests: dict[str, Manifest | None] = {} if known is None else known
         self.repositories: dict[str, Repository] = {}
@@ -104,7 +103,7 @@ class FilesystemStore:
         blob = self.blobs.get(digest)
         if blob is not None and blob.size <= manifest.MAX_MANIFEST:
             data = _read_document(blob_path(self._blobs_base, digest) + "/data")
-            found = self._interned(manifest.parse(data)) if data else None
+            found = manifest.parse(data) if data else None
         self.manifests[digest] = found
         return found
 
@@ -126,7 +125,7 @@ class FilesystemStore:
             for entry in _entries(algorithm.path):
                 time = _time(entry.path + "/link")
                 if time:
-                    yield self._intern(f"{algorithm.name}:{entry.name}"), time
+                    yield sys.intern(f"{algorithm.name}:{entry.name}"), time
 
     def link_times(self, digests: Set[str]) -> dict[str, float]:
         times: dict[str, float] = {}
@@ -143,19 +142,6 @@ class FilesystemStore:
     def _path(self, repository: str, rest: str) -> str:
         return f"{self._base}/{repository}/{rest}"
 
-    def _intern(self, digest: str) -> str:
-        return self._digests.setdefault(digest, digest)
-
-    def _interned(self, parsed: Manifest | None) -> Manifest | None:
-        if parsed is None:
-            return None
-        return Manifest(
-            children=tuple(map(self._intern, parsed.children)),
-            blobs=tuple(map(self._intern, parsed.blobs)),
-            foreign=tuple(map(self._intern, parsed.foreign)),
-            subject=self._intern(parsed.subject),
-        )
-
     def _find_repositories(self, path: str, name: str) -> None:
         own = set()
         for entry in _entries(path):
@@ -171,7 +157,7 @@ class FilesystemStore:
         if "_manifests" in own:
             for algorithm in _entries(f"{path}/_manifests/revisions"):
                 for entry in _entries(algorithm.path):
-                    digest = self._intern(f"{algorithm.name}:{entry.name}")
+                    digest = sys.intern(f"{algorithm.name}:{entry.name}")
                     link = _read_link(entry.path + "/link")
                     if link is None:
                         continue  # an unlinked revision: the directory means nothing
@@ -182,7 +168,7 @@ class FilesystemStore:
                 link = _read_link(entry.path + "/current/link")
                 if link is None and not entry.is_dir(follow_symlinks=False):
                     continue
-                found.tags[entry.name] = self._intern(link) if link and _DIGEST.fullmatch(link) else ""
+                found.tags[entry.name] = sys.intern(link) if link and _DIGEST.fullmatch(link) else ""
         if "_uploads" in own:
             found.uploads = sum(1 for _ in _entries(f"{path}/_uploads"))
         return found
@@ -190,13 +176,21 @@ class FilesystemStore:
     def _find_blobs(self) -> Iterator[tuple[str, Blob]]:
         for algorithm in _entries(self._blobs_base):
             for prefix in _entries(algorithm.path):
-                for entry in _entries(prefix.path):
-                    try:
-                        status = os.stat(entry.path + "/data")  # noqa: PTH116 - twice as fast, 60,000 times
-                    except (FileNotFoundError, NotADirectoryError):
-                        continue
-                    digest = self._intern(f"{algorithm.name}:{entry.name}")
-                    yield digest, Blob(status.st_size, status.st_mtime)
+                # Relative to an open directory: a fifth less than by the whole path, 60,000 times.
+                try:
+                    directory = os.open(prefix.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                try:
+                    for name in os.listdir(directory):  # noqa: PTH208
+                        try:
+                            status = os.stat(f"{name}/data", dir_fd=directory)
+                        except (FileNotFoundError, NotADirectoryError):
+                            continue
+                        digest = sys.intern(f"{algorithm.name}:{name}")
+                        yield digest, Blob(status.st_size, status.st_mtime)
+                finally:
+                    os.close(directory)
 
 
 def present(root: Path, digest: str) -> bool:
