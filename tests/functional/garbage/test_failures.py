@@ -255,7 +255,9 @@ def test_broken_images_are_reported_and_the_rest_is_collected(workshop: Workshop
     }
 
 
-def test_a_registry_with_2500_repositories_is_collected(workshop: Workshop) -> None:
+def test_a_registry_with_2500_repositories_is_collected(workshop: Workshop, unmount: list[Path]) -> None:
+    mounted("-t", "tmpfs", "tmpfs", str(workshop.storage.root))  # 12,500 small files
+    unmount.append(workshop.storage.root)
     for number in range(2500):
         workshop.storage.put(f"many/{number}", {"schemaVersion": 2, "manifests": [], "n": number}, "1")
         (workshop.storage.repositories / f"many/{number}/_layers").mkdir()
