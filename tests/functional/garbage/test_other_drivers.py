@@ -1,14 +1,25 @@
 """Storage that can't be read directly: the plan is what the collector itself says.
 
-No such storage is at hand on a test machine, so a program of ours speaks the lines of the collector (2.8.2).
+Once with the registry's S3 driver, on moto's server; for the rest a program of ours speaks the lines of the
+collector (2.8.2).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from devstack import images
+from devstack.controller import Controller
+from devstack.ports import free_ports
+from devstack.waiting import wait_until
+from tests.functional.garbage.conftest import collect, collected, writes_ended
 from tests.functional.garbage.workshop import Workshop
 
 _COLLECTOR = """#!/bin/sh
@@ -29,6 +40,56 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     digests = {name: str(number) * 64 for number, name in enumerate(("one", "two", "three"))}
     made.program(monkeypatch, _COLLECTOR.format(**digests, swept=tmp_path / "swept"))
     return made
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[dict[str, object]]:
+    """An empty bucket, as the registry's S3 driver is told of it."""
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    with (tmp_path / "moto.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: requests.put(f"{endpoint}/images", timeout=5).ok, 60, what="moto answers")
+        yield {"region": "us-east-1", "regionendpoint": endpoint, "bucket": "images", "secure": False} | {
+            "accesskey": "any",
+            "secretkey": "any",
+        }
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_images_on_s3_are_collected_as_the_dry_run_said(
+    registry: Controller, bucket: dict[str, object]
+) -> None:
+    with registry.registry_config(storage={"filesystem": None, "s3": bucket}):
+        client = registry.client()
+        client.push("app", "1", (gone := images.single()))
+        client.push("app", "2", images.single())
+        client.delete("app", gone.digest).raise_for_status()
+
+        asked = collect(registry, "--dry-run", "-f", "json", "--grace", "0")
+        (planned,) = json.loads(asked.stdout)
+        assert {blob["digest"] for blob in planned["plan"]["blobs"]} == {
+            gone.digest,
+            *map(images.digest_of, gone.blobs),
+        }
+        assert client.request("HEAD", f"/v2/app/blobs/{images.digest_of(gone.blobs[0])}").ok
+
+        refused = collect(registry)
+        assert refused.returncode == 1
+        assert "--grace 0" in refused.stderr
+        report = collected(registry, "--grace", "0")
+        assert (report["blobs"], report["bytes"]) == (3, None)
+        assert client.request("HEAD", f"/v2/app/blobs/{images.digest_of(gone.blobs[0])}").status_code == 404
+        assert client.is_whole("app", "2")
+        client.push("app", "1", gone)
+        assert client.is_whole("app", "1")
+        writes_ended(registry)
+        assert collected(registry, "--grace", "0")["blobs"] == 0
 
 
 def swept(workshop: Workshop) -> bool:
