@@ -1,0 +1,126 @@
+"""What becomes of a push that meets a collection: it goes on, and sends nothing twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from devstack import images
+from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
+from devstack.waiting import wait_until
+from sysreg_cli import settings
+from sysreg_cli.agent.garbage import drain
+from sysreg_cli.agent.garbage.registry_config import read as read_registry_config
+from sysreg_cli.agent.garbage.result import Options, Result
+from sysreg_cli.agent.garbage.run import Collection
+from sysreg_cli.tokens.fence import WriteFence
+from tests.dockerd import Docker
+from tests.functional.garbage.conftest import writes_ended
+from tests.functional.garbage.workshop import in_background
+
+# docker has been answered 503 by then, after 12 s, and has come back.
+HELD_SECONDS = 20
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def sent(controller: Controller, repository: str) -> int:
+    """How many blobs' bytes the registry was sent."""
+    return len(re.findall(rf'"PATCH /v2/{repository}/blobs/uploads/', controller.log(REGISTRY)))
+
+
+def test_docker_and_skopeo_go_on_after_writes_were_held_and_send_nothing_twice(
+    registry: Controller, threads: ThreadPoolExecutor, tmp_path: Any
+) -> None:
+    image = images.single(20_000, layers=2)
+    skopeo = ["skopeo", "copy", f"--dest-creds=admin:{registry.passwords['admin']}"]
+    to = f"docker://{registry.address}/by/skopeo:1"
+    with Docker(registry) as docker:
+        reference = f"{registry.address}/by/docker:1"
+        docker.make_image(reference, os.urandom(20_000))
+        with WriteFence(registry.state).hold():
+            held = time.monotonic()
+            pushes: list[Future[Any]] = [
+                threads.submit(docker.run, "push", reference, check=False),
+                threads.submit(registry.run, [*skopeo, image.write_layout(tmp_path), to]),
+            ]
+            while (left := held + HELD_SECONDS - time.monotonic()) > 0:
+                assert not any(push.done() for push in pushes), [
+                    push.result() for push in pushes if push.done()
+                ]
+                time.sleep(min(left, 0.2))
+        for push in pushes:
+            done = push.result(120)
+            assert done.returncode == 0, done.stdout + done.stderr
+    refused = [line for line in registry.log(TOKEN_SERVER).splitlines() if '"status": 503' in line]
+    assert any('"agent": "docker/' in line for line in refused)
+    assert not any("skopeo" in line for line in refused)
+    client = registry.client()
+    assert client.is_whole("by/docker", "1")
+    assert client.is_whole("by/skopeo", "1")
+    assert sent(registry, "by/docker") == 2
+    assert sent(registry, "by/skopeo") == 3
+
+
+def test_an_upload_that_outlasts_a_hold_keeps_no_other_push_waiting(
+    registry: Controller, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the times of the drain cut short; those of tokens are the registry's and can't be."""
+    times = drain.Patience(limit=120, hold=4, window=2, calm=1)
+    monkeypatch.setattr(drain, "Patience", lambda **_: times)
+    client = registry.client()
+    client.push("app", "1", (gone := images.single()))
+    client.delete("app", gone.digest)
+    token = client.token(registry.token_url, registry.address, "repository:slow:pull,push")
+    bearer = {"Authorization": f"Bearer {token}"}
+    begun = client.request("POST", "/v2/slow/blobs/uploads/", headers=bearer)
+    go_on = threading.Event()
+
+    def drops() -> Iterator[bytes]:
+        yield b"first"
+        go_on.wait(60)
+        yield b"last"
+
+    place = f"{begun.headers['Location']}&digest={images.digest_of(b'firstlast')}"
+    upload = threads.submit(client.request, "PUT", place, data=drops(), headers=bearer)
+    configuration = settings.load(registry.settings)
+    directory = configuration.paths.state / "garbage"
+    collection = Collection(configuration, Options(), directory, Result("1", Options(), ""))
+    config = read_registry_config(registry.registry_config_file)
+    wait_until(lambda: drain.writing(config), what="the upload is under way")
+    writes_ended(registry)
+    thread = in_background(collection.run)
+    wait_until(lambda: collection.progress.detail.startswith("waits for the end of uploads"), pause=0.01)
+
+    # Writes are held. A push that comes now gets its turn while the upload still goes on.
+    before = time.monotonic()
+    registry.client().push("other", "1", images.single())
+    assert time.monotonic() - before < 5
+    assert not upload.done()
+    assert collection.result.outcome == ""
+    writes_ended(registry)  # a second of patience in the place of the 65 after that push
+
+    wait_until(lambda: collection.result.holds == 2, 30, what="a second hold is over")
+    assert not upload.done()
+    go_on.set()
+    assert upload.result(30).status_code == 201
+    thread.join(60)
+    result = collection.result
+    assert (result.outcome, result.error) == ("done", "")
+    assert result.blobs == 3
+    assert result.holds >= 3
+    assert result.longest_hold < times.hold + 1
+    assert result.longest_hold <= result.writes_held
+    assert client.is_whole("other", "1")
+    assert result.pinned == 1
