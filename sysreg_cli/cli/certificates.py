@@ -75,7 +75,7 @@ class CertificateFile:
 def read(path: str) -> CertificateFile:
     """Read a certificate file, ``-``: standard input. Raises OSError; SysregError for more than 64 KiB."""
     if path == "-":
-        return _bounded(path, sys.stdin.buffer, None)
+        return _bounded("standard input", sys.stdin.buffer, None)
     with open(path, "rb") as file:  # noqa: PTH123
         return _bounded(path, file, os.fstat(file.fileno()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import sys
 import traceback
@@ -54,7 +55,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"No such command '{args[0]}'.{suggestion(args[0])}", ctx=ctx)
+            raise click.UsageError(f"No such command '{args[0]}'.{suggestion(*args)}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,11 +82,18 @@ system = LazyGroup(
 )
 
 
-def suggestion(word: str) -> str:
-    """What may have been meant, as the end of a message; empty if nothing comes near."""
+def suggestion(word: str, *further: str) -> str:
+    """What may have been meant, as the end of a message; empty if nothing comes near.
+
+    ``further`` are the words behind it: a command may have been typed with blanks in its name.
+    """
     import difflib
 
-    near = difflib.get_close_matches(word, COMMANDS, n=1) or [name for name in COMMANDS if word in name]
+    typed = ["-".join([word, *further[:count]]).lower() for count in range(3)]
+    near = [name for name in typed if name in COMMANDS] or difflib.get_close_matches(
+        word.lower(), COMMANDS, n=1
+    )
+    near = near or [name for name in COMMANDS if word.lower() in name]
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -111,8 +119,10 @@ def run(arguments: Sequence[str], invocation: Invocation | None = None) -> int:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
         return 1
     except OSError as error:
-        name = f" {error.filename}:" if error.filename else ""
-        return _fail(invocation, f"the operating system refused:{name} {error.strerror or error}", 1)
+        # What has no name and is full, or broken, is where the result goes.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        name = error.filename or ("standard output" if full else "the operating system refused")
+        return _fail(invocation, f"{name}: {error.strerror or error}", 1)
     return code
 
 

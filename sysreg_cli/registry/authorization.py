@@ -81,12 +81,17 @@ class TokenServerAuthorizer:
         )
         query = urlencode([("service", challenge.service), *(("scope", scope) for scope in scopes)])
         writes = any(action in scope.rpartition(":")[2] for scope in scopes for action in ("push", "delete"))
-        answer = server.request(
-            "GET",
-            f"{realm.path or '/'}?{realm.query + '&' if realm.query else ''}{query}",
-            headers=self._credentials.headers(),
-            timeout=self._write_wait if writes else None,
-        )
+        try:
+            answer = server.request(
+                "GET",
+                f"{realm.path or '/'}?{realm.query + '&' if realm.query else ''}{query}",
+                headers=self._credentials.headers(),
+                timeout=self._write_wait if writes else None,
+            )
+        except Unavailable as error:
+            # Nobody has typed this address.
+            error.message = error.message.replace(server.where, f"{server.where} (token server)", 1)
+            raise
         if answer.status != 200:
             raise self._refusal(answer)
         return _read_token(answer)
@@ -101,6 +106,8 @@ class TokenServerAuthorizer:
                 f"{where}: {said if said != reason else f'the credentials of {who} were refused{reason}'}",
                 next_step="check the openrc that was sourced",
             )
+        if reason.startswith(": UNAVAILABLE "):
+            return Unavailable(f"{where}: {reason.removeprefix(': UNAVAILABLE ')}")
         if answer.status == 403:
             return NotAuthenticated(f"{where}: {who} may not log in{reason}")
         if answer.status == 429:

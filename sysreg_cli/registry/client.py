@@ -223,7 +223,10 @@ class RegistryClient:
         if status == 401:
             refused = parse_bearer(answer.headers.get_all("WWW-Authenticate", []))
             if refused and refused.error == "insufficient_scope":
-                return NotAuthorized(f"{what} failed: {self.where}: this user may not do it")
+                return NotAuthorized(
+                    f"{what} failed: {self.where}: this user may not do it",
+                    next_step="use the credentials of its owner or of an administrator",
+                )
             return NotAuthenticated(f"{what} failed: {self.where} refused the token{explain(answer)}")
         if status == 403:
             return NotAuthorized(message)

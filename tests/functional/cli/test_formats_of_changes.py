@@ -37,6 +37,9 @@ def garbage(request: pytest.FixtureRequest, own: Controller) -> list[str]:
     """The digests of so many blobs that nothing names any more."""
     blobs = own.storage / "docker/registry/v2/blobs/sha256"
     shutil.rmtree(blobs, ignore_errors=True)
+    if request.param:
+        # The registry's own collector fails where there never was a repository.
+        (own.storage / "docker/registry/v2/repositories").mkdir(parents=True, exist_ok=True)
     digests = []
     for number in range(request.param):
         content = b"%0*d" % (SIZE, number)
@@ -49,6 +52,11 @@ def garbage(request: pytest.FixtureRequest, own: Controller) -> list[str]:
     # Nobody has pushed for a while: no drain.
     (own.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
     return sorted(digests)
+
+
+def one_place(format_: str, count: int) -> str:
+    """By turns, so that each format is read in each place."""
+    return PLACES[(FORMATS.index(format_) + count) % 2]
 
 
 COLLECTABLE: dict[str, Callable[[str], list[str]]] = {
@@ -70,7 +78,7 @@ COUNTS: dict[str, Callable[[str], list[str]]] = {
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_what_a_collection_would_free_is_recovered(own: Controller, garbage: list[str], format_: str) -> None:
-    for place in PLACES:
+    for place in PLACES if len(garbage) == MANY else [one_place(format_, len(garbage))]:
         status, text = run(own, f"registry-garbage-collect --dry-run -f {format_}", place)
         assert status == 0
         assert COUNTS[format_](text) == [str(len(garbage)), str(len(garbage) * SIZE)]
@@ -93,18 +101,18 @@ LAST: dict[str, Callable[[str], list[str]]] = {
 def test_what_a_collection_freed_is_recovered_and_so_is_the_status(
     own: Controller, garbage: list[str], format_: str
 ) -> None:
-    for place in PLACES:
-        status, text = run(own, f"registry-garbage-collect -f {format_}", place)
-        assert status == 0
-        # The first of these collections frees all there is.
-        assert COUNTS[format_](text) in (["0", "0"], [str(len(garbage)), str(len(garbage) * SIZE)])
-        if format_ == "json":
-            assert tuple(json.loads(text)[0]) == COLUMNS
-        if format_ == "table":
-            assert text.startswith("Running docker registry garbage collect\n")
-        line = f"registry-garbage-collect --status -f {format_} -c last_outcome -c last_blobs"
-        status, said = run(own, line, place)
-        assert (status, LAST[format_](said)) == (0, ["done", COUNTS[format_](text)[0]])
+    place = one_place(format_, len(garbage))
+    status, text = run(own, f"registry-garbage-collect -f {format_}", place)
+    assert status == 0
+    # The first of these collections frees all there is.
+    assert COUNTS[format_](text) in (["0", "0"], [str(len(garbage)), str(len(garbage) * SIZE)])
+    if format_ == "json":
+        assert tuple(json.loads(text)[0]) == COLUMNS
+    if format_ == "table":
+        assert text.startswith("Running docker registry garbage collect\n")
+    line = f"registry-garbage-collect --status -f {format_} -c last_outcome -c last_blobs"
+    status, said = run(own, line, place)
+    assert (status, LAST[format_](said)) == (0, ["done", COUNTS[format_](text)[0]])
 
 
 STARTED: dict[str, Callable[[str], list[str]]] = {
@@ -167,9 +175,9 @@ def test_the_cas_that_were_installed_are_recovered(own: Controller, tmp_path: Pa
     file.write_bytes(b"".join(one.pem for one in several))
     expected = sorted(f"ssl_ca_{one.certificate.serial_number}" for one in several)
     for format_ in FORMATS:
-        for place in PLACES:
-            status, text = run(own, f"certificate-install -m ssl_ca {file} -f {format_}", place)
-            assert (status, sorted(SIGNATURES[format_](text))) == (0, expected)
+        line = f"certificate-install -m ssl_ca {file} -f {format_}"
+        status, text = run(own, line, one_place(format_, count))
+        assert (status, sorted(SIGNATURES[format_](text))) == (0, expected)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -180,14 +188,14 @@ def test_the_certificate_that_was_installed_is_recovered(
     pair = own.tls / "current"
     # The one that is there already, so that everybody goes on trusting it.
     file.write_bytes((pair / "server.key").read_bytes() + (pair / "server.crt").read_bytes())
-    place = PLACES[FORMATS.index(format_) % 2]
-    status, text = run(own, f"certificate-install -m docker_registry {file} -f {format_}", place)
+    status, text = run(
+        own, f"certificate-install -m docker_registry {file} -f {format_}", one_place(format_, 1)
+    )
     assert status == 0
     assert not file.exists()
     shown = json.loads(own.system("certificate-show", "docker_registry", "-f", "json").stdout)
     assert SIGNATURES[format_](text) == [shown["signature"]]
     if format_ == "table":
         assert text.startswith(f"{file} holds the private key: the file will be removed")
-    for place in PLACES:
-        _, text = run(own, f"certificate-show docker_registry -f {format_}", place)
-        assert SIGNATURES[format_](text) == [shown["signature"]]
+    _, text = run(own, f"certificate-show docker_registry -f {format_}", one_place(format_, 0))
+    assert SIGNATURES[format_](text) == [shown["signature"]]

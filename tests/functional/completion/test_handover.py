@@ -201,6 +201,8 @@ def test_the_environment_is_passed_on_whole(platform: Path) -> None:
     ("line", "said"),
     [
         (["help", "registry-image-lst"], "Did you mean registry-image-list?"),
+        (["Registry-Image-Lst"], "Did you mean registry-image-list?"),
+        (["registry", "image", "list", "--nowrap"], "Did you mean registry-image-list?"),
         (["certificate-install", "x.pem"], "Choose from: docker_registry, ssl_ca"),
     ],
 )

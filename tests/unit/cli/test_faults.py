@@ -326,6 +326,19 @@ def test_no_password_is_sent_to_a_realm_that_is_not_https(
     assert not any("Authorization" in request.headers for request, _ in https_server.log)
 
 
+def _said(code: str, message: str) -> str:
+    return json.dumps({"errors": [{"code": code, "message": message}]})
+
+
+def test_a_token_server_that_is_away_is_named_so(
+    listing: Callable[..., str], https_server: HTTPServer
+) -> None:
+    challenge = 'Bearer realm="https://localhost:1/token",service="s"'
+    https_server.expect_request("/v2/").respond_with_data("", 401, headers={"WWW-Authenticate": challenge})
+    line = listing(https_server.port)
+    assert line == "system: localhost:1 (token server): connection refused; check that it runs\n"
+
+
 def _with_tokens(server: HTTPServer, answer: Callable[[Request], Response]) -> None:
     challenge = f'Bearer realm="https://localhost:{server.port}/token",service="s"'
 
@@ -346,7 +359,15 @@ def _with_tokens(server: HTTPServer, answer: Callable[[Request], Response]) -> N
         (Response("{}", 200), "holds no token"),
         (Response('{"token": "a\\r\\nb"}', 200), "holds no token"),
         (Response("", 401), "the credentials of admin were refused"),
+        (
+            Response(_said("UNAUTHORIZED", "Keystone refused it"), 401),
+            "server): Keystone refused it; check the",
+        ),
         (Response("", 403), "may not log in"),
+        (
+            Response(_said("UNAVAILABLE", "no Keystone; try later"), 503, headers={"Retry-After": "0"}),
+            "server): no Keystone; try later\n",
+        ),
         (Response("", 503, headers={"Retry-After": "0"}), "answered 503"),
         (Response("", 429, headers={"Retry-After": "0"}), "too many requests"),
         (Response("", 400), "answered 400"),

@@ -53,7 +53,13 @@ def _raise(error: BaseException) -> Callable[[Invocation], None]:
             "system: internal error, please report it: ZeroDivisionError: x; --debug",
         ),
         (click.UsageError("wrong"), 2, "system: wrong (see `system help registry-image-list`)\n"),
-        (OSError(28, "No space left on device"), 1, "system: the operating system refused: No space"),
+        (OSError(28, "No space left on device"), 1, "system: standard output: No space left on device\n"),
+        (
+            OSError(24, "Too many open files"),
+            1,
+            "system: the operating system refused: Too many open files\n",
+        ),
+        (OSError(13, "Permission denied", "/a"), 1, "system: /a: Permission denied\n"),
     ],
 )
 def test_whatever_happens_is_one_line_and_an_exit_code(
