@@ -143,7 +143,12 @@ class Controller(Site):
             (self.root / "run" / left).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Stop, and remove every file."""
+        """Stop, and remove every file; what loses all it has needs no time to end well."""
+        # supervisord first: it would start anew what is killed
+        for pid in [self.supervisor.pid(), *sorted(self.supervisor.marked())]:
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 
