@@ -56,7 +56,7 @@ class TokenApp:
         self.asgi.router.redirect_slashes = False
 
     async def _health(self, request: Request) -> Response:
-        return _json({"status": "ok", "held": self._issuer.waiting})
+        return _json({"status": "ok", "held": self._issuer.waiting, "signing_key": self._issuer.signing_key})
 
     async def _get(self, request: Request) -> Response:
         return await self._decide(request, _credentials_of_get)

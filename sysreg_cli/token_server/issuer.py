@@ -89,6 +89,15 @@ class Issuer:
         """Requests that wait for the fence."""
         return self._gate.waiting
 
+    @property
+    def signing_key(self) -> str:
+        """Fingerprint of the certificate whose key signs now."""
+        return self._signer.fingerprint
+
+    def sign_with(self, signer: TokenSigner) -> None:
+        """Sign every token from now on with another key."""
+        self._signer = signer
+
     def send_away(self) -> None:
         """Answer all who wait for the fence, and let nobody wait any more: the server stops."""
         self._gate.close()

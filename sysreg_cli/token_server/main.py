@@ -74,14 +74,24 @@ class TokenServer(uvicorn.Server):
                 transport.abort()
 
     def _reload(self) -> None:
-        """Take the certificate that is current now, for new connections, and forget refused logins."""
+        """Take the certificate and the signing key that are current now, and forget refused logins.
+
+        What cannot be read stays as it was.
+        """
         self._parts.authenticator.forget_refusals()
+        kept = []
         try:
             self._parts.tls.reload()
         except OSError as error:
-            log.error("refused logins forgotten, but the certificate in use stays: %s", error)
+            kept.append(f"the certificate in use stays: {error}")
+        try:
+            self._parts.issuer.sign_with(TokenSigner.load(self._parts.configuration))
+        except SettingsError as error:
+            kept.append(f"the token-signing key in use stays: {'; '.join(error.problems)}")
+        if kept:
+            log.error("refused logins forgotten, but %s", "; ".join(kept))
         else:
-            log.info("reloaded: certificate read, refused logins forgotten")
+            log.info("reloaded: certificate and token-signing key read, refused logins forgotten")
 
     def _stop(self) -> None:
         notify("STOPPING=1")
@@ -100,6 +110,7 @@ class Parts:
     """Everything that the settings decide, built once."""
 
     def __init__(self, configuration: settings.Settings) -> None:
+        self.configuration = configuration
         state = configuration.paths.state / "token-server"
         self.tls = _certificate(configuration.certificate.directory / "current")
         self.service = configuration.registry.address
@@ -128,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="sysreg-token-server",
         description="Issue tokens of the local Docker registry to Keystone users.",
         epilog="Settings: /etc/sysreg/sysreg.conf, or the file named by SYSREG_CONF. SIGHUP reloads the TLS"
-        " certificate and forgets refused logins.",
+        " certificate and the token-signing key, and forgets refused logins.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.parse_args(arguments)

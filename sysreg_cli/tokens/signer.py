@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from jwt.algorithms import ECAlgorithm
@@ -60,10 +61,16 @@ class TokenSigner:
         self._key = key
         self._issuer = issuer
         self._clock = clock
+        #: SHA-256 of the certificate whose key signs, in hex: says which key is in use and no more
+        self.fingerprint = certificates[0].fingerprint(hashes.SHA256()).hex()
 
     @classmethod
     def load(cls, settings: Settings) -> TokenSigner:
         """Read key and certificate as ``settings.token_server`` names them.
+
+        The certificate is the first one of its file that belongs to the key; those before it are passed over.
+        In the middle of a rollover the file holds the certificates of two keys, so that whichever key is
+        read, its certificate is there.
 
         Raises SettingsError if a file can't be read, isn't a P-256 key, or the two don't match.
         """
@@ -79,11 +86,11 @@ class TokenSigner:
             certificates = x509.load_pem_x509_certificates(_read(certificate_file))
         except ValueError:
             raise _refused(f"{certificate_file}: holds no certificate in PEM") from None
-        if _public_bytes(certificates[0]) != key.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        ):
+        wanted = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        matching = [n for n, one in enumerate(certificates) if _public_bytes(one) == wanted]
+        if not matching:
             raise _refused(f"{certificate_file}: is not the certificate of {key_file}")
-        return cls(key, certificates, ours.issuer)
+        return cls(key, certificates[matching[0] :], ours.issuer)
 
     def sign(self, subject: str, access: Sequence[Access], *, lifetime: float, service: str) -> str:
         """A token for ``subject``, a user name, with exactly ``access``; it ends ``lifetime`` seconds ahead.

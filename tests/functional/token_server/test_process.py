@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from devstack import keys
 from devstack.controller import Controller
@@ -138,6 +140,37 @@ def test_a_new_certificate_is_taken_without_a_restart_and_a_broken_one_is_not(
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "the certificate in use stays" in server.log, what="it says so")
         assert presented() == new
+
+
+def test_a_new_signing_key_is_taken_without_a_restart_and_a_broken_one_is_not(
+    controller: Controller, tmp_path: Path
+) -> None:
+    for name in ("old", "new"):
+        keys.write_signing(tmp_path / name / "signing.key", tmp_path / name / "signing.crt")
+    (tmp_path / "old").rename(tmp_path / "token")
+    ours = {
+        "signing_key": f"{tmp_path}/token/signing.key",
+        "signing_certificate": f"{tmp_path}/token/signing.crt",
+    }
+    with own_server(controller, tmp_path, {"token_server": ours}) as server:
+        health = server.url.replace("/token/", "/health")
+
+        def signs_with() -> str:
+            answer = requests.get(health, verify=str(controller.ca_file), timeout=5)
+            return str(answer.json()["signing_key"])
+
+        old = signs_with()
+        (tmp_path / "token").rename(tmp_path / "gone")
+        (tmp_path / "new").rename(tmp_path / "token")
+        pem = (tmp_path / "token/signing.crt").read_bytes()
+        new = x509.load_pem_x509_certificate(pem).fingerprint(SHA256()).hex()
+        assert new != old
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: signs_with() == new, what="the new key signs")
+        (tmp_path / "token/signing.key").write_text("no key")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the token-signing key in use stays" in server.log, what="it says so")
+        assert signs_with() == new
 
 
 @pytest.mark.parametrize(

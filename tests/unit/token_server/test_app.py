@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from pathlib import Path
 from urllib.parse import urlencode
@@ -333,7 +334,9 @@ def test_other_paths_and_methods(server: Server, method: str, path: str, status:
 
 
 def test_health(server: Server) -> None:
-    assert run(call(server.app, path="/health")).json() == {"status": "ok", "held": 0}
+    health = run(call(server.app, path="/health")).json()
+    assert re.fullmatch("[0-9a-f]{64}", health.pop("signing_key"))
+    assert health == {"status": "ok", "held": 0}
 
 
 octets = st.binary(max_size=200) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))

@@ -96,6 +96,21 @@ def test_a_key_that_is_not_the_certificates_is_refused(
         TokenSigner.load(settings_with(tmp_path, key, certificate_of(other)))
 
 
+def test_in_a_rollover_the_certificate_of_the_key_that_is_there_is_taken(
+    tmp_path: Path, key: ec.EllipticCurvePrivateKey
+) -> None:
+    following = ec.generate_private_key(ec.SECP256R1())
+    both = certificate_of(key) + certificate_of(following)
+    for present in (key, following):
+        token = TokenSigner.load(settings_with(tmp_path, present, both)).sign(
+            "testuser", (), lifetime=5, service="registry.local:9001"
+        )
+        chain = jwt.get_unverified_header(token)["x5c"]
+        first = x509.load_der_x509_certificate(base64.b64decode(chain[0]))
+        assert first.public_key() == present.public_key()
+    assert len(chain) == 1, "the key that is gone says nothing about the one that signs"
+
+
 @pytest.mark.parametrize(
     "unfit",
     [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)],
