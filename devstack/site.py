@@ -127,6 +127,7 @@ class Site:
                     "port": str(self.ports["registry"]),
                     "config": str(self.registry_config_file),
                     "storage": str(self.storage),
+                    "metrics": f"127.0.0.1:{self.ports['debug']}",
                 },
                 "keystone": {"auth_url": self.auth_url},
                 "token_server": {

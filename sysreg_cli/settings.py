@@ -8,10 +8,12 @@ the defaults here. The environment variable ``SYSREG_CONF`` names another file.
 from __future__ import annotations
 
 import configparser
+import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,13 @@ def _optional_address(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    address = _optional_address(value)
+    if not address:
+        raise ValueError("needs host:port")
+    return address
+
+
 def _unit(value: str) -> str:
     if not _UNIT_NAME.fullmatch(value):
         raise ValueError(f"{value!r} is not the name of a .service unit")
@@ -111,6 +120,7 @@ class RegistrySettings:
     config: Path = _key(Path("/etc/docker/registry/config.yml"), _path)
     storage: Path = _key(Path("/var/lib/docker-registry"), _path)
     unit: str = _key("docker-registry.service", _unit)
+    metrics: str = _key("127.0.0.1:9003", _address)
 
     @property
     def address(self) -> str:
@@ -279,7 +289,47 @@ def parse(text: str, source: str) -> Settings:
         sections[name] = _SECTIONS[name](**values)
     if problems:
         raise SettingsError("settings refused", problems)
-    return Settings(**sections)
+    settings = Settings(**sections)
+    if problems := [f"{source}:{line}: {what}" for line, what in _clashes(settings, lines)]:
+        raise SettingsError("settings refused", problems)
+    return settings
+
+
+def _clashes(settings: Settings, lines: Mapping[tuple[str, str], int]) -> Iterator[tuple[int, str]]:
+    """Line and words of each pair of services that would listen at the same place."""
+    registry, tokens, agent = settings.registry, settings.token_server, settings.agent
+    places = [
+        ("registry", "port", "", registry.port),
+        ("registry", "metrics", *_split(registry.metrics)),
+        ("token_server", "port", tokens.listen, tokens.port),
+    ]
+    if agent.listen:
+        places.append(("agent", "listen", *_split(agent.listen)))
+    for (section, key, host, port), (section_2, key_2, host_2, port_2) in itertools.combinations(places, 2):
+        if port != port_2 or not _overlap(host, host_2):
+            continue
+        # the one that stands further down, and at least one of them stands in the file: defaults don't clash
+        first, second = sorted(
+            ((section, key), (section_2, key_2)), key=lambda where: lines.get(where, 0), reverse=True
+        )
+        yield (
+            lines.get(first, 0),
+            f"{first[1]}: port {port} is already that of {second[1]} in section [{second[0]}]",
+        )
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether two listeners may get in each other's way; names may stand for any address."""
+    try:
+        one, two = ip_address(host), ip_address(other)
+    except ValueError:
+        return True
+    return one == two or one.is_unspecified or two.is_unspecified
 
 
 def _line_numbers(text: str) -> dict[tuple[str, str], int]:

@@ -25,8 +25,6 @@ PROGRAMS = ("system", "sysreg-deploy")
 MAN_PAGE = Path("/usr/local/share/man/man1/system.1")
 CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
 ENVIRONMENT = Path("/etc/sysreg/registry.env")
-#: where the registry tells of requests in flight, which a garbage collection asks for; loopback only
-DEBUG_ADDRESS = "127.0.0.1:9003"
 _CONTAINERD_TABLE = {
     2: ("io.containerd.grpc.v1.cri", "registry"),
     3: ("io.containerd.cri.v1.images", "registry"),
@@ -96,7 +94,7 @@ def registry_config(settings: Settings) -> dict[str, object]:
                 "key": str(current / "server.key"),
                 "minimumtls": "tls1.2",
             },
-            "debug": {"addr": DEBUG_ADDRESS, "prometheus": {"enabled": True, "path": "/metrics"}},
+            "debug": {"addr": registry.metrics, "prometheus": {"enabled": True, "path": "/metrics"}},
             "headers": {"X-Content-Type-Options": ["nosniff"]},
         },
         "auth": {

@@ -79,6 +79,35 @@ def test_bad_syntax_is_one_line_with_its_place(text: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[agent]\nlisten = 127.0.0.1:9003", "f.conf:2: listen: port 9003 is already that of metrics"),
+        (
+            "[agent]\nlisten = [::]:9002",
+            "f.conf:2: listen: port 9002 is already that of port in section [token",
+        ),
+        ("[agent]\nlisten = controller-0:9001", "f.conf:2: listen: port 9001"),
+        (
+            "[token_server]\n\nport = 9001",
+            "f.conf:3: port: port 9001 is already that of port in section [reg",
+        ),
+        ("[token_server]\nport = 9003\n[registry]\nport = 9003", "f.conf:4: port: port 9003"),
+        ("[registry]\nmetrics = 127.0.0.1:9001", "f.conf:2: metrics: port 9001"),
+    ],
+)
+def test_two_services_at_one_port_are_refused_with_the_line(text: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(text, "f.conf")
+    assert any(problem.startswith(says) for problem in caught.value.problems), caught.value.problems
+
+
+def test_one_port_at_two_addresses_is_no_clash() -> None:
+    text = "[token_server]\nlisten = 127.0.0.2\nport = 9444\n[agent]\nlisten = 127.0.0.1:9444"
+    assert settings.parse(text, "f.conf").agent.listen == "127.0.0.1:9444"
+    assert settings.parse("[agent]\nlisten = 198.51.100.10:9003", "f.conf").agent.listen
+
+
 def test_binary_files_and_directories_are_refused(tmp_path: Path) -> None:
     binary = tmp_path / "b.conf"
     binary.write_bytes(b"\xff\xfe[registry]")
