@@ -25,7 +25,20 @@ def services_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
     Blocks the calling thread. Raises Conflict, naming what holds it, when it doesn't come free in time, and
     OSError when the state directory can't be written.
     """
-    descriptor = os.open(state / "services.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _lock(state / "services.lock", purpose, wait):
+        yield
+
+
+@contextlib.contextmanager
+def deploy_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
+    """Hold the lock of sysreg-deploy, of which one runs at a time; otherwise as ``services_lock``."""
+    with _lock(state / "deploy.lock", purpose, wait):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path, purpose: str, wait: float) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + wait
         while True:

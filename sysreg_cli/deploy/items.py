@@ -16,7 +16,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,8 @@ class Context:
 
     record: Record
     pending: set[str] = field(default_factory=set)
+    #: gets what a step has to say besides its change
+    report: Callable[[str], None] = lambda _line: None
 
     def done(self, unit: str) -> None:
         """``unit`` was restarted. Raises Conflict, OSError."""

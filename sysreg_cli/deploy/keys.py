@@ -74,13 +74,19 @@ class SigningPair:
         write(self.certificate, content, mode=0o644)
 
     def remove(self, context: Context) -> str:
-        done = [put_back(path, context.record) for path in (self.key, self.certificate)]
+        done = [
+            put_back(path, context.record)
+            for path in (self.key, self.certificate, *unfinished(self.settings))
+        ]
         return "; ".join(one for one in done if one)
 
 
 @dataclass(frozen=True)
 class TokenTrust:
-    """The registry's ``rootcertbundle``: the certificates whose tokens it accepts."""
+    """The registry's ``rootcertbundle``: the certificates whose tokens it accepts.
+
+    In a rollover these are the next one's and the retired one's, too.
+    """
 
     settings: Settings
     restarts: tuple[str, ...] = ()
@@ -90,8 +96,8 @@ class TokenTrust:
         return trust_bundle(self.settings)
 
     def _wanted(self) -> bytes:
-        certificate = self.settings.token_server.signing_certificate
-        return certificate.read_bytes() if certificate.exists() else b""
+        files = (self.settings.token_server.signing_certificate, *_rollover_certificates(self.settings))
+        return bundle(*(path.read_bytes() for path in files if path.exists()))
 
     def compare(self, context: Context) -> Change | None:
         if not self.path.exists():
@@ -143,6 +149,46 @@ class RegistryEnvironment:
 def trust_bundle(settings: Settings) -> Path:
     """Where the registry reads the certificates it accepts tokens of."""
     return settings.token_server.signing_certificate.with_name("trusted.crt")
+
+
+def next_key(settings: Settings) -> Path:
+    """Where a rollover keeps the next token-signing key, until one rename puts it in use."""
+    return settings.token_server.signing_key.with_name("next.key")
+
+
+def next_certificate(settings: Settings) -> Path:
+    """Where a rollover keeps the certificate of the next token-signing key."""
+    return settings.token_server.signing_certificate.with_name("next.crt")
+
+
+def retired_certificate(settings: Settings) -> Path:
+    """Where a rollover keeps the old certificate until the last token signed with its key has run out."""
+    return settings.token_server.signing_certificate.with_name("retired.crt")
+
+
+def _rollover_certificates(settings: Settings) -> tuple[Path, ...]:
+    return next_certificate(settings), retired_certificate(settings)
+
+
+def unfinished(settings: Settings) -> list[Path]:
+    """The files of a rollover that did not come to its end."""
+    files = (next_key(settings), *_rollover_certificates(settings))
+    return [path for path in files if path.exists()]
+
+
+def bundle(*pems: bytes, without: bytes = b"") -> bytes:
+    """All certificates of ``pems`` but those of ``without``, each once, in order (PEM)."""
+    unwanted = _certificates(without)
+    found = [one for pem in pems for one in _certificates(pem)]
+    kept = [one for n, one in enumerate(found) if one not in unwanted and one not in found[:n]]
+    return b"".join(one.public_bytes(Encoding.PEM) for one in kept)
+
+
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return []  # what is damaged is mended first, and said there
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

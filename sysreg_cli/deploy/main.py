@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import sysreg_cli
 from sysreg_cli import settings as settings_module
-from sysreg_cli.deploy import plan, run, templates
+from sysreg_cli.agent.locks import deploy_lock
+from sysreg_cli.deploy import plan, rollover, run, templates
 from sysreg_cli.deploy.items import Item
+from sysreg_cli.deploy.keys import TokenTrust, unfinished
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.taken import digest
-from sysreg_cli.deploy.units import systemd_version
+from sysreg_cli.deploy.units import RunningRegistry, systemd_version
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError
 from sysreg_cli.pki.names import as_address
@@ -28,15 +32,24 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 @click.option("--adopt", is_flag=True, help="Replace files that sysreg-deploy did not write; keep a backup.")
 @click.option("--remove", is_flag=True, help="Undo the deployment; images stay.")
 @click.option("--purge", is_flag=True, help="Undo the deployment, and remove the images.")
+@click.option(
+    "--rotate-token-key",
+    is_flag=True,
+    help="Deploy, then put a new token-signing key in place of the present one. No request is refused: the"
+    " old key is trusted until the last token signed with it has run out (some 6 minutes). Ctrl-C is safe; a"
+    " later run finishes it.",
+)
 @click.version_option(sysreg_cli.__version__, prog_name="sysreg-deploy")
-def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool) -> None:
+def deploy(
+    *, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool, rotate_token_key: bool
+) -> None:
     """Deploy the local Docker registry on this machine, as /etc/sysreg/sysreg.conf says.
 
     A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that are
     there stay.
     """
-    if sum((dry_run, check, remove or purge)) > 1:
-        raise UsageError("--dry-run, --check and --remove exclude each other")
+    if sum((dry_run, check, remove or purge, rotate_token_key)) > 1:
+        raise UsageError("--dry-run, --check, --remove and --rotate-token-key exclude each other")
     if adopt and (remove or purge):
         raise UsageError("--adopt is for deploying; --remove puts back by itself what was adopted")
     if os.geteuid() != 0:
@@ -59,10 +72,14 @@ def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool
             click.echo(change.line)
             if dry_run and change.diff:
                 click.echo(change.diff)
-        if check and found:
-            many = "1 difference" if len(found) == 1 else f"{len(found)} differences"
+        differing = len(found)
+        if unfinished(settings):
+            click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
+            differing += 1
+        if check and differing:
+            many = "1 difference" if differing == 1 else f"{differing} differences"
             raise SysregError(many, next_step="run sysreg-deploy to mend them")
-        click.echo(f"{len(found)} change{'' if len(found) == 1 else 's'}" if found else "no change")
+        click.echo(f"{differing} change{'' if differing == 1 else 's'}" if differing else "no change")
         if check:
             verify(settings)
         return
@@ -73,11 +90,47 @@ def deploy(*, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool
             [f"{DEFAULT_PATH}: auth_url in section [keystone] is not set"],
             next_step="set it to Keystone's address, then run sysreg-deploy again",
         )
-    changes = run.apply(items, record, adopt=adopt, report=click.echo)
-    verify(settings)
+    record.make_directory(record.directory)
+    with deploy_lock(record.directory, "sysreg-deploy", wait=0):
+        changes = run.apply(items, record, adopt=adopt, report=click.echo)
+        verify(settings)
+        changes += _roll_over(settings, record, items, start=rotate_token_key)
     click.echo(
         f"done: {changes or 'no'} change{'' if changes == 1 else 's'}, serving at {settings.registry.address}"
     )
+
+
+def _roll_over(settings: Settings, record: Record, items: Sequence[Item], *, start: bool) -> int:
+    """Take a rollover to its end: an interrupted one or, if ``start``, a new one; returns the changes."""
+    trust = [item for item in items if isinstance(item, TokenTrust | RunningRegistry)]
+    if start:
+        rollover.begin(settings, record)
+    finished = rollover.finish(
+        settings,
+        record,
+        lambda: run.apply(trust, record, adopt=False, report=click.echo),
+        report=click.echo,
+        wait=_sit_out,
+    )
+    if finished:
+        verify(settings)
+    return int(finished)
+
+
+def _sit_out(seconds: float) -> None:
+    """Wait, and say how long; on a terminal, how long it still is."""
+    deadline = time.monotonic() + seconds
+    click.echo(
+        f"old tokens are accepted for another {seconds:.0f} s; the old key is trusted until then"
+        " (Ctrl-C is safe: a later run of sysreg-deploy finishes)"
+    )
+    shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    while (left := deadline - time.monotonic()) > 0:
+        if shows:
+            click.echo(f"\r{left:4.0f} s ", nl=False)
+        time.sleep(min(1.0, left))
+    if shows:
+        click.echo("\r        \r", nl=False)
 
 
 def _items(settings: Settings, *, adopt: bool) -> list[Item]:

@@ -14,7 +14,7 @@ from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory, Trust
 from sysreg_cli.deploy.items import Block, Directories, File, Item, Link, places
 from sysreg_cli.deploy.keys import RegistryEnvironment, SigningPair, TokenTrust, trust_bundle
 from sysreg_cli.deploy.taken import Taken
-from sysreg_cli.deploy.units import Enabled, Loaded, Running, Taking
+from sysreg_cli.deploy.units import Enabled, Loaded, Running, RunningRegistry, Taking
 from sysreg_cli.errors import SysregError
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
@@ -156,7 +156,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
         Taken(facts.taken, restarts=(token_server, AGENT)),
         Loaded((registry, token_server, SOCKET, AGENT)),
         *(Enabled(unit) for unit in (registry, token_server, SOCKET, AGENT)),
-        Running(registry),
+        RunningRegistry(registry, port=settings.registry.port, debug=settings.registry.metrics),
         Running(token_server),
         Running(SOCKET, settings.agent.socket),
         Running(AGENT),

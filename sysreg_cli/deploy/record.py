@@ -33,6 +33,8 @@ class Record:
     enabled: list[str] = field(default_factory=list)
     #: digest of the settings and the version that the daemons run with
     taken: str = ""
+    #: Unix time at which the token server was seen to sign with the next key; 0: not yet
+    retired: float = 0.0
 
     @classmethod
     def load(cls, state: Path) -> Record:

@@ -11,6 +11,7 @@ from sysreg_cli.agent import files
 from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.items import Change, Context, Item, command
 from sysreg_cli.deploy.record import Record
+from sysreg_cli.deploy.restart import let_in
 from sysreg_cli.deploy.units import Loaded, Running, Taking
 from sysreg_cli.errors import Conflict, SysregError
 from sysreg_cli.settings import Settings
@@ -41,7 +42,7 @@ def apply(items: Sequence[Item], record: Record, *, adopt: bool, report: Callabl
             f"refused to {'; to '.join(foreign)}",
             next_step="see sysreg-deploy --dry-run; --adopt replaces them and keeps a backup",
         )
-    context = Context(record, set(record.restart))
+    context = Context(record, set(record.restart), report)
     record.make_directory(record.directory)
     _tidy(items, record)
     first = [item for item in items if not isinstance(item, Loaded | Running | Taking)]
@@ -97,6 +98,7 @@ def remove(
             if path.exists():
                 shutil.rmtree(path)
                 report(f"removed {path}, the images")
+    let_in()
     command("systemctl", "daemon-reload")
     if registry_was_enabled:
         with contextlib.suppress(SysregError):  # as it was before us: with its package's configuration

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysreg_cli.deploy.items import Change, Context, ask, command
+from sysreg_cli.deploy.restart import restart_registry
 from sysreg_cli.errors import SysregError
 
 
@@ -79,7 +80,7 @@ class Running:
     def apply(self, context: Context) -> None:
         command("systemctl", "reset-failed", "--quiet", self.unit)
         try:
-            command("systemctl", "restart", self.unit, timeout=240)
+            self._restart(context)
         except SysregError as error:
             raise SysregError(
                 f"{self.unit} does not start: {_last_words(self.unit) or error}",
@@ -87,11 +88,26 @@ class Running:
             ) from None
         context.done(self.unit)
 
+    def _restart(self, context: Context) -> None:
+        command("systemctl", "restart", self.unit, timeout=240)
+
     def remove(self, context: Context) -> str:
         if _show(self.unit, "ActiveState") in ("inactive", ""):
             return ""
         command("systemctl", "stop", self.unit, timeout=240)
         return f"stopped {self.unit}"
+
+
+@dataclass(frozen=True)
+class RunningRegistry(Running):
+    """The registry runs, with all that has changed; its restarts turn no client away."""
+
+    port: int = 0
+    #: host:port of its metrics
+    debug: str = ""
+
+    def _restart(self, context: Context) -> None:
+        restart_registry(self.unit, self.port, self.debug, context.report)
 
 
 @dataclass(frozen=True)

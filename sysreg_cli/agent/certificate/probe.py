@@ -99,6 +99,27 @@ class Probe:
 
 def _check(endpoint: Endpoint, chain: Sequence[bytes], token: str) -> None:
     """Raises WrongChain or Unavailable, whose texts go on behind the endpoint's name."""
+    answer = ask(endpoint, token)
+    if answer.chain != list(chain):
+        raise WrongChain("presents another certificate")
+    if answer.status != 200:
+        raise Unavailable(f"answers GET {endpoint.path} with {answer.status}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint presented and said."""
+
+    chain: list[bytes]
+    status: int
+    body: bytes
+
+
+def ask(endpoint: Endpoint, token: str = "") -> Answer:
+    """Ask an endpoint for its path, with ``token`` where it needs one; whatever certificate it presents.
+
+    Raises Unavailable, whose text goes on behind the endpoint's name.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # what is compared is the whole chain, byte for byte; an old one may well be expired
     context.check_hostname = False
@@ -109,17 +130,15 @@ def _check(endpoint: Endpoint, chain: Sequence[bytes], token: str) -> None:
     try:
         connection.connect()
         assert isinstance(connection.sock, ssl.SSLSocket)
-        if presented(connection.sock) != list(chain):
-            raise WrongChain("presents another certificate")
+        chain = presented(connection.sock)
         headers = {"Authorization": f"Bearer {token}"} if endpoint.needs_token else {}
         connection.request("GET", endpoint.path, headers=headers)
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        return Answer(chain, answer.status, answer.read())
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"does not answer ({_reason(error)})") from None
     finally:
         connection.close()
-    if status != 200:
-        raise Unavailable(f"answers GET {endpoint.path} with {status}")
 
 
 def presented(connection: ssl.SSLSocket) -> list[bytes]:

@@ -1,0 +1,213 @@
+"""A new token-signing key while people push and pull: nobody is refused, also when it is cut short."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.controller.furnish import passwords, serves, wait_until_served
+from tests.controller.machine import Machine
+from tests.controller.people import REGISTRY, login, make_image, push, start_runtimes
+from tests.controller.test_deploy import DEPLOY
+
+ROTATE = (DEPLOY, "--rotate-token-key")
+_TOKEN_FILES = "/etc/sysreg/token"
+
+# Each round is a push or a pull by a client of its own, and none tries again by itself. One line a round.
+_LOADS = {
+    "skopeo push": "skopeo copy -q --dest-creds {user} oci:/root/oci:1 docker://{registry}/testuser/pushed:$n",
+    "skopeo pull": "rm -rf /root/down; skopeo copy -q --src-creds {user} docker://{registry}/testuser/small:1"
+    " dir:/root/down",
+    "docker pull": "docker rmi -f {registry}/testuser/small:1 >/dev/null; docker pull -q"
+    " {registry}/testuser/small:1",
+    "containerd pull": "ctr images rm {registry}/testuser/small:1 >/dev/null; ctr images pull"
+    " --hosts-dir /etc/containerd/certs.d --user {user} {registry}/testuser/small:1",
+}
+
+
+@dataclass
+class Load:
+    """The loops of all clients."""
+
+    machine: Machine
+
+    def rounds(self) -> dict[str, int]:
+        """How many rounds each client has done."""
+        return {
+            name: self.machine.file(f"/root/load/{number}").read_text().count("done\n")
+            for number, name in enumerate(_LOADS)
+        }
+
+    def failures(self) -> list[str]:
+        """What clients said in rounds that failed."""
+        return [
+            f"{name}: {line}"
+            for number, name in enumerate(_LOADS)
+            for line in self.machine.file(f"/root/load/{number}").read_text().splitlines()
+            if line != "done"
+        ]
+
+    def another_round(self) -> None:
+        """Wait until every client has done a whole round that began after this call."""
+        before = self.rounds()
+        self.machine.wait_until(
+            lambda: all(count >= before[name] + 2 for name, count in self.rounds().items()),
+            "every client has done another round",
+            60,
+        )
+
+
+@contextmanager
+def load(machine: Machine) -> Iterator[Load]:
+    """People push and pull in loops."""
+    user = f"testuser:{passwords(machine)['testuser']}"
+    script = ["mkdir -p /root/load; cd /root/load; touch stop-not"]
+    for number, command in enumerate(_LOADS.values()):
+        words = command.format(user=user, registry=REGISTRY)
+        script.append(
+            f"(n=0; while [ -e stop-not ]; do n=$((n % 9 + 1)); out=$({{ {words}; }} 2>&1) && echo done"
+            f' || echo "$(date +%T.%N) $out" | tr "\\n" " "; done >{number}) &'
+        )
+    script.append("wait")
+    running = machine.popen("bash", "-c", "\n".join(script))
+    try:
+        machine.wait_until(
+            lambda: machine.file(f"/root/load/{len(_LOADS) - 1}").exists(), "the loops run", 20
+        )
+        yield Load(machine)
+    finally:
+        machine.file("/root/load/stop-not").unlink(missing_ok=True)
+        running.communicate(timeout=60)
+
+
+def asks(machine: Machine, token: str) -> str:
+    """The status with which the registry answers a token."""
+    return machine.run(
+        *("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}"),
+        f"https://{REGISTRY}/v2/",
+    ).stdout
+
+
+def token(machine: Machine) -> str:
+    """A token of the live token server that lasts as long as any."""
+    user = f"testuser:{passwords(machine)['testuser']}"
+    url = (
+        "https://registry.local:9002/token/?service=registry.local:9001&scope=repository:testuser/small:pull"
+    )
+    return str(machine.json("curl", "-sk", "-u", user, url)["token"])
+
+
+def until_it_waits(machine: Machine) -> str:
+    """Roll over until the old tokens have to run out, then Ctrl-C; returns what it said."""
+    process = machine.popen("timeout", "--signal=INT", "--preserve-status", "120", *ROTATE)
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if "Ctrl-C is safe" in line:
+            break
+    machine.run("pkill", "-INT", "-f", "--", "^/opt/sysreg/bin/python.*--rotate-token-key")
+    rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, "".join(lines) + rest + errors
+    return "".join(lines) + rest + errors
+
+
+def let_old_tokens_run_out(machine: Machine, seconds: float) -> None:
+    """As if so much time had passed since the switch."""
+    path = machine.file("/var/lib/sysreg/deploy.json")
+    record = json.loads(path.read_text())
+    assert time.time() - 60 < record["retired"] <= time.time()
+    record["retired"] -= seconds
+    path.write_text(json.dumps(record))
+
+
+def names(machine: Machine) -> set[str]:
+    """The files beside the token-signing key."""
+    return {path.name for path in machine.file(_TOKEN_FILES).iterdir()}
+
+
+def clients(machine: Machine) -> None:
+    """Everything that the loops need."""
+    start_runtimes(machine)
+    login(machine, "testuser")
+    make_image(machine, "small", 300_000)
+    push(machine, "small", "testuser/small:1")
+    machine.shell(
+        f"skopeo copy -q --src-creds testuser:{passwords(machine)['testuser']}"
+        f" docker://{REGISTRY}/testuser/small:1 oci:/root/oci:1"
+    )
+
+
+@pytest.mark.timeout(300)
+def test_nobody_is_refused_while_the_token_key_rolls_over(deployed: Machine) -> None:
+    clients(deployed)
+    old_key = deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes()
+    restarted = deployed.show("sysreg-token-server.service", "ActiveEnterTimestampMonotonic")
+    with load(deployed) as people:
+        people.another_round()
+        old = token(deployed)
+        said = until_it_waits(deployed)
+        assert "run it again to finish" in said
+        assert "may be refused" not in said
+        assert deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes() != old_key
+        new = token(deployed)
+        assert (asks(deployed, old), asks(deployed, new)) == ("200", "200"), "both are trusted now"
+        people.another_round()
+
+        unfinished = deployed.run(DEPLOY, "--check", status=1)
+        assert "finish the rollover of the token-signing key" in unfinished.stdout
+        let_old_tokens_run_out(deployed, 362)
+        finished = deployed.run(DEPLOY)
+        assert "the old token-signing key is trusted no more" in finished.stdout
+        people.another_round()
+        assert people.failures() == []
+        print(f"rounds: {people.rounds()}")
+    assert (asks(deployed, old), asks(deployed, new)) == ("401", "200")
+    assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
+    assert names(deployed) == {"signing.key", "signing.crt", "trusted.crt"}
+    assert deployed.shell("nft list tables").stdout == ""
+    assert deployed.show("sysreg-token-server.service", "ActiveEnterTimestampMonotonic") == restarted
+
+
+@pytest.mark.timeout(300)
+def test_a_rollover_that_is_killed_anywhere_is_finished_by_the_next_run(deployed: Machine) -> None:
+    assert serves(deployed)
+    old_key = deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes()
+    places = 0
+    # each run gets on from where the one before was killed: before a file is written or takes its name, or
+    # before a command
+    for place in range(1, 200, 3):
+        environ = {"SYSREG_AGENT_FAILPOINT": f"{place}:kill"}
+        process = deployed.popen(*ROTATE, environ=environ)
+        assert process.stdout is not None
+        waits = any("Ctrl-C is safe" in line for line in process.stdout)
+        if waits:
+            deployed.run("pkill", "-INT", "-f", "--", "^/opt/sysreg/bin/python.*--rotate-token-key")
+        process.communicate(timeout=60)
+        wait_until_served(deployed, 60)
+        if waits:
+            break
+        places += 1
+    assert places >= 3
+    let_old_tokens_run_out(deployed, 362)
+    for place in range(1, 200, 3):
+        killed = deployed.run(DEPLOY, environ={"SYSREG_AGENT_FAILPOINT": f"{place}:kill"}, status=None)
+        wait_until_served(deployed, 60)
+        if killed.returncode == 0:
+            break
+    assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
+    assert names(deployed) == {"signing.key", "signing.crt", "trusted.crt"}
+    assert deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes() != old_key
+    assert deployed.shell("nft list tables").stdout == ""
+
+
+def test_without_nftables_it_says_what_a_restart_means(deployed: Machine) -> None:
+    deployed.shell("ln -s /bin/false /usr/local/sbin/nft; rm /etc/sysreg/registry.env")
+    said = deployed.run(DEPLOY).stdout
+    assert "connections may be refused for a moment" in said
+    assert serves(deployed)
