@@ -23,18 +23,18 @@ def render(system: click.Group, commands: Mapping[str, click.Command]) -> str:
         ".B system",
         "[OPTIONS] COMMAND [ARGUMENTS]",
         ".SH DESCRIPTION",
-        *list(_paragraphs(DESCRIPTION))[1:],
+        *list(paragraphs(DESCRIPTION))[1:],
         ".SH OPTIONS",
         "They may stand before the command or behind it; behind wins.",
-        *_terms(dict(_options(system))),
+        *terms(dict(options(system))),
         ".SH COMMANDS",
     ]
-    common = list(_options(system))
+    common = list(options(system))
     for name, command in commands.items():
         lines += _command(name, command, common)
-    lines += [".SH EXIT STATUS", *_terms({str(code): text for code, text in EXIT_CODES.items()})]
-    lines += [".SH ENVIRONMENT", "An option wins over its variable.", *_terms(ENVIRONMENT)]
-    lines += [".SH FILES", *_terms(FILES)]
+    lines += [".SH EXIT STATUS", *terms({str(code): text for code, text in EXIT_CODES.items()})]
+    lines += [".SH ENVIRONMENT", "An option wins over its variable.", *terms(ENVIRONMENT)]
+    lines += [".SH FILES", *terms(FILES)]
     return "\n".join(lines) + "\n"
 
 
@@ -57,34 +57,34 @@ def _command(name: str, command: click.Command, common: list[tuple[str, str]]) -
     page = PAGES[name]
     context = click.Context(command, info_name=f"system {name}")
     pieces = command.collect_usage_pieces(context)
-    yield f".SS {_escape(name)}"
-    yield f".B system {_escape(name)}"
+    yield f".SS {escaped(name)}"
+    yield f".B system {escaped(name)}"
     yield from _wrapped(" ".join(pieces))
-    yield from _paragraphs(inspect.cleandoc(command.help or ""))
-    yield from _terms(dict(page.arguments))
-    yield from _terms(dict(option for option in _options(command) if option not in common))
+    yield from paragraphs(inspect.cleandoc(command.help or ""))
+    yield from terms(dict(page.arguments))
+    yield from terms(dict(option for option in options(command) if option not in common))
     if page.columns:
         yield ".PP"
         yield from _wrapped(f"Columns: {', '.join(page.columns)}.")
     for line, meaning in page.examples:
-        yield from (".PP", *_wrapped(meaning), ".PP", ".RS 4", ".nf", _escape(line), ".fi", ".RE")
+        yield from (".PP", *_wrapped(meaning), ".PP", ".RS 4", ".nf", escaped(line), ".fi", ".RE")
 
 
-def _options(command: click.Command) -> Iterator[tuple[str, str]]:
+def options(command: click.Command) -> Iterator[tuple[str, str]]:
     for parameter in command.get_params(click.Context(command)):
         record = parameter.get_help_record(click.Context(command))
         if record is not None and isinstance(parameter, click.Option):
             yield record
 
 
-def _terms(terms: Mapping[str, str]) -> Iterator[str]:
+def terms(terms: Mapping[str, str]) -> Iterator[str]:
     for term, meaning in terms.items():
         yield ".TP"
-        yield f".B {_escape(term)}"
+        yield f".B {escaped(term)}"
         yield from _wrapped(meaning)
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def paragraphs(text: str) -> Iterator[str]:
     for paragraph in text.replace("\b\n", "").strip().split("\n\n"):
         yield ".PP"
         yield from _wrapped(paragraph)
@@ -93,9 +93,9 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _wrapped(text: str) -> Iterator[str]:
     """Short lines, as mandoc's lint wants them; escapes make them a little longer."""
     for line in textwrap.wrap(" ".join(text.split()), 68, break_long_words=False, break_on_hyphens=False):
-        yield _escape(line)
+        yield escaped(line)
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     return "\\&" + text if text.startswith((".", "'")) else text

@@ -1,8 +1,8 @@
 """Write what users read about the commands from the commands themselves.
 
-``python -m tools.write_reference`` writes the words of the bash completion, the man page and the README's
+``python -m tools.write_reference`` writes the words of the bash completion, the man pages and the README's
 command reference; ``--check`` only says which of them are out of date (exit 1). The source is the click
-commands and ``sysreg_cli/cli/manual.py``.
+commands and ``sysreg_cli/cli/manual.py``; for the pages of the daemons see ``tools/system_pages.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from sysreg_cli.cli.commands import COMMANDS
 from sysreg_cli.cli.main import system
 from sysreg_cli.cli.manual import PAGES
-from tools import man_page, readme_reference
+from tools import man_page, readme_reference, system_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPLETION = ROOT / "etc/bash_completion.d/system"
@@ -108,6 +108,7 @@ def wanted() -> dict[Path, str]:
     return {
         COMPLETION: _between(COMPLETION.read_text(), _COMPLETION_MARKS, completion_words()),
         MAN_PAGE: man_page.render(system, every),
+        **{MAN_PAGE.parent / name: text for name, text in system_pages.pages().items()},
         README: _between(README.read_text(), _README_MARKS, readme_reference.render(system, every)),
     }
 

@@ -6,6 +6,7 @@ what Keystone said about tokens. systemd may start it by socket activation, and 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import grp
@@ -15,7 +16,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ import uvicorn
 from starlette.routing import BaseRoute
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sysreg_cli import __version__, systemd
 from sysreg_cli import settings as settings_module
-from sysreg_cli import systemd
 from sysreg_cli.agent import openapi, registry_image
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
@@ -59,8 +60,23 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_made(transport)
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
+    """The options of the console script."""
+    found = argparse.ArgumentParser(
+        prog="sysreg-agent",
+        description="Install certificates and collect garbage for the local Docker registry.",
+        epilog="Settings: /etc/sysreg/sysreg.conf, or the file named by SYSREG_CONF. SIGHUP reads the TLS"
+        " certificate again.",
+    )
+    found.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}", help="show the version and exit"
+    )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent. Returns the exit status: 0 stopped on request, 1 could not start."""
+    parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     # uvicorn's start and stop lines add nothing to systemd's
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

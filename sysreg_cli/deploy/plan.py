@@ -22,7 +22,7 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 AGENT = "sysreg-agent.service"
 SOCKET = "sysreg-agent.socket"
 PROGRAMS = ("system", "sysreg-deploy")
-MAN_PAGE = Path("/usr/local/share/man/man1/system.1")
+MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
 CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
 ENVIRONMENT = Path("/etc/sysreg/registry.env")
 _CONTAINERD_TABLE = {
@@ -135,7 +135,11 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
     ]
     if not str(facts.programs).startswith("/usr/"):
         items += [Link(Path("/usr/local/bin") / name, str(facts.programs / name)) for name in PROGRAMS]
-        items.append(Link(MAN_PAGE, str(facts.programs.parent / "share/man/man1" / MAN_PAGE.name)))
+        pages = [Path("man") / f"man{name[-1]}" / name for name in MAN_PAGES]
+        items += [
+            Link(Path("/usr/local/share") / page, str(facts.programs.parent / "share" / page))
+            for page in pages
+        ]
     if facts.address:
         items.append(Block(Path("/etc/hosts"), f"{facts.address} {' '.join(_names(settings))}\n"))
     if facts.containerd is not None and (block := containerd_block(facts.containerd, settings)):

@@ -133,16 +133,23 @@ class Parts:
         self.app = TokenApp(self.issuer, self.service, self.decisions)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: exit status 0 after SIGTERM, 1 with one line if it can't start."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of the console script."""
+    found = argparse.ArgumentParser(
         prog="sysreg-token-server",
         description="Issue tokens of the local Docker registry to Keystone users.",
         epilog="Settings: /etc/sysreg/sysreg.conf, or the file named by SYSREG_CONF. SIGHUP reloads the TLS"
         " certificate and the token-signing key, and forgets refused logins.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.parse_args(arguments)
+    found.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}", help="show the version and exit"
+    )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: exit status 0 after SIGTERM, 1 with one line if it can't start."""
+    parser().parse_args(arguments)
     # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

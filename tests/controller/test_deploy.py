@@ -126,5 +126,9 @@ def certificate(machine: Machine) -> str:
 
 def test_the_man_page_and_the_completion_are_where_man_and_bash_look(deployed: Machine) -> None:
     assert "registry-image-delete" in deployed.shell("MANPAGER=cat man system").stdout
+    for unit in UNITS[1:]:  # systemctl help shows what Documentation= names
+        pages = re.findall(r"man:(\S+)\((\d)\)", deployed.show(unit, "Documentation"))
+        for name, section in pages:
+            deployed.run("man", "--where", section, name)
     script = "source /usr/share/bash-completion/bash_completion; complete -p system"
     assert deployed.run("bash", "-ic", script).stdout == "complete -F _sysreg_system system\n"

@@ -18,10 +18,12 @@ from sysreg_cli.cli.commands import COMMANDS
 from sysreg_cli.cli.main import system
 from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
 from sysreg_cli.cli.options import Invocation
+from sysreg_cli.deploy import plan
 from tools import write_reference
 
 ROOT = Path(__file__).resolve().parents[3]
 EVERY = write_reference.commands()
+MAN_PAGES = sorted(path.name for path in (ROOT / "man").iterdir())
 # Between our own processes only, or every program's.
 UNDOCUMENTED = {"SYSREG_HANDED_OVER", "HOME", "PATH"}
 
@@ -58,6 +60,10 @@ def test_what_is_generated_is_up_to_date() -> None:
         timeout=60,
     )
     assert done.returncode == 0, f"run python -m tools.write_reference\n{done.stdout}{done.stderr}"
+
+
+def test_every_man_page_is_installed() -> None:
+    assert set(MAN_PAGES) == set(plan.MAN_PAGES)
 
 
 def test_every_command_has_a_page_and_every_page_a_command() -> None:
@@ -139,9 +145,10 @@ def test_every_variable_is_in_help_readme_and_man_page(variable: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
-def test_the_man_page_renders_without_warnings() -> None:
+@pytest.mark.parametrize("page", MAN_PAGES)
+def test_the_man_pages_render_without_warnings(page: str) -> None:
     lint = subprocess.run(
-        ["mandoc", "-T", "lint", str(ROOT / "man/system.1")], capture_output=True, text=True, timeout=30
+        ["mandoc", "-T", "lint", str(ROOT / "man" / page)], capture_output=True, text=True, timeout=30
     )
     assert lint.stdout + lint.stderr == ""
 
