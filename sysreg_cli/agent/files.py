@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from sysreg_cli.agent import failpoint
@@ -22,8 +23,7 @@ def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> No
 
     Raises OSError; then the old file is what it was.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(4)}")
-    try:
+    with _replacing(path) as temporary:
         # never wider than the final mode: the data may be a private key
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -34,6 +34,21 @@ def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> No
                 os.fchown(descriptor, -1, group)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
+
+
+def link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target`` by one rename, whatever stood there. Raises OSError."""
+    with _replacing(path) as temporary:
+        failpoint.reach(f"write {path.name}")
+        temporary.symlink_to(target)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yields the name of what is to be made: it then takes the name ``path``, or goes. Raises OSError."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
         failpoint.reach(f"rename {path.name}")
         os.rename(temporary, path)  # noqa: PTH104
     except BaseException as error:
@@ -41,21 +56,6 @@ def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> No
             temporary.unlink()
         if isinstance(error, OSError):
             error.filename = str(path)  # a failed write(2) doesn't know, and the temporary name tells nobody
-        raise
-    flush_directory(path.parent)
-
-
-def link(path: Path, target: str) -> None:
-    """Make ``path`` a symbolic link to ``target`` by one rename, whatever stood there. Raises OSError."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(4)}")
-    try:
-        failpoint.reach(f"write {path.name}")
-        temporary.symlink_to(target)
-        failpoint.reach(f"rename {path.name}")
-        os.rename(temporary, path)  # noqa: PTH104
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise
     flush_directory(path.parent)
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from sysreg_cli.deploy.items import Change, Context, attributes, put_back, together, write
 from sysreg_cli.errors import SettingsError
+from sysreg_cli.pki.keys import to_pem
+from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import TokenSigner
 
 TOKEN_GROUP = "sysreg-token"  # noqa: S105 - the name of a group
-_VALID = timedelta(days=3650)
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class SigningPair:
             TokenSigner.load(self.settings)
             content = self.certificate.read_bytes()
         except SettingsError:
-            content = signing_certificate(key)
+            content = signing_certificate(key, now=datetime.now(UTC))
         write(self.certificate, content, mode=0o644)
 
     def remove(self, context: Context) -> str:
@@ -193,27 +187,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a token-signing key for the token server's group. Raises SysregError, OSError."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write(path, pem, mode=0o440, group=TOKEN_GROUP)
-
-
-def signing_certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A self-signed certificate for a token-signing key: a name for the key, as ``x5c`` needs one (PEM)."""
-    now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sysreg token signing {now:%Y-%m-%d}")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        # A day back: a controller's clock may be set back after its first start.
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _VALID)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return certificate.public_bytes(Encoding.PEM)
+    write(path, to_pem(key), mode=0o440, group=TOKEN_GROUP)
 
 
 def _p256(path: Path) -> ec.EllipticCurvePrivateKey | None:

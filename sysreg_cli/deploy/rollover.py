@@ -16,6 +16,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -28,12 +29,12 @@ from sysreg_cli.deploy.keys import (
     next_certificate,
     next_key,
     retired_certificate,
-    signing_certificate,
     unfinished,
     write_key,
 )
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SettingsError, Unavailable
+from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import REGISTRY_LEEWAY, TokenSigner, write_token_accepted
 
@@ -128,7 +129,7 @@ def _make_next(settings: Settings) -> None:
     except SettingsError:
         key = ec.generate_private_key(ec.SECP256R1())
         # the certificate first: a key is in use only together with its certificate
-        write(next_certificate(settings), signing_certificate(key), mode=0o644)
+        write(next_certificate(settings), signing_certificate(key, now=datetime.now(UTC)), mode=0o644)
         write_key(next_key(settings), key)
 
 

@@ -1,4 +1,4 @@
-"""A self-signed server certificate, so that a new controller serves TLS before its operator brings one."""
+"""Self-signed certificates: for the TLS of a new controller, and for the key that signs its tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def self_signed(
     It passes ``check_server``: no CA, so that its key can sign for no other name.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_names[0][:64])])
     found = [as_address(host) or host for host in host_names] + [
         ipaddress.ip_address(one) for one in addresses
     ]
@@ -49,15 +48,8 @@ def self_signed(
         False,
     )
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
         # A client whose clock is a little behind accepts it too.
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        _builder(key, host_names[0], now - timedelta(minutes=5), now + timedelta(days=days))
         .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(sans), critical=False)
@@ -65,3 +57,28 @@ def self_signed(
         .sign(key, hashes.SHA256())
     )
     return to_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def signing_certificate(key: ec.EllipticCurvePrivateKey, *, now: datetime, days: int = 3650) -> bytes:
+    """A certificate for a token-signing key: a name for the key, as ``x5c`` needs one (PEM)."""
+    # A day back: a controller's clock may be set back after its first start.
+    builder = _builder(
+        key, f"sysreg token signing {now:%Y-%m-%d}", now - timedelta(days=1), now + timedelta(days=days)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _builder(
+    key: ec.EllipticCurvePrivateKey, common_name: str, start: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sysreg_cli.agent import failpoint
 from sysreg_cli.deploy import keys, rollover
 from sysreg_cli.deploy.items import Context
 from sysreg_cli.deploy.record import Record
+from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import PathSettings, Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import TokenSigner
+
+NOW = datetime.now(UTC)
 
 
 def controller(directory: Path) -> Settings:
@@ -27,7 +32,7 @@ def controller(directory: Path) -> Settings:
     )
     key = ec.generate_private_key(ec.SECP256R1())
     keys.write_key(ours.signing_key, key)
-    ours.signing_certificate.write_bytes(keys.signing_certificate(key))
+    ours.signing_certificate.write_bytes(signing_certificate(key, now=NOW))
     return Settings(token_server=ours, paths=PathSettings(state=directory / "state"))
 
 
@@ -49,7 +54,7 @@ def trusted(settings: Settings) -> set[str]:
     trust.apply(context)
     assert trust.compare(context) is None
     pem = trust.path.read_bytes()
-    return {one.fingerprint(keys.hashes.SHA256()).hex() for one in x509.load_pem_x509_certificates(pem)}
+    return {one.fingerprint(hashes.SHA256()).hex() for one in x509.load_pem_x509_certificates(pem)}
 
 
 def live(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[str]:
@@ -129,7 +134,7 @@ def test_cut_short_at_any_place_a_token_can_be_signed_and_is_trusted(
 def test_a_certificate_whose_key_was_never_written_is_no_rollover(settings: Settings) -> None:
     present = TokenSigner.load(settings).fingerprint
     keys.next_certificate(settings).write_bytes(
-        keys.signing_certificate(ec.generate_private_key(ec.SECP256R1()))
+        signing_certificate(ec.generate_private_key(ec.SECP256R1()), now=NOW)
     )
     assert not finish(settings, Record(settings.paths.state))
     assert keys.unfinished(settings) == []
@@ -150,7 +155,7 @@ def test_long_write_tokens_prolong_the_wait() -> None:
 
 
 def test_a_bundle_holds_each_certificate_once() -> None:
-    one, two = (keys.signing_certificate(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
+    one, two = (signing_certificate(ec.generate_private_key(ec.SECP256R1()), now=NOW) for _ in range(2))
     assert keys.bundle(one, two, one) == one + two
     assert keys.bundle(one + two, without=two) == one
     assert keys.bundle(b"garbage", one) == one
