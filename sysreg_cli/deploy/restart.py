@@ -66,10 +66,12 @@ def let_in() -> None:
 @contextlib.contextmanager
 def _held(port: int, report: Callable[[str], None]) -> Iterator[bool]:
     """New connections to ``port`` wait meanwhile; yields whether that is so."""
+    rules = hold_rules(port, _HELD_BEFORE)
     try:
-        command("nft", hold_rules(port, _HELD_BEFORE))
+        command("nft", rules)
     except SysregError as error:
-        report(f"connections may be refused for a moment while the registry restarts: {error}")
+        why = str(error).replace(f" {rules}", "")
+        report(f"connections may be refused for a moment while the registry restarts: {why}")
         yield False
         return
     try:

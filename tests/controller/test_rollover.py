@@ -209,5 +209,5 @@ def test_a_rollover_that_is_killed_anywhere_is_finished_by_the_next_run(deployed
 def test_without_nftables_it_says_what_a_restart_means(deployed: Machine) -> None:
     deployed.shell("ln -s /bin/false /usr/local/sbin/nft; rm /etc/sysreg/registry.env")
     said = deployed.run(DEPLOY).stdout
-    assert "connections may be refused for a moment" in said
+    assert "refused for a moment while the registry restarts: nft failed: exit status 1\n" in said
     assert serves(deployed)
