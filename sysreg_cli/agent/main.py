@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import grp
 import logging
 import os
@@ -16,7 +15,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.identity import Identity, Peer
 from sysreg_cli.errors import SettingsError, SysregError
+from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.settings import Settings
 from sysreg_cli.tls import ServerTLS
 
@@ -105,8 +105,8 @@ async def _serve(settings: Settings) -> None:
     context = AgentContext(settings, Identity(settings.keystone), tls)
     application = build(context, _routes(context, change))
 
-    def server(**options: Any) -> _Server:
-        return _Server(
+    def server(**options: Any) -> Server:
+        return Server(
             uvicorn.Config(
                 application,
                 http=PeerProtocol,
@@ -122,7 +122,7 @@ async def _serve(settings: Settings) -> None:
             )
         )
 
-    running: list[tuple[_Server, socket.socket]] = [
+    running: list[tuple[Server, socket.socket]] = [
         (server(), listener)
         for listener in activated or [unix_listener(settings.agent.socket, settings.agent.group)]
     ]
@@ -140,7 +140,7 @@ async def _serve(settings: Settings) -> None:
     for one, _ in running:
         await one.listening.wait()
     systemd.notify("READY=1")
-    async with _watchdog():
+    async with watchdog():
         await stopping.wait()
         systemd.notify("STOPPING=1")
         for one, _ in running:
@@ -148,22 +148,6 @@ async def _serve(settings: Settings) -> None:
         await asyncio.gather(*tasks)
     if not activated:
         settings.agent.socket.unlink(missing_ok=True)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: several servers of one process stop together."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
 
 
 def _listener_tls(settings: Settings) -> ServerTLS | None:
@@ -239,24 +223,6 @@ def _reload(context: AgentContext) -> None:
             context.tls.reload()
         except OSError as error:
             log.error("the TLS certificate cannot be read again, the old one stays: %s", error)
-
-
-@contextlib.asynccontextmanager
-async def _watchdog() -> AsyncIterator[None]:
-    """Tell systemd that the event loop turns, as often as it wants to hear."""
-    interval = systemd.watchdog_interval()
-
-    async def beat() -> None:
-        while True:
-            systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(interval)
-
-    task = asyncio.create_task(beat()) if interval else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import uvloop
 
 from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
-from sysreg_cli.systemd import notify, watchdog_interval
+from sysreg_cli.serving import Server, watchdog
+from sysreg_cli.systemd import notify
 from sysreg_cli.tls import ServerTLS
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
@@ -39,13 +40,12 @@ _STOP_SECONDS = 5
 _CLOSE_SECONDS = 0.5
 
 
-class TokenServer(uvicorn.Server):
-    """uvicorn with our signals: SIGHUP reloads, SIGTERM and SIGINT stop and end with status 0."""
+class TokenServer(Server):
+    """SIGHUP reloads, SIGTERM and SIGINT stop and end with status 0."""
 
     def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
         super().__init__(config)
         self._parts = parts
-        self._watchdog: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,11 +55,13 @@ class TokenServer(uvicorn.Server):
             loop.add_signal_handler(number, self._stop)
         yield
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        async with watchdog():
+            await super().serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         notify("READY=1")
-        if interval := watchdog_interval():
-            self._watchdog = asyncio.create_task(_keep_watchdog(interval))
         log.info("serving tokens for %s", self._parts.service)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -97,13 +99,6 @@ class TokenServer(uvicorn.Server):
         notify("STOPPING=1")
         self.should_exit = True
         self._parts.issuer.send_away()
-
-
-async def _keep_watchdog(interval: float) -> None:
-    """Give signs of life from the event loop, so that one that hangs is restarted."""
-    while True:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(interval)
 
 
 class Parts:
