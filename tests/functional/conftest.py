@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 
 from devstack.controller import Controller
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So it is in a script's background, and what the tests start would inherit it: Ctrl-C would mean nothing.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [item for item in items if "tests/functional/" in item.path.as_posix()]
