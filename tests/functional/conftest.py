@@ -10,6 +10,7 @@ import pytest
 
 from devstack.controller import Controller
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [item for item in items if "tests/functional/" in item.path.as_posix()]
     for item in here:
