@@ -79,9 +79,11 @@ class Record:
     def make_directory(self, path: Path) -> None:
         """Make a directory and its parents, 0755, and remember those that are new. Raises OSError."""
         missing = [one for one in (path, *path.parents) if not one.exists()]
-        for one in reversed(missing):
-            if str(one) not in self.directories:
-                self.directories.append(str(one))
+        missing.reverse()
+        self.directories += [str(one) for one in missing if str(one) not in self.directories]
+        if missing and self.directory.is_dir():
+            self.save()  # before they are made: one that a killed run made is removed, too
+        for one in missing:
             one.mkdir(mode=0o755, exist_ok=True)
             one.chmod(0o755)
         if missing:
