@@ -25,7 +25,7 @@ def test_killed_at_every_step_and_run_again_it_serves(installed: Machine) -> Non
     first = random.randint(1, stride)
     done = list(kill(installed, names, range(first, len(names) + 1, stride)))
     print("\n".join(done))
-    assert len(done) >= _KILLS
+    assert len(done) >= _KILLS - 1
     assert _survey(installed) == before, "each began from nothing"
 
 
