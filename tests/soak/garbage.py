@@ -1,175 +1,53 @@
 """Collections under load: pushes, pulls and deletes go on while one collection follows the other.
 
 ``python -m tests.soak.garbage --minutes 20`` starts a controller of its own, and prints figures. Four pushers
-(one pauses between the last blob and the manifest, one uploads a blob drop by drop) and four pullers; a
-collection starts some seconds after the last one ended. In the end, and all along, every image whose push
-reported success and whose tag nobody deleted must come back byte for byte, and no pull of one may ever have
-failed.
-
-The clients speak HTTP by the specification and share no code with sysreg_cli.
+(one pauses between the last blob and the manifest, one uploads a blob drop by drop), four pullers, and docker
+and skopeo, which push and pull as well; a collection starts some seconds after the last one ended. All along
+and in the end, every image whose push reported success and whose tag nobody deleted must come back byte for
+byte, and no pull of one may ever have failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import gzip
 import json
+import os
 import random
+import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
 
 from devstack import images
-from devstack.controller import Controller
-
-# Longer than the token server holds a request for a write token.
-_TIMEOUT = 400
-
-
-@dataclass
-class Figures:
-    """What happened; ``failures`` must stay empty."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-    collections: list[dict[str, Any]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, what: str, number: int = 1) -> None:
-        with self.lock:
-            self.counts[what] += number
-
-    def fail(self, text: str) -> None:
-        with self.lock:
-            self.failures.append(f"{time.strftime('%H:%M:%S')} {text}")
-        print(f"FAILED {text}", file=sys.stderr, flush=True)
-
-    def lines(self) -> Iterator[str]:
-        done = [one for one in self.collections if one["outcome"] == "done"]
-        drains = [one["seconds"].get("drain", 0.0) for one in done if one["writes_held"]]
-        held = [one["writes_held"] for one in done if one["writes_held"]]
-        yield "  ".join(f"{name} {number}" for name, number in sorted(self.counts.items()))
-        yield f"collections {len(self.collections)}, of them done {len(done)}, that held writes {len(held)}"
-        yield f"blobs freed {sum(one['blobs'] for one in done)}, bytes {sum(one['bytes'] for one in done)}, "
-        yield f"kept for pushes under way {sum(one['pinned'] for one in done)}"
-        for name, values in (("drain s", drains), ("writes held s", held), ("pushes waited s", self.waits)):
-            if values:
-                ordered = sorted(values)
-                yield (
-                    f"{name}: {len(values)} times, median {ordered[len(ordered) // 2]:.1f},"
-                    f" most {ordered[-1]:.1f}"
-                )
-        yield f"failures {len(self.failures)}"
-        yield from self.failures[:20]
+from devstack.controller import REGISTRY, Controller
+from tests.dockerd import Docker
+from tests.soak.client import TIMEOUT, Client, Figures
 
 
-class Client:
-    """One person's registry client: keeps a token as long as it may, as c/image does."""
+class Tail:
+    """What is appended to a log from now on, also across its rotation."""
 
-    def __init__(self, controller: Controller, figures: Figures) -> None:
-        self._controller = controller
-        self._figures = figures
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._tokens: dict[str, tuple[float, str]] = {}
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open(errors="replace")
+        self._file.seek(0, os.SEEK_END)
 
-    def call(self, method: str, path: str, scope: str, **options: Any) -> requests.Response:
-        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._token(scope)}"}
-        url = path if path.startswith("https://") else self._controller.url + path
-        return self._session.request(
-            method, url, headers=headers, verify=str(self._controller.ca_file), timeout=_TIMEOUT, **options
-        )
-
-    def _token(self, scope: str) -> str:
-        until, token = self._tokens.get(scope, (0.0, ""))
-        if time.monotonic() < until:
-            return token
-        begun = time.monotonic()
-        answer = self._session.get(
-            self._controller.token_url,
-            params={"service": self._controller.address, "scope": scope},
-            auth=("admin", self._controller.passwords["admin"]),
-            verify=str(self._controller.ca_file),
-            timeout=_TIMEOUT,
-        )
-        answer.raise_for_status()
-        waited = time.monotonic() - begun
-        if waited > 1:
-            with self._figures.lock:
-                self._figures.waits.append(waited)
-        body = answer.json()
-        self._tokens[scope] = (begun + waited + body["expires_in"] - 1, body["token"])
-        return str(body["token"])
-
-    def upload(self, repository: str, data: bytes, *, pieces: int = 1, pause: float = 0.0) -> None:
-        """One blob, in ``pieces`` with a ``pause`` before each, in one request: drop by drop."""
-        scope = f"repository:{repository}:pull,push"
-        begun = self.call("POST", f"/v2/{repository}/blobs/uploads/", scope)
-        begun.raise_for_status()
-        place = begun.headers["Location"]
-        size = max(1, -(-len(data) // pieces))
-
-        def drops() -> Iterator[bytes]:
-            for start in range(0, len(data), size):
-                time.sleep(pause)
-                yield data[start : start + size]
-
-        self.call(
-            "PUT",
-            f"{place}{'&' if '?' in place else '?'}digest=sha256:{hashlib.sha256(data).hexdigest()}",
-            scope,
-            data=drops() if pause else data,
-            headers={"Content-Type": "application/octet-stream"},
-        ).raise_for_status()
-        self._figures.count("blobs sent")
-
-    def put_manifest(self, repository: str, tag: str, image: images.Image) -> None:
-        self.call(
-            "PUT",
-            f"/v2/{repository}/manifests/{tag}",
-            f"repository:{repository}:pull,push",
-            data=image.manifest,
-            headers={"Content-Type": image.media_type},
-        ).raise_for_status()
-
-    def pull(self, repository: str, reference: str) -> dict[str, bytes] | None:
-        """Everything of an image by digest, checked against it; None if the tag is gone."""
-        scope = f"repository:{repository}:pull"
-        accept = {"Accept": ", ".join(images.MANIFEST_TYPES)}
-        answer = self.call("GET", f"/v2/{repository}/manifests/{reference}", scope, headers=accept)
-        if answer.status_code == 404 and not reference.startswith("sha256:"):
-            return None
-        answer.raise_for_status()
-        found = {images.digest_of(answer.content): answer.content}
-        body = json.loads(answer.content)
-        for child in body.get("manifests", ()):
-            found |= self.pull(repository, child["digest"]) or {}
-        for blob in [body["config"], *body["layers"]] if "config" in body else ():
-            answer = self.call("GET", f"/v2/{repository}/blobs/{blob['digest']}", scope)
-            answer.raise_for_status()
-            if images.digest_of(answer.content) != blob["digest"]:
-                raise ValueError(f"{repository}: {blob['digest']} came back changed")
-            found[blob["digest"]] = answer.content
-        return found
-
-    def delete(self, repository: str, tag: str) -> None:
-        scope = f"repository:{repository}:pull,push,delete"
-        digest = None
-        answer = self.call(
-            "HEAD",
-            f"/v2/{repository}/manifests/{tag}",
-            scope,
-            headers={"Accept": ", ".join(images.MANIFEST_TYPES)},
-        )
-        digest = answer.headers.get("Docker-Content-Digest")
-        self.call("DELETE", f"/v2/{repository}/manifests/{digest}", scope).raise_for_status()
+    def more(self) -> str:
+        text = self._file.read()
+        if self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._file.close()
+            self._file = self._path.open(errors="replace")
+            text += self._file.read()
+        return text
 
 
 class Soak:
@@ -179,6 +57,8 @@ class Soak:
         self.controller = controller
         self.figures = Figures()
         self.slow, self.rest, self.seed = slow, rest, seed
+        log = controller.root / f"log/{REGISTRY}.log"
+        self._tails = {name: Tail(log) for name in ("docker", "skopeo")}
         self.over = threading.Event()
         self.quiet = threading.Event()
         self._lock = threading.Lock()
@@ -187,16 +67,22 @@ class Soak:
 
     def run(self, seconds: float) -> Figures:
         """Load for so long; pushes under way then end, and everything is read back."""
+        with Docker(self.controller) as docker, tempfile.TemporaryDirectory() as directory:
+            self._docker, self._directory = docker, Path(directory)
+            return self._run(seconds)
+
+    def _run(self, seconds: float) -> Figures:
         pushers = [self._thread(self._push, number) for number in range(4)]
+        pushers += [self._thread(self._use_docker, 0), self._thread(self._use_skopeo, 0)]
         others = [self._thread(self._pull, number) for number in range(4)]
         others += [self._thread(self._delete, 0), self._thread(self._collect, 0)]
         self.over.wait(seconds)
         self.over.set()
         for pusher in pushers:
-            pusher.join(_TIMEOUT + 4 * self.slow)
+            pusher.join(TIMEOUT + 4 * self.slow)
         self.quiet.set()
         for other in others:
-            other.join(_TIMEOUT)
+            other.join(TIMEOUT)
         client = Client(self.controller, self.figures)
         for (repository, tag), image in self._stored.items():
             self._read_back(client, repository, tag, image, "in the end")
@@ -211,9 +97,7 @@ class Soak:
 
     def _push(self, number: int, chance: random.Random) -> None:
         client = Client(self.controller, self.figures)
-        turn = 0
-        while not self.over.is_set():
-            turn += 1
+        for turn in self._turns(chance):
             repository, tag = f"soak/{number}/{turn % 5}", f"t{turn}"
             multi = chance.random() < 0.3
             image = (
@@ -229,7 +113,6 @@ class Soak:
             with self._lock:
                 self._stored[repository, tag] = image
             self.figures.count("pushes")
-            self.over.wait(chance.random() * 2)
 
     def _push_one(
         self,
@@ -252,6 +135,70 @@ class Soak:
                 self.over.wait(chance.uniform(0.3, 1.0) * self.slow)
                 self.figures.count("slow manifests")
             client.put_manifest(repository, tag if part is image else part.digest, part)
+
+    def _use_docker(self, _number: int, chance: random.Random) -> None:
+        client = Client(self.controller, self.figures)
+        for turn in self._turns(chance):
+            repository, tag = f"soak/docker/{turn % 5}", f"t{turn}"
+            reference = f"{self.controller.address}/{repository}:{tag}"
+            content = chance.randbytes(chance.randint(1_000, 400_000))
+            try:
+                self._docker.make_image(reference, content)
+                self._docker.run("push", reference)
+                found = client.pull(repository, tag) or {}
+                self._docker.run("rmi", reference)
+                self._docker.run("pull", reference)
+                self._docker.run("rmi", reference)
+            except (subprocess.SubprocessError, requests.RequestException, ValueError) as error:
+                self.figures.fail(f"docker {repository}:{tag}: {_said(error)}")
+                continue
+            self.figures.count("docker pushes and pulls")
+            self._count_sent("docker", 2)
+            manifest = next((data for data in found.values() if b"schemaVersion" in data), b"{}")
+            blobs = tuple(data for data in found.values() if data is not manifest)
+            if not any(data[:2] == b"\x1f\x8b" and content in gzip.decompress(data) for data in blobs):
+                self.figures.fail(f"docker {repository}:{tag}: what was pushed isn't there")
+            with self._lock:
+                self._stored[repository, tag] = images.Image(manifest, images.DOCKER_MANIFEST, blobs)
+
+    def _use_skopeo(self, _number: int, chance: random.Random) -> None:
+        credentials = f"admin:{self.controller.passwords['admin']}"
+        for turn in self._turns(chance):
+            repository, tag = f"soak/skopeo/{turn % 5}", f"t{turn}"
+            place = f"docker://{self.controller.address}/{repository}:{tag}"
+            image = images.single(chance.randint(1_000, 400_000), layers=3)
+            layout, pulled = self._directory / "layout", self._directory / "pulled"
+            options: dict[str, Any] = {"check": True, "timeout": TIMEOUT}
+            try:
+                self.controller.run(
+                    ["skopeo", "copy", "--dest-creds", credentials, image.write_layout(layout), place],
+                    **options,
+                )
+                self.controller.run(
+                    ["skopeo", "copy", "--src-creds", credentials, place, f"dir:{pulled}"], **options
+                )
+            except subprocess.SubprocessError as error:
+                self.figures.fail(f"skopeo {repository}:{tag}: {_said(error)}")
+                continue
+            finally:
+                shutil.rmtree(layout, ignore_errors=True)
+                shutil.rmtree(pulled, ignore_errors=True)
+            self.figures.count("skopeo pushes and pulls")
+            self._count_sent("skopeo", 4)
+            with self._lock:
+                self._stored[repository, tag] = image
+
+    def _turns(self, chance: random.Random) -> Iterator[int]:
+        turn = 0
+        while not self.over.is_set():
+            turn += 1
+            yield turn
+            self.over.wait(chance.random() * 2)
+
+    def _count_sent(self, name: str, blobs: int) -> None:
+        """After a push of so many blobs: whatever was sent beyond them was sent again."""
+        sent = len(re.findall(rf'"PATCH /v2/soak/{name}/', self._tails[name].more()))
+        self.figures.count(f"{name}: blobs sent again", sent - blobs)
 
     def _pull(self, _number: int, chance: random.Random) -> None:
         client = Client(self.controller, self.figures)
@@ -309,6 +256,8 @@ class Soak:
                 "blobs": status["last_blobs"],
                 "bytes": status["last_bytes"],
                 "writes_held": status["last_writes_held"],
+                "holds": status["last_holds"],
+                "longest_hold": status["last_longest_hold"],
                 "pinned": status["last_pinned"],
                 "seconds": {
                     name: float(value)
@@ -319,6 +268,14 @@ class Soak:
             print(f"{time.strftime('%H:%M:%S')} collection {result}", flush=True)
             if done.returncode:
                 self.figures.fail(f"collection: {done.stderr.strip()}")
+
+
+def _said(error: Exception) -> str:
+    """The last words of a command that failed, or what failed."""
+    if isinstance(error, subprocess.CalledProcessError):
+        said = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
+        return " ".join([*error.cmd[:3], *said.split()[-60:]])
+    return str(error)
 
 
 def main() -> int:
