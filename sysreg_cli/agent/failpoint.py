@@ -5,6 +5,7 @@ Every ``reach`` is counted from the start of the process, and the variable says 
 
     trace:FILE      append the name of every place reached to FILE
     N:kill          SIGKILL at the Nth place
+    PREFIX:stop     SIGSTOP at every place whose name begins so, until somebody sends SIGCONT
     N:ENOSPC        raise that OSError at the Nth place (any name of the errno module)
     N:ENOSPC+       the same there and at every later place of that kind (write...): a disk that stays full
 """
@@ -33,6 +34,12 @@ def reach(name: str) -> None:
     if where == "trace":
         with Path(action).open("a") as trace:
             trace.write(f"{name}\n")
+        return
+    if action == "stop":
+        if name.startswith(where):
+            signal.raise_signal(
+                signal.SIGSTOP
+            )  # to this thread, so that it doesn't run on until another stops
         return
     if int(where) == _reached:
         if action == "kill":
