@@ -242,7 +242,7 @@ class Soak:
                 self.figures.fail(f"delete {repository}:{tag}: {error}")
 
     def _collect(self, _number: int, chance: random.Random) -> None:
-        while not self.quiet.wait(self.rest):
+        while not self.over.wait(self.rest):
             done = self.controller.system(
                 "registry-garbage-collect",
                 *(["--delete-untagged"] if chance.random() < 0.5 else []),
