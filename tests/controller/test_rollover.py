@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ _TOKEN_FILES = "/etc/sysreg/token"
 
 # Each round is a push or a pull by a client of its own, and none tries again by itself. One line a round.
 _LOADS = {
-    "skopeo push": "skopeo copy -q --dest-creds {user} oci:/root/oci:1 docker://{registry}/testuser/pushed:$n",
+    # a new repository and no memory of where the layer is: it is uploaded each time
+    "skopeo push": "rm -f /var/lib/containers/cache/*.boltdb; skopeo copy -q --dest-creds {user}"
+    " oci:/root/oci:1 docker://{registry}/testuser/pushed$RANDOM:1",
     "skopeo pull": "rm -rf /root/down; skopeo copy -q --src-creds {user} docker://{registry}/testuser/small:1"
     " dir:/root/down",
     "docker pull": "docker rmi -f {registry}/testuser/small:1 >/dev/null; docker pull -q"
@@ -70,7 +73,7 @@ def load(machine: Machine) -> Iterator[Load]:
     for number, command in enumerate(_LOADS.values()):
         words = command.format(user=user, registry=REGISTRY)
         script.append(
-            f"(n=0; while [ -e stop-not ]; do n=$((n % 9 + 1)); out=$({{ {words}; }} 2>&1) && echo done"
+            f"(while [ -e stop-not ]; do out=$({{ {words}; }} 2>&1) && echo done"
             f' || echo "$(date +%T.%N) $out" | tr "\\n" " "; done >{number}) &'
         )
     script.append("wait")
@@ -93,13 +96,35 @@ def asks(machine: Machine, token: str) -> str:
     ).stdout
 
 
-def token(machine: Machine) -> str:
-    """A token of the live token server that lasts as long as any."""
+def token(machine: Machine, scope: str = "testuser/small:pull") -> str:
+    """A token of the live token server."""
     user = f"testuser:{passwords(machine)['testuser']}"
-    url = (
-        "https://registry.local:9002/token/?service=registry.local:9001&scope=repository:testuser/small:pull"
-    )
+    url = f"https://registry.local:9002/token/?service=registry.local:9001&scope=repository:{scope}"
     return str(machine.json("curl", "-sk", "-u", user, url)["token"])
+
+
+def slow_upload(machine: Machine, seconds: int) -> subprocess.Popen[str]:
+    """Begin to send a layer, so slowly that it takes so long; prints the status and the uptime in the end."""
+    bearer = token(machine, "testuser/slow:push,pull")
+    headers = f'-H "Authorization: Bearer {bearer}" -H "Content-Type: application/octet-stream"'
+    machine.shell(f"head -c {seconds * 100_000} /dev/zero >/root/layer")
+    started = machine.shell(
+        f"curl -skf -X POST {headers} -D - -o /dev/null https://{REGISTRY}/v2/testuser/slow/blobs/uploads/"
+        " | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p'"
+    ).stdout.strip()
+    words = f"curl -sk -X PATCH {headers} -H Expect: --limit-rate 100k -T /root/layer"
+    process = machine.popen(
+        "bash", "-c", f"{words} -o /dev/null -w '%{{http_code}} ' '{started}'; cut -d ' ' -f1 /proc/uptime"
+    )
+    machine.wait_until(
+        lambda: (
+            'handler="blob_upload_chunk"} 1'
+            in machine.run("curl", "-s", "http://127.0.0.1:9003/metrics").stdout
+        ),
+        "the registry receives it",
+        20,
+    )
+    return process
 
 
 def until_it_waits(machine: Machine) -> str:
@@ -206,7 +231,15 @@ def test_a_rollover_that_is_killed_anywhere_is_finished_by_the_next_run(deployed
     assert deployed.shell("nft list tables").stdout == ""
 
 
-def test_without_nftables_it_says_what_a_restart_means(deployed: Machine) -> None:
+def test_a_restart_waits_for_an_upload_and_without_nftables_says_what_it_means(deployed: Machine) -> None:
+    upload = slow_upload(deployed, seconds=4)
+    deployed.shell("rm /etc/sysreg/registry.env")  # something that the registry reads at its start
+    assert "restart docker-registry.service" in deployed.run(DEPLOY).stdout
+    status, ended = upload.communicate(timeout=20)[0].split()
+    assert status == "202"
+    restarted = int(deployed.show("docker-registry.service", "ActiveEnterTimestampMonotonic"))
+    assert restarted > float(ended) * 1e6 - 50_000, "it did not wait, and held everybody else meanwhile"
+
     deployed.shell("ln -s /bin/false /usr/local/sbin/nft; rm /etc/sysreg/registry.env")
     said = deployed.run(DEPLOY).stdout
     assert "refused for a moment while the registry restarts: nft failed: exit status 1\n" in said
