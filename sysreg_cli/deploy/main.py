@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -63,7 +64,10 @@ def deploy(
         click.echo("nothing is deployed here; nothing was removed")
         return
     if remove or purge:
-        run.remove(items, record, settings, purge=purge, report=click.echo)
+        alone = deploy_lock(record.directory, "sysreg-deploy", wait=0)
+        with alone if record.directory.is_dir() else nullcontext():
+            record = Record.load(settings.paths.state)
+            run.remove(items, record, settings, purge=purge, report=click.echo)
         click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
         return
     if dry_run or check:
@@ -92,6 +96,7 @@ def deploy(
         )
     record.make_directory(record.directory)
     with deploy_lock(record.directory, "sysreg-deploy", wait=0):
+        record = Record.load(settings.paths.state)  # as the run before this one has left it
         changes = run.apply(items, record, adopt=adopt, report=click.echo)
         verify(settings)
         changes += _roll_over(settings, record, items, start=rotate_token_key)

@@ -136,6 +136,8 @@ def until_it_waits(machine: Machine) -> str:
         lines.append(line)
         if "Ctrl-C is safe" in line:
             break
+    for other in ((DEPLOY,), (DEPLOY, "--remove")):
+        assert "sysreg-deploy is under way" in machine.run(*other, status=1).stderr
     machine.run("pkill", "-INT", "-f", "--", "^/opt/sysreg/bin/python.*--rotate-token-key")
     rest, errors = process.communicate(timeout=30)
     assert process.returncode == 130, "".join(lines) + rest + errors
