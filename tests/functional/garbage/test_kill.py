@@ -248,6 +248,9 @@ def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
     phases = ("look", "drain", "pin", "untag", "sweep", "tidy", "verify")
     assert {f"garbage {phase}" for phase in phases} <= {*names}
     for number in range(first, len(names) + 1):
+        # Until the rename that follows it, a write leaves what was there: one of the many is enough.
+        if names[number - 1] == "write history.json" and number > first:
+            continue
         needed = lay_down()
         agent = Agent(place, SYSREG_AGENT_FAILPOINT=f"{number}:kill")
         agent.ready()
