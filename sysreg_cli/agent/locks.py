@@ -40,6 +40,7 @@ def deploy_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
 def _lock(path: Path, purpose: str, wait: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        os.fchmod(descriptor, 0o600)  # whoever can open it can keep everybody else from it
         deadline = time.monotonic() + wait
         while True:
             try:

@@ -34,7 +34,7 @@ _OTHERS = re.compile(
     "/etc/(hosts|containerd/config.toml|(passwd|group|shadow|gshadow|subuid|subgid)-?|.pwd.lock)$"
     "|/var/lib/(?!sysreg|docker-registry)"
     # what the registry's package brought, kept for --remove; the record; what the daemons make
-    "|/var/lib/sysreg/(backup|deploy.json|services.lock|garbage|token-server/)"
+    "|/var/lib/sysreg/(backup|deploy.json|services.lock|deploy.lock|garbage|token-server/)"
 )
 
 
