@@ -10,6 +10,7 @@ from pytest_httpserver import HTTPServer
 
 from sysreg_cli.cli.main import run
 from sysreg_cli.cli.options import Invocation
+from sysreg_cli.registry import transport
 
 Outcome = tuple[int, str, str]
 
@@ -67,3 +68,31 @@ def system(ca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         return code, out, err
 
     return call
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is tried again is tried at once."""
+    monkeypatch.setattr(transport, "_BACKOFF", 0.0)
+
+
+@pytest.fixture
+def listing(system: Callable[..., Outcome]) -> Callable[..., str]:
+    """`registry-image-list` against a port; must fail with one line, which is returned."""
+
+    def call(port: int, *words: str, **environ: str) -> str:
+        where = f"localhost:{port}"
+        code, out, err = system("registry-image-list", "--registry", where, *words, **environ)
+        assert (code, out) == (1, "")
+        assert err.startswith("system: ")
+        assert err.count("\n") == 1
+        return err
+
+    return call
+
+
+@pytest.fixture
+def registry(https_server: HTTPServer) -> HTTPServer:
+    """A registry that wants no tokens and says nothing else yet."""
+    https_server.expect_request("/v2/").respond_with_json({})
+    return https_server

@@ -1,4 +1,4 @@
-"""What a user sees when the registry, its certificate or the token server is not as it should be."""
+"""What a user sees when the registry or its certificate is not as it should be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
+from werkzeug import Response
 
 from sysreg_cli.registry import transport
 from tests.unit.cli.conftest import Outcome
@@ -22,32 +22,7 @@ from tests.unit.cli.fakes import raw_server
 
 System = Callable[..., Outcome]
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_BACKOFF", 0.0)
-
-
-@pytest.fixture
-def listing(system: System) -> Callable[..., str]:
-    """`registry-image-list` against a port; must fail with one line, which is returned."""
-
-    def call(port: int, *words: str, **environ: str) -> str:
-        where = f"localhost:{port}"
-        code, out, err = system("registry-image-list", "--registry", where, *words, **environ)
-        assert (code, out) == (1, "")
-        assert err.startswith("system: ")
-        assert err.count("\n") == 1
-        return err
-
-    return call
-
-
-@pytest.fixture
-def registry(https_server: HTTPServer) -> HTTPServer:
-    """A registry that wants no tokens and says nothing else yet."""
-    https_server.expect_request("/v2/").respond_with_json({})
-    return https_server
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 # -- no connection, no answer
@@ -300,131 +275,3 @@ def test_a_passing_failure_of_a_listing_is_tried_again(
     registry.expect_request("/v2/_catalog").respond_with_handler(lambda _: next(answers))
     code, out, err = system("registry-image-list", "--registry", f"localhost:{registry.port}", "-f", "value")
     assert (code, out, err) == (0, "app\n", "")
-
-
-# -- the token server
-
-
-@pytest.mark.parametrize(
-    "realm",
-    [
-        "http://localhost:{port}/token",
-        "https://user@localhost:{port}/token",
-        "token",
-        "https://[/",
-        "ftp://x/",
-    ],
-)
-def test_no_password_is_sent_to_a_realm_that_is_not_https(
-    listing: Callable[..., str], https_server: HTTPServer, realm: str
-) -> None:
-    where = realm.replace("{port}", str(https_server.port))
-    https_server.expect_request("/v2/").respond_with_data(
-        "", 401, headers={"WWW-Authenticate": f'Bearer realm="{where}",service="s"'}
-    )
-    assert "no password was sent" in listing(https_server.port)
-    assert not any("Authorization" in request.headers for request, _ in https_server.log)
-
-
-def _said(code: str, message: str) -> str:
-    return json.dumps({"errors": [{"code": code, "message": message}]})
-
-
-def test_a_token_server_that_is_away_is_named_so(
-    listing: Callable[..., str], https_server: HTTPServer
-) -> None:
-    challenge = 'Bearer realm="https://localhost:1/token",service="s"'
-    https_server.expect_request("/v2/").respond_with_data("", 401, headers={"WWW-Authenticate": challenge})
-    line = listing(https_server.port)
-    assert line == "system: localhost:1 (token server): connection refused; check that it runs\n"
-
-
-def _with_tokens(server: HTTPServer, answer: Callable[[Request], Response]) -> None:
-    challenge = f'Bearer realm="https://localhost:{server.port}/token",service="s"'
-
-    def serve(request: Request) -> Response:
-        if request.headers.get("Authorization", "").startswith("Bearer "):
-            return Response(json.dumps({"repositories": ["app"]}), 200)
-        return Response("", 401, headers={"WWW-Authenticate": challenge})
-
-    server.expect_request("/v2/").respond_with_handler(serve)
-    server.expect_request("/v2/_catalog").respond_with_handler(serve)
-    server.expect_request("/token").respond_with_handler(answer)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (Response("<html>", 200, content_type="text/html"), "not with JSON"),
-        (Response("{}", 200), "holds no token"),
-        (Response('{"token": "a\\r\\nb"}', 200), "holds no token"),
-        (Response("", 401), "the credentials of admin were refused"),
-        (
-            Response(_said("UNAUTHORIZED", "Keystone refused it"), 401),
-            "server): Keystone refused it; check the",
-        ),
-        (Response("", 403), "may not log in"),
-        (
-            Response(_said("UNAVAILABLE", "no Keystone; try later"), 503, headers={"Retry-After": "0"}),
-            "server): no Keystone; try later\n",
-        ),
-        (Response("", 503, headers={"Retry-After": "0"}), "answered 503"),
-        (Response("", 429, headers={"Retry-After": "0"}), "too many requests"),
-        (Response("", 400), "answered 400"),
-    ],
-)
-def test_a_token_server_that_gives_none(
-    listing: Callable[..., str], https_server: HTTPServer, answer: Response, words: str
-) -> None:
-    _with_tokens(https_server, lambda _: answer)
-    line = listing(https_server.port)
-    assert "(token server)" in line or "not with JSON" in line
-    assert words in line
-
-
-def test_one_token_serves_all_pages(system: System, https_server: HTTPServer) -> None:
-    _with_tokens(https_server, lambda _: Response('{"token": "t", "expires_in": 300}', 200))
-    code, out, _ = system(
-        "registry-image-list", "--registry", f"localhost:{https_server.port}", "-f", "value"
-    )
-    assert (code, out) == (0, "app\n")
-    assert [request.path for request, _ in https_server.log].count("/token") == 1
-
-
-# -- what the caller left out, or gave wrong
-
-
-@pytest.mark.parametrize("token", ["a\nb", "schlüssel"])
-def test_a_keystone_token_that_can_be_none_is_not_sent(system: System, token: str) -> None:
-    code, out, err = system("registry-image-list", "--registry", "localhost:1", OS_AUTH_TOKEN=token)
-    assert (code, out) == (2, "")
-    assert token not in err
-
-
-@pytest.mark.parametrize(
-    ("environ", "words"),
-    [
-        ({"OS_USERNAME": ""}, ("--os-username", "OS_USERNAME")),
-        ({"OS_PASSWORD": ""}, ("--os-password", "OS_PASSWORD")),
-        (
-            {"OS_APPLICATION_CREDENTIAL_ID": "1f"},
-            ("--os-application-credential-secret", "OS_APPLICATION_CREDENTIAL_SECRET"),
-        ),
-    ],
-)
-def test_missing_credentials_name_option_and_variable(
-    listing: Callable[..., str], environ: dict[str, str], words: tuple[str, ...]
-) -> None:
-    line = listing(1, **environ)
-    assert all(word in line for word in words)
-
-
-@pytest.mark.parametrize("where", ["", "https://registry.local", "a b", "host:0", "host:99999", "h:1/x"])
-def test_an_address_that_is_none(system: System, where: str) -> None:
-    code, out, err = system("registry-image-list", "--registry", where, SYSREG_REGISTRY="")
-    if where:
-        assert code == 2
-        assert "not host:port" in err
-    else:
-        assert code == 1  # the default, which does not run here
-    assert out == ""
