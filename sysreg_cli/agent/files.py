@@ -7,6 +7,7 @@ and then takes its name by one rename; the directory is flushed last. See fsync(
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -82,6 +83,11 @@ def remove_leftovers(directory: Path) -> None:
     if directory.is_dir():
         for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
             leftover.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room for what was to be written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def flush_directory(directory: Path) -> None:

@@ -96,6 +96,11 @@ def write_pin(root: Path, digests: Mapping[str, int]) -> None:
     _write(Path(blob_path(str(base / "blobs"), digest)) / "data", data, owner)
 
 
+def remove_blob(root: Path, digest: str) -> None:
+    """Remove a blob as the collector does. Raises OSError."""
+    shutil.rmtree(blob_path(str(root / LAYOUT / "blobs"), digest))
+
+
 def remove_pins(root: Path) -> bool:
     """Remove whatever ``write_pin`` left, now or in a former life; whether there was any. Raises OSError."""
     base = root / LAYOUT

@@ -9,13 +9,14 @@ if its cache is stale, the fence falls last.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sysreg_cli.agent import failpoint
+from sysreg_cli.agent import failpoint, files
 from sysreg_cli.agent.garbage import collector, drain, edits, mark, releases
 from sysreg_cli.agent.garbage import plan as planning
 from sysreg_cli.agent.garbage.manifest import Manifest
@@ -30,6 +31,8 @@ from sysreg_cli.errors import NotSupported, SysregError
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.fence import FenceHold, WriteFence
 from sysreg_cli.tokens.signer import write_token_accepted
+
+log = logging.getLogger("sysreg.agent")
 
 # Wait so long for a certificate install before the registry is restarted.
 _LOCK_SECONDS = 120.0
@@ -132,11 +135,10 @@ class Collection:
         """Everything that changes the storage."""
         plan = self.plan
         with self._phase("pin"):
+            self._remember()
             if plan.pins:
-                edits.write_pin(root, plan.pins)
+                self._pin(root)
         with self._phase("untag"):
-            if plan.frees:
-                releases.remember(self.directory, self._looked, plan.frees)
             # From here on blobs and manifests vanish, and a cache would remember them.
             self._swept = True
             edits.unlink_manifests(root, plan.untag)
@@ -152,6 +154,30 @@ class Collection:
                 )
         with self._phase("tidy"):
             edits.remove_repositories(root, plan.empty)
+
+    def _remember(self) -> None:
+        """Write down what is freed. A full disk doesn't stop what makes room on it."""
+        try:
+            if self.plan.frees:
+                releases.remember(self.directory, self._looked, self.plan.frees)
+        except OSError as error:
+            if not files.is_full(error):
+                raise
+            log.warning("%s: what is freed is not written down: %s", self.directory, error.strerror)
+
+    def _pin(self, root: Path) -> None:
+        """Pin; where the disk is too full for it, the largest blobs that are to go anyhow make room."""
+        largest = sorted(self.plan.frees, key=self.plan.frees.__getitem__)
+        while True:
+            try:
+                edits.write_pin(root, self.plan.pins)
+            except OSError as error:
+                if not files.is_full(error) or not largest:
+                    raise
+            else:
+                return
+            self._swept = True
+            edits.remove_blob(root, largest.pop())
 
     def _run_blind(self, config: RegistryConfig) -> None:
         """A storage that can't be read directly: the plan is what the collector says it would delete."""

@@ -12,6 +12,7 @@ import secrets
 import threading
 from typing import Any
 
+from sysreg_cli.agent import files
 from sysreg_cli.agent.garbage import collector, edits
 from sysreg_cli.agent.garbage.history import History, Running
 from sysreg_cli.agent.garbage.registry_config import read as read_config
@@ -55,11 +56,14 @@ class CollectionService:
             try:
                 self._history.save()
             except OSError as error:
-                self._history.running = None
-                raise SysregError(
-                    f"no collection was started: {self._history.directory}: {error.strerror}",
-                    next_step="make room there",
-                ) from None
+                if not files.is_full(error):
+                    self._history.running = None
+                    raise SysregError(
+                        f"no collection was started: {self._history.directory}: {error.strerror}",
+                        next_step="mend that",
+                    ) from None
+                # It is the remedy for a full disk; all that is at stake is what --status tells if it dies.
+                log.warning("%s can't be written: %s", self._history.directory, error.strerror)
             self._collection = Collection(
                 settings=self._settings,
                 options=options,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.waiting import wait_until
 from sysreg_cli.agent.garbage.result import PHASES, Options
 from sysreg_cli.agent.garbage.run import Collection
 from sysreg_cli.agent.garbage.service import CollectionService
@@ -177,31 +178,49 @@ def test_storage_that_is_read_only_is_named(workshop: Workshop, unmount: list[Pa
     assert workshop.fence_is_open
 
 
-def test_a_full_disk_is_named_when_there_is_no_room_to_pin(workshop: Workshop, unmount: list[Path]) -> None:
-    mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(workshop.storage.root))
-    unmount.append(workshop.storage.root)
+def test_on_a_full_disk_what_goes_anyhow_makes_room_for_what_has_to_be_written(
+    workshop: Workshop, unmount: list[Path]
+) -> None:
+    for place, size in ((workshop.storage.root, "1m"), (workshop.state / "garbage", "8k")):
+        place.mkdir(exist_ok=True)
+        mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
+        unmount.append(place)
     needed = workshop.fill()
-    with pytest.raises(OSError, match="No space left"):
-        (workshop.storage.root / "filler").write_bytes(b"x" * 2_000_000)
-    result = workshop.collect()
-    assert result.outcome == "failed"
-    assert "No space left on device" in result.error
-    assert needed <= workshop.storage.all_blobs()
-    assert workshop.fence_is_open
-    (workshop.storage.root / "filler").unlink()
-    assert workshop.collect(delete_untagged=True).outcome == "done"
+    for place in unmount:
+        with pytest.raises(OSError, match="No space left"):
+            (place / "filler").write_bytes(b"x" * 2_000_000)
+    service = CollectionService(workshop.settings)
+    service.start(Options(delete_untagged=True))
+    wait_until(lambda: service.status(names=True)["state"] == "idle", 60, what="the collection ends")
+    last = service.status(names=True)["last_result"]
+    assert (last["outcome"], last["error"], last["pinned"]) == ("done", "", 2)
+    assert last["bytes"] > 4000
     assert workshop.storage.all_blobs() == needed
+    assert workshop.fence_is_open
 
 
 def test_nothing_starts_when_the_start_cannot_be_written_down(
     workshop: Workshop, unmount: list[Path]
 ) -> None:
     (workshop.state / "garbage").mkdir()
-    mounted("-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "tmpfs", str(workshop.state / "garbage"))
+    mounted("-t", "tmpfs", "-o", "ro", "tmpfs", str(workshop.state / "garbage"))
     unmount.append(workshop.state / "garbage")
-    (workshop.state / "garbage/filler").write_bytes(b"x" * 4096)
-    with pytest.raises(SysregError, match="No space left on device"):
+    with pytest.raises(SysregError, match="Read-only file system"):
         CollectionService(workshop.settings).start(Options())
+    assert workshop.fence_is_open
+
+
+def test_a_disk_too_full_for_anything_is_named(workshop: Workshop, unmount: list[Path]) -> None:
+    """No place for one more file, not even for the output of the collector."""
+    needed = workshop.fill()
+    (workshop.state / "garbage").mkdir()
+    mounted("-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "tmpfs", str(workshop.state / "garbage"))
+    unmount.append(workshop.state / "garbage")
+    result = workshop.collect()
+    assert result.outcome == "failed"
+    assert "No space left on device" in result.error
+    assert str(workshop.state / "garbage") in result.error
+    assert needed <= workshop.storage.all_blobs()
     assert workshop.fence_is_open
 
 
