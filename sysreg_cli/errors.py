@@ -13,7 +13,8 @@
     +-- TooManyRequests          exit 1, HTTP 429   the other side asks to slow down
     +-- ProtocolError            exit 1, HTTP 502   the other side's answer makes no sense
     +-- Unavailable              exit 1, HTTP 503   no answer: refused, DNS, TLS, timeout, 5xx
-    |   `-- CertificateNotTrusted                   TLS: the other side's certificate is not acceptable
+    |   +-- CertificateNotTrusted                   TLS: the other side's certificate is not acceptable
+    |   `-- NotStored                               the other side could not write: its disk may be full
     `-- CertificateRefused       exit 1, HTTP 400   a certificate is not fit to be installed; see .problems
 
 A message is one line: what failed, on which object, why. ``next_step`` says what to do about it. Neither
@@ -34,6 +35,7 @@ __all__ = [
     "NotAuthenticated",
     "NotAuthorized",
     "NotFound",
+    "NotStored",
     "NotSupported",
     "ProtocolError",
     "SettingsError",
@@ -138,6 +140,10 @@ class Unavailable(SysregError):
 
 class CertificateNotTrusted(Unavailable):
     """The other side's certificate is not acceptable: unknown issuer, wrong name, expired."""
+
+
+class NotStored(Unavailable):
+    """The registry answered a write with 500, as it does when its storage takes nothing more."""
 
 
 class CertificateRefused(_Problems):

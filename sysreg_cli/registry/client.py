@@ -11,6 +11,7 @@ from sysreg_cli.errors import (
     NotAuthenticated,
     NotAuthorized,
     NotFound,
+    NotStored,
     NotSupported,
     ProtocolError,
     SysregError,
@@ -240,7 +241,7 @@ class RegistryClient:
         if status == 429:
             return TooManyRequests(message, next_step="try again later")
         if status == 500 and what.startswith("writing"):
-            return Unavailable(message, next_step="its disk may be full: see its journal")
+            return NotStored(message, next_step="its disk may be full: see its journal")
         if status >= 500:
             return Unavailable(message, next_step="try again later")
         return ProtocolError(message)

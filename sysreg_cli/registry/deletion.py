@@ -2,8 +2,8 @@
 
 Distribution 2.8 deletes by digest only, and with the digest every tag on it. So the tag is first moved to a
 throw-away manifest that no other tag can share; deleting the throw-away's digest then deletes that tag alone.
-Distribution 3 deletes a tag by its name; it is
-asked first (2.8 answers 400, a registry that can't delete 405).
+Distribution 3 deletes a tag by its name; it is asked first (2.8 answers 400, a registry that can't delete
+405). A full disk takes no throw-away: there an image is deleted by its digest, if no other tag reaches it.
 
 What the tag stood for, an image or an index with its platforms, is *released*: deleted too, as far as no
 other tag reaches it. The throw-away goes last and names what is to be released, so that it is the journal of
@@ -17,12 +17,14 @@ push of the same image under another tag that begins and ends between that look 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysreg_cli.errors import Conflict, NotFound, ProtocolError, SysregError
+from sysreg_cli.errors import Conflict, NotFound, NotStored, ProtocolError, SysregError
 from sysreg_cli.registry.client import RegistryClient, in_parallel
 from sysreg_cli.registry.manifests import Manifest, throw_away
+
+_HALF_DONE = "the delete is half done: run the same command again to finish it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,14 @@ def _delete(
             client.delete_manifest(repository, digest)
     except SysregError as error:
         if resumed or (moved and (released or not _move_back(client, repository, moved, marker))):
-            error.next_step = "the delete is half done: run the same command again to finish it"
-        elif by_name or released:
+            error.next_step = _HALF_DONE
+            raise
+        if by_name or released:
             error.next_step = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
-        raise
+            raise
+        if not isinstance(error, NotStored):
+            raise
+        frees = _delete_in_place(client, repository, tags, family, released, error)
     return Deletion(
         next(iter(family), ""),
         tuple(sorted(tags)),
@@ -128,6 +134,34 @@ def _delete(
         _verify(client, repository, tags, throw_aways),
         frees,
     )
+
+
+def _delete_in_place(
+    client: RegistryClient,
+    repository: str,
+    tags: Mapping[str, Manifest | None],
+    family: dict[str, Manifest | None],
+    released: list[str],
+    error: SysregError,
+) -> dict[str, int]:
+    """Delete by digest, with nothing to be stored, what no tag but ``tags`` reaches.
+
+    The platforms go first, so that the tag still names what is left of them until it goes itself. Raises
+    ``error`` if another tag needs the image.
+    """
+    doomed = _released(client, repository, family, without=tuple(tags))
+    if not doomed or doomed[0] != next(iter(family)):
+        error.next_step = "its disk may be full: delete an image first that has no other tag"
+        raise error
+    try:
+        for digest in reversed(doomed):
+            if client.delete_manifest(repository, digest):
+                released.append(digest)
+    except SysregError as failure:
+        if released:
+            failure.next_step = _HALF_DONE
+        raise
+    return _out_of_use(family, released, _read_tags(client, repository).values())
 
 
 def _move_back(
@@ -167,6 +201,13 @@ def _release(
         if digest in needed and manifest is not None:
             client.put_manifest(repository, digest, manifest)
             released.remove(digest)
+    return _out_of_use(family, released, staying)
+
+
+def _out_of_use(
+    family: Mapping[str, Manifest | None], released: Sequence[str], staying: Collection[Manifest | None]
+) -> dict[str, int]:
+    """The blobs of what was released that no tag's own manifest needs, digest to size."""
     used = {blob for manifest in staying if manifest for blob in manifest.blobs}
     gone = (manifest for digest in released if (manifest := family.get(digest)))
     return {blob: size for manifest in gone for blob, size in manifest.blobs.items() if blob not in used}

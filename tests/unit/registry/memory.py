@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from sysreg_cli.errors import NotSupported
+from sysreg_cli.errors import NotStored, NotSupported
 from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
 
 
@@ -24,9 +24,10 @@ def index(*parts: Manifest) -> Manifest:
 class MemoryRegistry:
     where = "memory:1"
 
-    def __init__(self, *, deletes_tags: bool = False, read_only: bool = False) -> None:
+    def __init__(self, *, deletes_tags: bool = False, read_only: bool = False, full: bool = False) -> None:
         self.deletes_tags = deletes_tags
         self.read_only = read_only
+        self.full = full
         self.manifests: dict[str, Manifest] = {}
         self.tagged: dict[str, str] = {}
         self.calls: list[str] = []
@@ -60,6 +61,8 @@ class MemoryRegistry:
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         self._count(f"put {reference}")
         self._check_writable()
+        if self.full:
+            raise NotStored("no space left")
         assert all(child in self.manifests for child in manifest.children)
         self.manifests[manifest.digest] = manifest
         if not reference.startswith("sha256:"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.errors import Conflict, NotFound, NotSupported, Unavailable
+from sysreg_cli.errors import Conflict, NotFound, NotStored, NotSupported, Unavailable
 from sysreg_cli.registry.deletion import delete_digest, delete_tag
 from tests.unit.registry.memory import MemoryRegistry, image, index
 
@@ -54,11 +54,32 @@ def test_a_read_only_registry_is_left_as_it_is() -> None:
     assert registry.is_whole("v1")
 
 
-@pytest.mark.parametrize("deletes_tags", [False, True], ids=["2.8", "3"])
-def test_one_failing_request_changes_nothing_or_the_next_run_finishes_it(deletes_tags: bool) -> None:
+def test_on_a_full_disk_an_image_goes_with_nothing_written() -> None:
+    registry = _registry(full=True)
+    registry.push("platform", _ARM)
+    deletion = delete_tag(registry, "app", "v1")
+    assert set(deletion.manifests) == {_INDEX.digest, _AMD.digest}
+    assert set(registry.tagged) == {"other", "platform"}
+    assert registry.is_whole("platform")
+
+
+def test_on_a_full_disk_a_tag_with_a_sibling_stays_and_it_is_said_what_to_delete_first() -> None:
+    registry = _registry(full=True)
+    registry.push("v2", _INDEX)
+    with pytest.raises(NotStored) as refused:
+        delete_tag(registry, "app", "v1")
+    assert "has no other tag" in refused.value.next_step
+    assert registry.is_whole("v1")
+    assert registry.is_whole("v2")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"deletes_tags": True}, {"full": True}], ids=["2.8", "3", "2.8 on a full disk"]
+)
+def test_one_failing_request_changes_nothing_or_the_next_run_finishes_it(options: dict[str, bool]) -> None:
     outcomes = set()
     for number in range(1, _MOST):
-        registry = _registry(deletes_tags=deletes_tags)
+        registry = _registry(**options)
         registry.push("sibling", _ARM)
         before = (dict(registry.manifests), dict(registry.tagged))
         registry.before[number] = _fail
