@@ -90,6 +90,7 @@ def remove(
     A second run finishes what a killed one left: it needs the settings and the record, which go last.
     """
     context = Context(record)
+    _tidy(items, record)
     registry_was_enabled = settings.registry.unit not in record.enabled
     sample, *others = items
     _remove(reversed(others), context, report)

@@ -128,6 +128,8 @@ _NOT_OURS = (
     "etc/.pwd.lock",
     "etc/subuid",
     "etc/subgid",
+    # Java's copy of the trusted CAs: dpkg's trigger writes it, whenever it gets to that
+    "etc/ssl/certs/java/cacerts",
     # `systemctl disable` removes the directory when it takes the last link out of it
     "etc/systemd/system/sockets.target.wants d ",
 )
