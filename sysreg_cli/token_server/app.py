@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
+import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable, UsageError
 from sysreg_cli.token_server.credentials import Credentials, from_headers, from_pair
@@ -43,7 +45,7 @@ class TokenApp:
         self._issuer = issuer
         self._decisions = decisions
         self._challenge = f'Basic realm="{service}", charset="UTF-8"'
-        self.asgi = Starlette(
+        self._routed = Starlette(
             routes=[
                 Route("/token/", self._get, methods=["GET"]),
                 Route("/token/", self._post, methods=["POST"]),
@@ -53,7 +55,15 @@ class TokenApp:
             ],
             exception_handlers={HTTPException: _http_error},
         )
-        self.asgi.router.redirect_slashes = False
+        self._routed.router.redirect_slashes = False
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """The ASGI application. What nearly every request is takes no way through middleware and routes."""
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/token/":
+            response = await self._get(Request(scope, receive, send))
+            await response(scope, receive, send)
+        else:
+            await self._routed(scope, receive, send)
 
     async def _health(self, request: Request) -> Response:
         return _json({"status": "ok", "held": self._issuer.waiting, "signing_key": self._issuer.signing_key})
@@ -225,7 +235,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(value), status, headers, "application/json")
+    return Response(orjson.dumps(value), status, headers, "application/json")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

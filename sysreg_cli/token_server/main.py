@@ -124,7 +124,7 @@ class Parts:
                 f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
             ) from None
         self.issuer = Issuer(configuration, self.authenticator, signer, WriteFence(configuration.paths.state))
-        self.decisions = DecisionLog(sys.stderr)
+        self.decisions = DecisionLog(sys.stderr.buffer)
         self.app = TokenApp(self.issuer, self.service, self.decisions)
 
 
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         configuration = settings.load()
         parts = Parts(configuration)
         config = uvicorn.Config(
-            parts.app.asgi,
+            parts.app,
             http=GuardedProtocol,
             ws="none",
             lifespan="off",

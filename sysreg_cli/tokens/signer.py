@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -118,7 +118,7 @@ def _base64url(data: bytes) -> bytes:
 
 
 def _segment(value: object) -> bytes:
-    return _base64url(json.dumps(value, separators=(",", ":")).encode())
+    return _base64url(orjson.dumps(value))
 
 
 def _public_bytes(certificate: x509.Certificate) -> bytes:

@@ -125,8 +125,8 @@ class Server:
             self.keystone, Fingerprints(state), AcceptedPairs(ttl), self.refused
         )
         self.issuer = Issuer(settings, self.authenticator, signer(), WriteFence(state))
-        self.log = io.StringIO()
-        self.app = TokenApp(self.issuer, settings.registry.address, DecisionLog(self.log)).asgi
+        self.log = io.BytesIO()
+        self.app = TokenApp(self.issuer, settings.registry.address, DecisionLog(self.log))
 
     async def get(self, query: str = "", *headers: tuple[bytes, bytes], **options: Any) -> Reply:
         return await call(self.app, query=query.encode("latin-1"), headers=headers, **options)

@@ -299,7 +299,7 @@ def test_every_decision_is_one_line_of_json_without_secrets(server: Server) -> N
     run(server.get(PUSH, basic("testuser"), (b"user-agent", b"skopeo\x1b[31m\n")))
     run(server.get(PULL, basic("testuser", "hush-hush")))
     run(server.get(f"scope={many}", basic("admin")))
-    written = server.log.getvalue()
+    written = server.log.getvalue().decode()
     lines = [json.loads(line) for line in written.splitlines()]
     assert [line["status"] for line in lines] == [200, 401, 200]
     assert lines[0]["user"] == "testuser"
@@ -319,8 +319,8 @@ def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(server: S
     reply = run(server.get(PULL, basic("testuser", "hush-hush")))
     assert reply.status == 500
     assert message(reply) == "internal error of the token server"
-    assert "RuntimeError at " in server.log.getvalue()
-    assert "hush-hush" not in server.log.getvalue()
+    assert "RuntimeError at " in server.log.getvalue().decode()
+    assert "hush-hush" not in server.log.getvalue().decode()
 
 
 @pytest.mark.parametrize(

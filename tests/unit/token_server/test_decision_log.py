@@ -6,14 +6,14 @@ import io
 from sysreg_cli.token_server.decision_log import DecisionLog
 
 
-class Stream(io.StringIO):
+class Stream(io.BytesIO):
     """Counts its writes."""
 
     writes = 0
 
-    def write(self, text: str) -> int:
+    def write(self, data: bytes) -> int:
         self.writes += 1
-        return super().write(text)
+        return super().write(data)
 
 
 def test_the_lines_of_one_turn_are_one_write() -> None:
@@ -24,12 +24,12 @@ def test_the_lines_of_one_turn_are_one_write() -> None:
         decisions.write({"a": 1})
         decisions.write({"b": "\n"})
         await asyncio.sleep(0)
-        assert stream.getvalue() == '{"a": 1}\n{"b": "\\n"}\n'
+        assert stream.getvalue() == b'{"a":1}\n{"b":"\\n"}\n'
         decisions.write({})
         await asyncio.sleep(0)
 
     asyncio.run(story())
-    assert stream.getvalue().endswith("\n{}\n")
+    assert stream.getvalue().endswith(b"\n{}\n")
     assert stream.writes == 2
 
 
@@ -42,4 +42,4 @@ def test_what_is_pending_at_the_end_is_written() -> None:
         return decisions
 
     asyncio.run(story()).flush()
-    assert stream.getvalue() == "{}\n"
+    assert stream.getvalue() == b"{}\n"
