@@ -142,6 +142,15 @@ def server(issuer: Issued | None = None, **changes: Any) -> Issued:
     return issue("server", issuer, **{"names": [HOST], **changes})
 
 
+def signed(content: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    """A certificate with the TBSCertificate whose ``content`` (DER, some 256 bytes or more) a test has bent."""
+    tbs = b"\x30\x82" + len(content).to_bytes(2, "big") + content
+    signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    whole = tbs + ecdsa_with_sha256 + bytes([0x03, len(signature) + 1, 0]) + signature
+    return x509.load_der_x509_certificate(b"\x30\x82" + len(whole).to_bytes(2, "big") + whole)
+
+
 def bundle(*parts: Issued, key: bytes | None = None) -> bytes:
     """The key of the first certificate, then all certificates."""
     return (parts[0].key_pem if key is None else key) + b"".join(part.pem for part in parts)

@@ -113,6 +113,9 @@ def of_signature(certificate: x509.Certificate) -> Iterator[str]:
 
 
 def of_form(certificate: x509.Certificate) -> Iterator[str]:
+    if certificate.version is not x509.Version.v3:
+        # RFC 5280, 4.1.2.1: with extensions it has to be 3. Go reads none in a certificate of version 1.
+        yield "it is of X.509 version 1, whose extensions clients do not read; version 3 is needed"
     encoded = certificate.public_bytes(serialization.Encoding.DER)
     inside, outside = der.signature_algorithms(encoded, certificate.tbs_certificate_bytes)
     if inside != outside:

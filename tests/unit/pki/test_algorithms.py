@@ -162,10 +162,6 @@ def test_a_compressed_curve_point_is_refused() -> None:
     assert (raw[0:2], raw[spki : spki + 2]) == (b"\x30\x82", b"\x30\x59")
     content = raw[4:spki] + b"\x30\x39" + raw[spki + 2 : spki + 23] + b"\x03\x22\x00" + short
     content += raw[spki + 26 + len(long) :]
-    signed = b"\x30\x82" + len(content).to_bytes(2, "big") + content
-    signature = server.key.sign(signed, ec.ECDSA(hashes.SHA256()))
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
-    whole = signed + algorithm + bytes([0x03, len(signature) + 1, 0]) + signature
-    certificate = x509.load_der_x509_certificate(b"\x30\x82" + len(whole).to_bytes(2, "big") + whole)
+    certificate = make.signed(content, server.key)
     assert certificate.public_key() == server.key.public_key()
     only(refused(make.bundle(make.Issued(certificate, server.key))), "compressed curve point")

@@ -222,6 +222,17 @@ def test_extended_key_usage_must_name_server_auth_all_along(
 # what else clients stumble over
 
 
+def test_version_1_is_refused_although_it_has_extensions() -> None:
+    """Found by the fuzzer: Go reads no extension of such a certificate, and so no name of it."""
+    server = make.server()
+    raw = server.certificate.tbs_certificate_bytes
+    version = bytes.fromhex("a003020102")
+    assert raw.startswith(version, 4)
+    certificate = make.signed(raw[4 + len(version) :], server.key)
+    assert certificate.version is x509.Version.v1
+    only(refused(make.bundle(make.Issued(certificate, server.key))), "of X.509 version 1")
+
+
 def test_a_negative_serial_number_is_refused() -> None:
     vectors = Path(cryptography_vectors.__file__).parent
     pem = (vectors / "x509/custom/negative_serial.pem").read_bytes()
