@@ -143,7 +143,7 @@ def server(issuer: Issued | None = None, **changes: Any) -> Issued:
 
 
 def signed(content: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """A certificate with the TBSCertificate whose ``content`` (DER, some 256 bytes or more) a test has bent."""
+    """A certificate of the TBSCertificate whose ``content`` (DER, 256 bytes or more) a test has bent."""
     tbs = b"\x30\x82" + len(content).to_bytes(2, "big") + content
     signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
