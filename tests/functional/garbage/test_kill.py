@@ -271,7 +271,7 @@ def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
     place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
 ) -> None:
     needed = lay_down()
-    agent = Agent(place, PATH=slow_path(place, 6))
+    agent = Agent(place, PATH=slow_path(place, 15))  # longer than an agent takes to start on a busy machine
     agent.ready()
     agent.collect()
     (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
