@@ -24,7 +24,7 @@ lint: prepare
 	.venv/bin/mypy
 
 # Test processes side by side, each with a controller of its own: they wait more than they compute. 0: one process
-JOBS ?= 4
+JOBS ?= 3
 test: lint ## linters and all tests, with the short forms of soak and fuzz (TESTS=tests/unit: these only)
 	$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
