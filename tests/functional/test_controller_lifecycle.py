@@ -18,7 +18,7 @@ import requests
 
 import devstack.__main__ as devstack_main
 from devstack import images, ports, tour
-from devstack.controller import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER, Controller, temporary_directory
 from devstack.errors import DevstackError
 from devstack.waiting import wait_until
 
@@ -161,7 +161,7 @@ def test_a_controller_ends_with_the_process_that_started_it() -> None:
 
 def test_what_a_killed_test_run_left_is_swept_by_the_next_controller(new_controller: NewController) -> None:
     with new_controller(programs=[REGISTRY]) as controller:
-        left = Path(tempfile.mkdtemp(prefix="sysreg-", dir="/var/tmp"))
+        left = Path(tempfile.mkdtemp(prefix="sysreg-controller-", dir=temporary_directory()))
         (left / "owned").touch()
         (left / "ports.json").write_text('{"registry": 1}')
         trust = controller.trust_directory.parent / "registry.local:1"

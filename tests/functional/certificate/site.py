@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from multiprocessing.process import BaseProcess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +28,9 @@ from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
 from sysreg_cli.agent import failpoint
+from sysreg_cli.agent import main as agent
 from tests.certificates import Issued, authority, bundle, rsa_key, server
 
-BIN = Path(__file__).parents[3] / ".venv" / "bin"
 HOST = "registry.local"
 PROBE_SECONDS = 3
 INSTALL = "/v1/certificate/certificate_install"
@@ -65,6 +68,20 @@ else
     call stopProcess $2; call startProcess $2 '<boolean>0</boolean>'
 fi
 """
+
+# The sweeps start hundreds of agents, and four fifths of a start are imports: each is forked from a process
+# that has done those.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([agent.__name__])
+
+
+def _be_the_agent(environment: Mapping[str, str], log: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.exit(agent.main([]))
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class Site:
         self.controller = controller
         self.fault = controller.root / "fault"
         self.certificates = Certificates()
-        self._agent: subprocess.Popen[bytes] | None = None
+        self._agent: BaseProcess | None = None
         self.agent_log = controller.root / "log" / "agent-of-the-test.log"
 
     @classmethod
@@ -142,14 +159,14 @@ class Site:
         }
         if fault:
             environment[failpoint.VARIABLE] = fault
-        with self.agent_log.open("ab") as log:
-            self._agent = subprocess.Popen([BIN / "sysreg-agent"], env=environment, stdout=log, stderr=log)
+        self._agent = _FORKS.Process(target=_be_the_agent, args=(environment, self.agent_log), daemon=True)
+        self._agent.start()
         wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
         assert not self.agent_ended(), self.agent_log.read_text()[-3000:]
 
     def agent_ended(self) -> bool:
         assert self._agent is not None
-        return self._agent.poll() is not None
+        return not self._agent.is_alive()
 
     def agent_waits_for(self, path: str) -> bool:
         """Whether the agent has the file open."""
@@ -176,8 +193,10 @@ class Site:
 
     def stop_agent(self, number: int = signal.SIGTERM) -> None:
         if self._agent is not None:
-            self._agent.send_signal(number)
-            self._agent.wait(60)
+            if self._agent.pid is not None and self._agent.is_alive():
+                os.kill(self._agent.pid, number)
+            self._agent.join(60)
+            assert not self._agent.is_alive(), "the agent does not end"
             self._agent = None
 
     def _healthy(self) -> bool:

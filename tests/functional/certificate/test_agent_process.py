@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from devstack.programs import BIN
 from devstack.waiting import wait_until
-from tests.functional.certificate.site import BIN, INSTALL
+from tests.functional.certificate.site import INSTALL
 
 GROUP = "nogroup"
 
