@@ -17,8 +17,8 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from multiprocessing.process import BaseProcess
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from cryptography import x509
