@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import re
 import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from cryptography import x509
@@ -28,8 +25,8 @@ from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
 from sysreg_cli.agent import failpoint
-from sysreg_cli.agent import main as agent
 from tests.certificates import Issued, authority, bundle, rsa_key, server
+from tests.functional.forked_agent import ForkedAgent
 
 HOST = "registry.local"
 PROBE_SECONDS = 3
@@ -68,20 +65,6 @@ else
     call stopProcess $2; call startProcess $2 '<boolean>0</boolean>'
 fi
 """
-
-# The sweeps start hundreds of agents, and four fifths of a start are imports: each is forked from a process
-# that has done those.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([agent.__name__])
-
-
-def _be_the_agent(environment: Mapping[str, str], log: Path) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    with log.open("ab") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    sys.exit(agent.main([]))
 
 
 @dataclass(frozen=True)
@@ -122,7 +105,7 @@ class Site:
         self.controller = controller
         self.fault = controller.root / "fault"
         self.certificates = Certificates()
-        self._agent: BaseProcess | None = None
+        self._agent: ForkedAgent | None = None
         self.agent_log = controller.root / "log" / "agent-of-the-test.log"
 
     @classmethod
@@ -159,14 +142,13 @@ class Site:
         }
         if fault:
             environment[failpoint.VARIABLE] = fault
-        self._agent = _FORKS.Process(target=_be_the_agent, args=(environment, self.agent_log), daemon=True)
-        self._agent.start()
+        self._agent = ForkedAgent(environment, self.agent_log)
         wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
         assert not self.agent_ended(), self.agent_log.read_text()[-3000:]
 
     def agent_ended(self) -> bool:
         assert self._agent is not None
-        return not self._agent.is_alive()
+        return self._agent.status is not None
 
     def agent_waits_for(self, path: str) -> bool:
         """Whether the agent has the file open."""
@@ -181,7 +163,7 @@ class Site:
     def kill_agent(self) -> None:
         """SIGKILL, in the middle of whatever it does."""
         assert self._agent is not None
-        self._agent.kill()
+        self._agent.send(signal.SIGKILL)
 
     def restart_all(self, *, but: str) -> None:
         """Restart registry and token server, except that ``but`` stays down."""
@@ -193,10 +175,8 @@ class Site:
 
     def stop_agent(self, number: int = signal.SIGTERM) -> None:
         if self._agent is not None:
-            if self._agent.pid is not None and self._agent.is_alive():
-                os.kill(self._agent.pid, number)
-            self._agent.join(60)
-            assert not self._agent.is_alive(), "the agent does not end"
+            self._agent.send(number)
+            self._agent.wait(60)
             self._agent = None
 
     def _healthy(self) -> bool:

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from devstack import images
 from devstack.controller import AGENT, REGISTRY, TOKEN_SERVER, Controller
 from devstack.waiting import wait_until
 from sysreg_cli.tokens.fence import WriteFence
+from tests.functional.forked_agent import ForkedAgent
 from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.garbage.workshop import fill, in_background
 from tests.unit.garbage.storage import Storage
@@ -52,12 +52,9 @@ class Agent:
     def __init__(self, controller: Controller, **environment: str) -> None:
         self.controller = controller
         self.started.append(self)
-        log = (controller.root / "log/own-agent.log").open("ab")
-        self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "sysreg-agent"],
-            env={"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.settings), **environment},
-            stdout=log,
-            stderr=log,
+        self.process = ForkedAgent(
+            {"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.settings), **environment},
+            controller.root / "log/own-agent.log",
         )
 
     def ready(self) -> None:
@@ -83,15 +80,14 @@ class Agent:
     def end_all(cls, controller: Controller) -> None:
         """Whatever a failed test left."""
         for agent in cls.started:
-            agent.process.kill()
-            agent.process.wait()
+            agent.process.send(signal.SIGKILL)
+            agent.process.wait(20)
         cls.started.clear()
         for process in collectors(controller):
             process.kill()
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
+        self.process.send(signal.SIGTERM)
         self.process.wait(30)
 
 
@@ -255,10 +251,10 @@ def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
         agent = Agent(place, SYSREG_AGENT_FAILPOINT=f"{number}:kill")
         agent.ready()
         agent.collect()
-        agent.process.wait(20)
+        ended = agent.process.wait(20)
         died = time.monotonic()
         where = f"killed at {number}: {names[number - 1]}"
-        assert agent.process.returncode == -signal.SIGKILL, where
+        assert ended == -signal.SIGKILL, where
         while any(process.is_running() for process in collectors(place)):
             died = time.monotonic()
         assert opens_within_a_second(place, died), where
@@ -275,8 +271,8 @@ def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
     agent.ready()
     agent.collect()
     (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
-    agent.process.kill()
-    agent.process.wait()
+    agent.process.send(signal.SIGKILL)
+    agent.process.wait(20)
     with running(place):
         assert status(place)["state"] == "running"
         assert status(place)["phase"] == "recover"
@@ -303,8 +299,8 @@ def test_the_collector_of_a_dead_agent_can_be_cancelled(
     agent.collect()
     wait_until(lambda: collectors(place) and status(place)["phase"] == "sweep", 20, pause=0.01)
     time.sleep(0.2)
-    agent.process.kill()
-    agent.process.wait()
+    agent.process.send(signal.SIGKILL)
+    agent.process.wait(20)
     with running(place):
         pass  # an agent that waits for the collector can be stopped all the same
     with running(place):
@@ -323,7 +319,7 @@ def test_killed_in_the_sweep(
         agent.collect()
         (collector,) = wait_until(lambda: collectors(place), 20, what="the collector runs", pause=0.01)
         if victims != "collector":
-            agent.process.kill()
+            agent.process.send(signal.SIGKILL)
         if victims == "all at once":
             place.signal(TOKEN_SERVER, signal.SIGKILL)
             place.signal(REGISTRY, signal.SIGKILL)
@@ -355,7 +351,7 @@ def test_a_token_server_killed_in_every_phase_disturbs_no_collection(
             if stop == "look":
                 pushed_a_moment_ago(place)
             killed["token server"] += 1
-            agent.process.send_signal(signal.SIGCONT)
+            agent.process.send(signal.SIGCONT)
         wait_until(lambda: history(place)["running"] is None, 20, what="collected")
         assert status(place)["last_result"]["outcome"] == "done"
     assert Storage(place.storage).all_blobs() == needed
@@ -378,12 +374,12 @@ def test_everything_killed_at_once_in_any_phase(
             break
         if phase == "mark" and stop == "look":
             pushed_a_moment_ago(place)
-        agent.process.send_signal(signal.SIGCONT)
+        agent.process.send(signal.SIGCONT)
     assert history(place)["running"]["phase"] == ("drain" if phase == "hold" else phase)
     for program in (TOKEN_SERVER, REGISTRY):
         place.signal(program, signal.SIGKILL)
     assert fence_is_open(place) == (phase in ("look", "drain"))
-    agent.process.kill()
+    agent.process.send(signal.SIGKILL)
     assert opens_within_a_second(place, time.monotonic())
     killed["all at once"] += 1
     restarted(place)
