@@ -24,9 +24,9 @@ lint: prepare
 	.venv/bin/mypy
 
 # Test processes side by side, each with a controller of its own: they wait more than they compute. 0: one process
-JOBS ?= 3
+JOBS ?= 4
 test: lint ## linters and all tests, with the short forms of soak and fuzz (TESTS=tests/unit: these only)
-	$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: prepare ## the long runs: token load, garbage collection, deployment (each says how long it takes)
 	@for script in $$(grep -l __main__ tests/soak/*.py); do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done

@@ -85,7 +85,7 @@ def single(
     """
     source = random.Random(seed if seed is None else repr((seed, size, layers, architecture)))
     tars = [_tar(source.randbytes(size), number) for number in range(layers)]
-    packed = [gzip.compress(tar, mtime=0) for tar in tars]
+    packed = [gzip.compress(tar, compresslevel=1, mtime=0) for tar in tars]
     config = _json(
         {
             "architecture": architecture,
