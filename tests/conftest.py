@@ -1,6 +1,7 @@
 """What every test stands on."""
 
 import signal
+from collections import Counter
 
 import pytest
 
@@ -35,3 +36,7 @@ _LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(_LONG)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(_LONG)))
+    names = Counter(item.nodeid for item in items)
+    if twice := {name for name, count in names.items() if count > 1}:
+        # A process that takes a file at a time knows its tests by their names, and would run one of them.
+        raise pytest.UsageError(f"several tests have one name: {', '.join(sorted(twice))}")

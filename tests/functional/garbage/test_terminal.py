@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,9 +99,10 @@ def test_cancel_ends_it_and_who_waits_is_told(slow: Controller) -> None:
 def test_an_agent_that_stops_ends_its_collection_first(slow: Controller) -> None:
     assert slow.system("registry-garbage-collect", "--no-wait").returncode == 0
     (collector,) = wait_until(lambda: collectors(slow), 20)
-    (agent,) = [parent for parent in collector.parents() if "sysreg-agent" in " ".join(parent.cmdline())]
-    agent.terminate()
-    agent.wait(20)
+    (agent,) = Agent.started
+    assert agent.process.pid in [parent.pid for parent in collector.parents()]
+    agent.process.send(signal.SIGTERM)
+    agent.process.wait(20)
     assert not collectors(slow)
     slow.start_program(AGENT)
     assert status(slow)["last_result"]["outcome"] == "cancelled"

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -29,6 +31,7 @@ from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.v1.conftest import Api
 
 _SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
+_OPERATIONS = [found.ok() for found in _SCHEMA.get_all_operations()]
 
 
 def test_the_agent_serves_its_description(api: Api) -> None:
@@ -61,7 +64,9 @@ def collecting(controller: Controller) -> Iterator[Callable[[], None]]:
     wait_until(lambda: status(controller)["state"] == "idle", 30, what="no collection runs")
 
 
-@_SCHEMA.parametrize()
+# Not schemathesis' own decorator: it gives every operation's test the same name.
+@pytest.mark.parametrize("operation", _OPERATIONS, ids=lambda one: one.label)
+@given(data=st.data())
 @settings(
     max_examples=25,
     deadline=None,
@@ -70,9 +75,13 @@ def collecting(controller: Controller) -> Iterator[Callable[[], None]]:
     derandomize=True,
 )
 def test_no_request_makes_a_server_error(
-    case: schemathesis.Case, network: tuple[str, str, str], collecting: Callable[[], None]
+    operation: APIOperation,
+    data: st.DataObject,
+    network: tuple[str, str, str],
+    collecting: Callable[[], None],
 ) -> None:
     base, token, ca_file = network
+    case = data.draw(operation.as_strategy())
     if case.method == "POST":
         collecting()
     case.headers = {**(case.headers or {}), "X-Auth-Token": token}
