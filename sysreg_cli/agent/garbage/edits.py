@@ -1,8 +1,8 @@
 """The few changes that collections make in the storage themselves; blobs are deleted by the registry's
 collector.
 
-Made under the write fence only, on the filesystem driver only. Each may be interrupted at any point, and done
-again. Paths as in ``store``.
+Made under the write fence only, on the filesystem driver only, and with the rights of the storage's owner.
+Each may be interrupted at any point, and done again. Paths as in ``store``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sysreg_cli.agent.garbage.ownership import as_owner
 from sysreg_cli.agent.garbage.store import LAYOUT, blob_path
 
 # A repository of our own: one component without an owner, so that only administrators could reach it.
@@ -41,21 +41,27 @@ def revision(root: Path, name: str, digest: str) -> Path:
 
 def unlink_manifests(root: Path, digests: Mapping[str, Iterable[str]]) -> None:
     """Unlink manifests from their repositories, as a delete by digest would. Raises OSError."""
-    for name, gone in digests.items():
-        tags = _directories(repository(root, name) / "_manifests/tags")
-        for digest in gone:
-            link = revision(root, name, digest)
-            with contextlib.suppress(FileNotFoundError):
-                link.unlink()
-                link.parent.rmdir()
-            for tag in tags:
-                shutil.rmtree(tag / "index" / digest.replace(":", "/"), ignore_errors=True)
+    with as_owner(root):
+        for name, gone in digests.items():
+            tags = _directories(repository(root, name) / "_manifests/tags")
+            for digest in gone:
+                link = revision(root, name, digest)
+                with contextlib.suppress(FileNotFoundError):
+                    link.unlink()
+                    link.parent.rmdir()
+                for tag in tags:
+                    shutil.rmtree(tag / "index" / digest.replace(":", "/"), ignore_errors=True)
 
 
 def remove_repositories(root: Path, names: Iterable[str]) -> None:
     """Remove repositories that hold nothing, and the directories that were there for them alone; never a
     nested repository. Raises OSError.
     """
+    with as_owner(root):
+        _remove_repositories(root, names)
+
+
+def _remove_repositories(root: Path, names: Iterable[str]) -> None:
     top = root / LAYOUT / "repositories"
     # Nested first, so that what they leave empty goes as well.
     for name in sorted(names, reverse=True):
@@ -88,17 +94,18 @@ def write_pin(root: Path, digests: Mapping[str, int]) -> None:
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     base = root / LAYOUT
     pins = repository(root, PIN_REPOSITORY)
-    owner = _owner(base)
     # The collector knows a repository by its _layers. The link comes before the blob, so that an interrupted
     # pin is found by its link; the collector passes over a link without a blob.
-    _make_directory(pins / "_layers", owner)
-    _write(revision(root, PIN_REPOSITORY, digest), digest.encode(), owner)
-    _write(Path(blob_path(str(base / "blobs"), digest)) / "data", data, owner)
+    with as_owner(root):
+        _make_directory(pins / "_layers")
+        _write(revision(root, PIN_REPOSITORY, digest), digest.encode())
+        _write(Path(blob_path(str(base / "blobs"), digest)) / "data", data)
 
 
 def remove_blob(root: Path, digest: str) -> None:
     """Remove a blob as the collector does. Raises OSError."""
-    shutil.rmtree(blob_path(str(root / LAYOUT / "blobs"), digest))
+    with as_owner(root):
+        shutil.rmtree(blob_path(str(root / LAYOUT / "blobs"), digest))
 
 
 def remove_pins(root: Path) -> bool:
@@ -107,12 +114,13 @@ def remove_pins(root: Path) -> bool:
     pins = repository(root, PIN_REPOSITORY)
     if not pins.is_dir():
         return False
-    for algorithm in _directories(pins / "_manifests/revisions"):
-        for pin in _directories(algorithm):
-            path = blob_path(str(base / "blobs"), f"{algorithm.name}:{pin.name}")
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path)
-    remove_repositories(root, [PIN_REPOSITORY])
+    with as_owner(root):
+        for algorithm in _directories(pins / "_manifests/revisions"):
+            for pin in _directories(algorithm):
+                path = blob_path(str(base / "blobs"), f"{algorithm.name}:{pin.name}")
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+        _remove_repositories(root, [PIN_REPOSITORY])
     return True
 
 
@@ -123,20 +131,16 @@ def _directories(path: Path) -> list[Path]:
         return []
 
 
-def _owner(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_uid, status.st_gid
-
-
-def _make_directory(path: Path, owner: tuple[int, int]) -> None:
+def _make_directory(path: Path) -> None:
+    # modes for the registry's group and for backups, whatever the agent's umask
     if not path.parent.exists():
-        _make_directory(path.parent, owner)
+        _make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o755)
-        os.chown(path, *owner)
+        path.mkdir()
+        path.chmod(0o755)
 
 
-def _write(path: Path, data: bytes, owner: tuple[int, int]) -> None:
-    _make_directory(path.parent, owner)
+def _write(path: Path, data: bytes) -> None:
+    _make_directory(path.parent)
     path.write_bytes(data)
-    os.chown(path, *owner)
+    path.chmod(0o644)

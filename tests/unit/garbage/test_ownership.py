@@ -1,0 +1,58 @@
+"""What root does in the registry's storage, it does with the registry's rights."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.agent.garbage import edits
+from sysreg_cli.agent.garbage.ownership import as_owner
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that others can reach; pytest's own are for root alone."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def root(place: Path) -> Path:
+    """A storage that belongs to nobody."""
+    storage = place / "storage"
+    storage.mkdir()
+    nobody = pwd.getpwnam("nobody")
+    os.chown(storage, nobody.pw_uid, nobody.pw_gid)
+    return storage
+
+
+@needs_root
+def test_a_planted_link_leads_nowhere(root: Path, place: Path) -> None:
+    target = place / "roots"
+    target.mkdir()
+    with as_owner(root):
+        pins = edits.repository(root, edits.PIN_REPOSITORY)
+        (pins / "_manifests").mkdir(parents=True)
+        (pins / "_manifests/revisions").symlink_to(target)
+    with pytest.raises(PermissionError):
+        edits.write_pin(root, {"sha256:" + "0" * 64: 5})
+    assert list(target.iterdir()) == []
+
+
+@needs_root
+def test_what_is_made_is_the_owners_and_rights_come_back(root: Path, place: Path) -> None:
+    edits.write_pin(root, {"sha256:" + "0" * 64: 5})
+    made = list(root.rglob("*"))
+    assert {path.stat().st_uid for path in made} == {root.stat().st_uid}
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o755, 0o644}
+    assert edits.remove_pins(root)
+    (place / "mine").write_text("again")
+    assert (place / "mine").stat().st_uid == 0
