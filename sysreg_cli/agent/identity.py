@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
+from sysreg_cli.tls import system_authorities
 
 if TYPE_CHECKING:
     from sysreg_cli.settings import KeystoneSettings
@@ -121,7 +122,7 @@ class Identity:
         keystone = client.Client(
             session=session.Session(
                 auth=token_endpoint.Token(settings.auth_url, token),
-                verify=str(settings.ca_file) if settings.ca_file else True,
+                verify=str(settings.ca_file) if settings.ca_file else system_authorities(),
                 timeout=settings.timeout,
             ),
             endpoint_override=settings.auth_url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
+from sysreg_cli.tls import system_authorities
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.options import Invocation
@@ -29,7 +30,7 @@ def token(invocation: Invocation) -> str:
     plugin: Any = v3.ApplicationCredential if "application_credential_id" in arguments else v3.Password
     keystone = session.Session(
         auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
-        verify=invocation.text("os_cacert") or True,
+        verify=invocation.text("os_cacert") or system_authorities(),
         timeout=invocation.timeout,
     )
     try:

@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from sysreg_cli.errors import NotAuthenticated, SettingsError, Unavailable
 from sysreg_cli.reference import shorten
 from sysreg_cli.settings import KeystoneSettings
+from sysreg_cli.tls import system_authorities
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 
@@ -53,7 +54,7 @@ class Keystone:
             http.mount(scheme, HTTPAdapter(pool_maxsize=connections))
         self._session = session.Session(
             session=http,
-            verify=str(settings.ca_file) if settings.ca_file else True,
+            verify=str(settings.ca_file) if settings.ca_file else system_authorities(),
             timeout=settings.timeout,
             # A redirect could carry a password to another host.
             redirect=False,
