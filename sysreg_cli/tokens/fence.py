@@ -119,7 +119,7 @@ class WriteFence:
                 if time.monotonic() >= deadline:
                     os.close(descriptor)
                     raise Conflict(
-                        "the write fence of the registry is held by another collection",
+                        "the write fence is held: another collection or a certificate install is under way",
                         next_step="wait until it is done (system registry-garbage-collect --status)",
                     ) from None
                 time.sleep(_POLL)

@@ -31,7 +31,7 @@ def test_no_issue_while_the_fence_is_held_and_again_afterwards(tmp_path: Path) -
 def test_a_hold_waits_for_the_issue_under_way(tmp_path: Path) -> None:
     issue = WriteFence(tmp_path).try_issue()
     assert issue is not None
-    with issue, pytest.raises(Conflict, match="held by another"):
+    with issue, pytest.raises(Conflict, match="is under way"):
         WriteFence(tmp_path).hold(wait=0.05)
     WriteFence(tmp_path).hold(wait=0.05).close()
 
