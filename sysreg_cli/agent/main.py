@@ -29,6 +29,7 @@ from sysreg_cli import settings as settings_module
 from sysreg_cli.agent import openapi, registry_image
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
+from sysreg_cli.agent.certificate.reminder import remind
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
@@ -140,8 +141,10 @@ async def _serve(settings: Settings) -> None:
     for one, _ in running:
         await one.listening.wait()
     systemd.notify("READY=1")
+    reminder = asyncio.create_task(remind(settings.certificate))
     async with watchdog():
         await stopping.wait()
+        reminder.cancel()
         systemd.notify("STOPPING=1")
         for one, _ in running:
             one.should_exit = True

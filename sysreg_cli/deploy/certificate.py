@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -50,7 +50,9 @@ class TlsDirectory:
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """A certificate is in use that names the controller; a self-signed one is renewed where it doesn't."""
+    """A certificate is in use that names the controller; a self-signed one is renewed where it doesn't, and
+    before it ends. One that the operator installed stays, whatever is wrong with it: see ``refused``.
+    """
 
     settings: Settings
     restarts: tuple[str, ...] = ()
@@ -70,21 +72,33 @@ class ServerCertificate:
         generation = self._directory / "generations" / name
         key, chain = generation / KEY_FILE, generation / CHAIN_FILE
         problems = self._problems(key, chain)
-        if problems and (not key.exists() or not chain.exists() or _is_self_signed(chain)):
+        if problems and self._is_ours(key, chain):
             because = f"since the certificate in use is refused: {'; '.join(problems)}"
             if good := self._good(generations):
                 return Change(f"put generation {good} in use, {because}")
             return Change(f"create a new self-signed certificate, {because}")
-        if problems:
-            # installed by the operator: only the operator has a better one
-            raise SysregError(
-                f"the certificate in use is refused: {'; '.join(problems)}",
-                next_step="install another: system certificate-install -m docker_registry FILE",
-            )
         return together(
             attributes(path, path.lstat(), mode, "root", group)
             for path, mode, group in self._kept(generations)
         )
+
+    def refused(self) -> SysregError | None:
+        """What is wrong with a certificate that the operator installed: only the operator has a better one.
+
+        To be told when all else is done: the agent that installs the better one has to run for that.
+        """
+        generations = Generations(self._directory)
+        generation = self._directory / "generations" / (generations.current() or "")
+        problems = self._problems(generation / KEY_FILE, generation / CHAIN_FILE)
+        if not problems:
+            return None
+        return SysregError(
+            f"the certificate in use is refused: {'; '.join(problems)}",
+            next_step="install another: system certificate-install -m docker_registry FILE",
+        )
+
+    def _is_ours(self, key: Path, chain: Path) -> bool:
+        return not key.exists() or not chain.exists() or _is_self_signed(chain)
 
     def _kept(self, generations: Generations) -> list[tuple[Path, int, str]]:
         """What all generations consist of, modes and groups: a key that is out of use is still a secret."""
@@ -105,18 +119,30 @@ class ServerCertificate:
         return None
 
     def _problems(self, key: Path, chain: Path) -> tuple[str, ...]:
+        now = datetime.now(UTC)
         try:
-            check_server(
+            found = check_server(
                 key.read_bytes() + chain.read_bytes(),
                 passphrase=None,
                 host_names=self.settings.registry.host_names,
-                now=datetime.now(UTC),
+                now=now,
             )
         except CertificateRefused as refused:
             return refused.problems
         except OSError as error:
             return (f"lacks {error.filename}",)
+        leaf = found.certificates[0]
+        if _is_self_signed(chain) and now >= self._renewal(leaf):
+            return (f"it is self-signed and ends at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",)
         return ()
+
+    def _renewal(self, leaf: x509.Certificate) -> datetime:
+        """From when on a self-signed certificate is renewed: in its last third at the earliest, so that a new
+        one never is due at once.
+        """
+        lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        days = timedelta(days=self.settings.certificate.min_days_warning)
+        return leaf.not_valid_after_utc - min(days, lifetime / 3)
 
     def apply(self, context: Context) -> None:
         generations = Generations(self._directory)
@@ -124,7 +150,7 @@ class ServerCertificate:
         if name is not None:
             generation = self._directory / "generations" / name
             key, chain = generation / KEY_FILE, generation / CHAIN_FILE
-            if not self._problems(key, chain):
+            if not self._problems(key, chain) or not self._is_ours(key, chain):
                 for path, mode, group in self._kept(generations):
                     shutil.chown(path, "root", group)
                     path.chmod(mode)
@@ -151,6 +177,8 @@ class Trust:
 
     settings: Settings
     adopt: bool
+    #: the daemon in whose sandbox the two directories of certs.d are mount points
+    mounted_by: tuple[str, ...] = ()
     restarts: tuple[str, ...] = ()
 
     def _anchor(self) -> x509.Certificate | None:
@@ -168,6 +196,12 @@ class Trust:
             for host in self.settings.registry.host_names:
                 yield root / f"{host}:{self.settings.registry.port}"
 
+    def _stale(self, context: Context) -> list[Path]:
+        """Directories of names and ports that the settings had once."""
+        roots = (self.settings.paths.docker_trust, self.settings.paths.containerd_trust)
+        made = {Path(one) for one in context.record.directories} - {*self._directories()}
+        return sorted(path for path in made if path.parent in roots and trust.our_anchors(path))
+
     def compare(self, context: Context) -> Change | None:
         others = trust.foreign_files(self.settings)
         if foreign := [path for path in others if not context.record.owns(path)]:
@@ -176,12 +210,16 @@ class Trust:
             )
         anchor = self._anchor()
         if anchor is None:
-            return Change("have docker and containerd trust the new certificate")
+            return Change("have docker and containerd trust the new certificate", restarts=self.mounted_by)
         if others:
             return Change(f"mend {', '.join(map(str, others))}")
         steps = trust.drop_other_anchors(self.settings, anchor)
         if steps:
-            return Change("; ".join(dict.fromkeys(step.name for step in steps)))
+            roots = (self.settings.paths.docker_trust, self.settings.paths.containerd_trust)
+            anew = self.mounted_by if not all(root.is_dir() for root in roots) else ()
+            return Change("; ".join(dict.fromkeys(step.name for step in steps)), restarts=anew)
+        if stale := self._stale(context):
+            return Change(f"end the trust at {', '.join(path.name for path in stale)}")
         wrong = [str(path) for path in self._files(anchor) if not _is_right(path, anchor)]
         return Change(f"mend {', '.join(wrong)}") if wrong else None
 
@@ -200,6 +238,8 @@ class Trust:
             pem = directory / trust.anchor_name(anchor)
             if not _is_right(pem, anchor):
                 write(pem, anchor.public_bytes(Encoding.PEM), mode=0o644)
+        for directory in self._stale(context):
+            _clear(directory)
         for foreign in trust.foreign_files(self.settings):
             context.record.keep(foreign, edited=context.record.owns(foreign))
             foreign.unlink()
@@ -214,16 +254,12 @@ class Trust:
 
     def remove(self, context: Context) -> str:
         removed = []
-        for directory in self._directories():
-            foreign = trust.foreign_files(self.settings)
-            for path in [*directory.glob("sysreg-*.crt"), directory / "hosts.toml"]:
-                if path.exists() and path not in foreign:
-                    path.unlink()
-                    removed.append(str(path))
+        for directory in [*self._directories(), *self._stale(context)]:
+            removed += _clear(directory)
             hosts = directory / "hosts.toml"
             if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
                 shutil.copy2(backup, hosts)
-        authorities = sorted(self.settings.paths.system_trust.glob("sysreg-*.crt"))
+        authorities = trust.our_anchors(self.settings.paths.system_trust)
         for path in authorities:
             path.unlink()
             # update-ca-certificates adds links for new files, and leaves those of files that are gone
@@ -235,6 +271,17 @@ class Trust:
         if authorities:
             command(*self.settings.paths.system_trust_command.split())
         return f"removed {', '.join(removed)}" if removed else ""
+
+
+def _clear(directory: Path) -> list[str]:
+    """Remove our files from a directory of certs.d; returns their names."""
+    ours = trust.our_anchors(directory)
+    hosts = directory / "hosts.toml"
+    if hosts.exists() and trust.may_write(hosts):
+        ours.append(hosts)
+    for path in ours:
+        path.unlink()
+    return [str(path) for path in ours]
 
 
 def _is_right(path: Path, anchor: x509.Certificate) -> bool:

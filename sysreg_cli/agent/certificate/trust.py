@@ -61,7 +61,7 @@ def foreign_files(settings: Settings) -> list[Path]:
     return [
         place.directory / "hosts.toml"
         for place in _places(settings)
-        if place.containerd and not _may_write(place.directory / "hosts.toml")
+        if place.containerd and not may_write(place.directory / "hosts.toml")
     ]
 
 
@@ -112,7 +112,7 @@ def recover_authorities(settings: Settings) -> None:
 def installed_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
     """The CAs that ``install_authorities`` put into the system's bundle, by serial number."""
     found: list[x509.Certificate] = []
-    for path in _own(settings.paths.system_trust):
+    for path in our_anchors(settings.paths.system_trust):
         with contextlib.suppress(OSError, CertificateRefused):
             found.append(read_certificates(path.read_bytes())[0])
     return tuple(sorted(found, key=lambda certificate: certificate.serial_number))
@@ -146,14 +146,14 @@ def _places(settings: Settings) -> Iterator[_Place]:
 def _add(place: _Place, anchor: x509.Certificate) -> Iterator[Step]:
     yield from _file(place, anchor)
     path = place.directory / anchor_name(anchor)
-    yield from _hosts_toml(place, sorted({*_own(place.directory), path}))
+    yield from _hosts_toml(place, sorted({*our_anchors(place.directory), path}))
 
 
 def _drop(place: _Place, keep: x509.Certificate) -> Iterator[Step]:
     path = place.directory / anchor_name(keep)
     yield from _file(place, keep)
     yield from _hosts_toml(place, [path])
-    for other in _own(place.directory):
+    for other in our_anchors(place.directory):
         if other != path:
             yield Step(f"distrust {place.label} {other.name}", partial(files.remove, other))
 
@@ -169,7 +169,7 @@ def _hosts_toml(place: _Place, anchors: Sequence[Path]) -> Iterator[Step]:
     if not place.containerd:
         return
     path = place.directory / "hosts.toml"
-    if not _may_write(path):
+    if not may_write(path):
         _log.warning("%s is not ours: let it trust %s by hand", path, ", ".join(map(str, anchors)))
         return
     text = hosts_toml(place.address, anchors).encode()
@@ -195,11 +195,12 @@ def _authorities_journal(settings: Settings) -> Journal:
     return Journal(settings.paths.state / "authorities-journal")
 
 
-def _own(directory: Path) -> list[Path]:
+def our_anchors(directory: Path) -> list[Path]:
+    """The files in ``directory`` that are named as ours are."""
     return [path for path in sorted(directory.glob("sysreg-*.crt")) if _OURS.fullmatch(path.name)]
 
 
-def _may_write(path: Path) -> bool:
+def may_write(path: Path) -> bool:
     """Whether there is no such file, or one that we wrote; what cannot be read is not ours."""
     data = _bytes(path)
     return data is None or data.startswith(_MARK.encode())

@@ -1,0 +1,72 @@
+"""Which certificate sysreg-deploy renews, and which it leaves to the operator."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.agent.certificate.generations import Generations
+from sysreg_cli.agent.certificate.reminder import expiry_warning
+from sysreg_cli.deploy.certificate import ServerCertificate
+from sysreg_cli.deploy.items import Context
+from sysreg_cli.deploy.record import Record
+from sysreg_cli.pki.selfsigned import self_signed
+from sysreg_cli.settings import CertificateSettings, PathSettings, Settings
+from tests import certificates as make
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "tls").mkdir()
+    return dataclasses.replace(
+        Settings(),
+        certificate=CertificateSettings(directory=tmp_path / "tls"),
+        paths=PathSettings(state=tmp_path / "state"),
+    )
+
+
+def use(settings: Settings, key: bytes, chain: bytes) -> None:
+    generations = Generations(settings.certificate.directory)
+    name = generations.next_name()
+    generations.create(name, key, chain)
+    generations.use(name)
+
+
+def wanted(settings: Settings) -> str:
+    """What a run would do about the certificate itself."""
+    item = ServerCertificate(settings)
+    change = item.compare(Context(Record(settings.paths.state)))
+    return change.line if change and "certificate" in change.line else ""
+
+
+@pytest.mark.parametrize(("left", "renewed"), [(29, True), (31, False)])
+def test_a_self_signed_one_is_renewed_before_it_ends(settings: Settings, left: int, renewed: bool) -> None:
+    use(settings, *self_signed(["registry.local"], now=NOW - timedelta(days=365 - left)))
+    assert ("it is self-signed and ends at" in wanted(settings)) is renewed
+    assert bool(expiry_warning(settings.certificate, NOW)) is renewed
+
+
+def test_a_new_one_is_never_due_at_once(settings: Settings) -> None:
+    always = dataclasses.replace(settings.certificate, min_days_warning=3650)
+    settings = dataclasses.replace(settings, certificate=always)
+    use(settings, *self_signed(["registry.local"], now=NOW))
+    assert wanted(settings) == ""
+
+
+def test_an_operators_one_is_left_and_its_problem_told(settings: Settings) -> None:
+    root = make.authority()
+    good = make.server(root)
+    use(settings, good.key_pem, good.pem + root.pem)
+    assert ServerCertificate(settings).refused() is None
+    expired = make.server(root, start=NOW - timedelta(days=9), end=NOW - timedelta(days=1))
+    use(settings, expired.key_pem, expired.pem + root.pem)
+    assert wanted(settings) == ""
+    refused = ServerCertificate(settings).refused()
+    assert refused is not None
+    assert "certificate-install" in refused.next_step
+    assert "ended at" in expiry_warning(settings.certificate, NOW)
