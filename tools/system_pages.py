@@ -21,7 +21,8 @@ from tools.man_page import escaped, options, paragraphs, terms
 
 SAMPLE = Path(__file__).resolve().parent.parent / "etc/sysreg/sysreg.conf"
 
-_CONF = {"/etc/sysreg/sysreg.conf": "The settings; see sysreg.conf(5). SYSREG_CONF names another file."}
+_SETTINGS = "The settings; see sysreg.conf(5)."
+_CONF = {"/etc/sysreg/sysreg.conf": f"{_SETTINGS} SYSREG_CONF names another file."}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ _DEPLOY = _Page(
     "",
     {},
     {
-        **_CONF,
+        "/etc/sysreg/sysreg.conf": _SETTINGS,
         "/var/lib/sysreg/deploy.json": "What was laid down, and so what --remove takes away.",
         "/var/lib/sysreg/backup": "Files that stood there before, and edited ones that were replaced.",
         "/etc/sysreg/token": "The token-signing pair; next.* and retired.crt are there while it rolls over.",

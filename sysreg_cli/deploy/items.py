@@ -25,17 +25,22 @@ from sysreg_cli.agent import failpoint, files
 from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SysregError
+from sysreg_cli.tokens import fence
 
 _LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Change:
-    """What ``apply`` would do: a line, and for text its diff. ``foreign``: it overwrites another's file."""
+    """What ``apply`` would do: a line, and for text its diff. ``foreign``: it overwrites another's file.
+
+    ``restarts``: units that notice just this change only by a restart, beside those of the item.
+    """
 
     line: str
     diff: str = ""
     foreign: bool = False
+    restarts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -177,7 +182,8 @@ class Block:
 
     def _split(self) -> tuple[str, str, str]:
         try:
-            whole = self.path.read_text()
+            # whatever others have put there goes back byte by byte
+            whole = self.path.read_text(errors="surrogateescape")
         except FileNotFoundError:
             return "", "", ""
         pattern = f"(.*?)({re.escape(self._BEGIN)}.*?{re.escape(self._END)})(.*)"
@@ -221,12 +227,16 @@ class Block:
         with contextlib.suppress(FileNotFoundError):
             status = self.path.stat()
             mode, group = status.st_mode & 0o7777, status.st_gid
-        files.write(self.path, text.encode(), mode=mode, group=group)
+        files.write(self.path, text.encode(errors="surrogateescape"), mode=mode, group=group)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A directory or an empty file as one line of our tmpfiles.d file says; systemd makes it."""
+    """A directory or an empty file as one line of our tmpfiles.d file says; systemd makes it.
+
+    ``mounted_by``: the daemons in whose sandboxes it is a mount point. One that is made anew isn't what they
+    have mounted.
+    """
 
     path: Path
     kind: str
@@ -234,22 +244,27 @@ class Place:
     owner: str
     group: str
     source: Path
+    mounted_by: tuple[str, ...] = ()
     restarts: tuple[str, ...] = ()
 
     def compare(self, context: Context) -> Change | None:
         try:
             status = self.path.lstat()
         except FileNotFoundError:
-            return Change(f"create {self.path}")
+            return Change(f"create {self.path}", restarts=self.mounted_by)
         wanted = stat.S_ISDIR if self.kind == "d" else stat.S_ISREG
         if not wanted(status.st_mode):
             return Change(f"replace {self.path}, which is of another kind", foreign=True)
         return attributes(self.path, status, self.mode, self.owner, self.group)
 
     def apply(self, context: Context) -> None:
-        if self.kind == "d" and not self.path.exists():
+        lost = not self.path.exists()
+        if self.kind == "d" and lost:
             context.record.make_directory(self.path)
         command("systemd-tmpfiles", "--create", str(self.source))
+        if self.path.name == fence.RECORD_NAME and lost and context.record.taken:
+            # tokens that nobody has written down any more may be about
+            fence.WriteFence(self.path.parent).record()
 
     def remove(self, context: Context) -> str:
         return ""  # with the state directory; the storage stays
@@ -282,14 +297,14 @@ class Directories:
         return ""  # those that are empty go last of all
 
 
-def places(tmpfiles: File) -> list[Place]:
+def places(tmpfiles: File, mounted_by: tuple[str, ...]) -> list[Place]:
     """What a tmpfiles.d file asks for. See tmpfiles.d(5)."""
     found = []
     for line in tmpfiles.content.decode().splitlines():
         if line.strip() and not line.startswith("#"):
             kind, path, mode, owner, group, *_ = line.split()
             number = None if mode == "-" else int(mode, 8)
-            found.append(Place(Path(path), kind, number, owner, group, tmpfiles.path))
+            found.append(Place(Path(path), kind, number, owner, group, tmpfiles.path, mounted_by))
     return found
 
 

@@ -16,6 +16,7 @@ import sysreg_cli
 from sysreg_cli import settings as settings_module
 from sysreg_cli.agent.locks import deploy_lock
 from sysreg_cli.deploy import plan, rollover, run, templates
+from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.items import Item
 from sysreg_cli.deploy.keys import TokenTrust, unfinished
 from sysreg_cli.deploy.record import Record
@@ -56,7 +57,13 @@ def deploy(
     if os.geteuid() != 0:
         raise NotAuthorized("only root can deploy", next_step="use sudo")
     os.umask(0o022)
+    if os.environ.get("SYSREG_CONF", str(DEFAULT_PATH)) != str(DEFAULT_PATH):
+        raise UsageError(
+            f"SYSREG_CONF names another file than {DEFAULT_PATH}, which the daemons would not read",
+            next_step=f"unset SYSREG_CONF, and put the settings into {DEFAULT_PATH}",
+        )
     settings = settings_module.load()
+    plan.demand_supported(settings)
     record = Record.load(settings.paths.state)
     items = _items(settings, adopt=adopt)
 
@@ -83,6 +90,8 @@ def deploy(
         if check and differing:
             many = "1 difference" if differing == 1 else f"{differing} differences"
             raise SysregError(many, next_step="run sysreg-deploy to mend them")
+        if check:
+            _demand_certificate(items)
         click.echo(f"{differing} change{'' if differing == 1 else 's'}" if differing else "no change")
         if check:
             verify(settings)
@@ -100,9 +109,17 @@ def deploy(
         changes = run.apply(items, record, adopt=adopt, report=click.echo)
         verify(settings)
         changes += _roll_over(settings, record, items, start=rotate_token_key)
+    _demand_certificate(items)
     click.echo(
         f"done: {changes or 'no'} change{'' if changes == 1 else 's'}, serving at {settings.registry.address}"
     )
+
+
+def _demand_certificate(items: Sequence[Item]) -> None:
+    """Raises SysregError if the operator's certificate is unfit, which only the operator can mend."""
+    for item in items:
+        if isinstance(item, ServerCertificate) and (refused := item.refused()):
+            raise refused
 
 
 def _roll_over(settings: Settings, record: Record, items: Sequence[Item], *, start: bool) -> int:
@@ -159,10 +176,11 @@ def _address(settings: Settings) -> str:
     for name in settings.registry.host_names:
         if as_address(name):
             return name
-    hosts = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else ""
-    _, begin, rest = hosts.partition("# begin sysreg-deploy\n")
-    if begin:
-        return rest.split(maxsplit=1)[0]
+    hosts = Path("/etc/hosts").read_text(errors="replace") if Path("/etc/hosts").exists() else ""
+    _, _, ours = hosts.partition("# begin sysreg-deploy\n")
+    # only if nobody has bent it: what is no address would be written back for ever
+    if ours and as_address(ours.split(maxsplit=1)[0]):
+        return ours.split(maxsplit=1)[0]
     try:
         socket.getaddrinfo(settings.registry.host_names[0], settings.registry.port)
     except OSError:
@@ -202,6 +220,16 @@ def main() -> int:
     except SysregError as error:
         click.echo(f"sysreg-deploy: {error}", err=True)
         return error.exit_code
+    except BrokenPipeError:
+        # who reads our output has gone; nothing more can be said there, not even at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo("sysreg-deploy: stopped, since its output was closed; run it again to finish", err=True)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"sysreg-deploy: {where}{error.strerror or error}; mend that, then run sysreg-deploy again"
+        click.echo(what, err=True)
+        return 1
     return 0
 
 

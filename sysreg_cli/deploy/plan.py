@@ -15,7 +15,7 @@ from sysreg_cli.deploy.items import Block, Directories, File, Item, Link, places
 from sysreg_cli.deploy.keys import RegistryEnvironment, SigningPair, TokenTrust, trust_bundle
 from sysreg_cli.deploy.taken import Taken
 from sysreg_cli.deploy.units import Enabled, Loaded, Running, RunningRegistry, Taking
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import SettingsError, SysregError
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
@@ -44,6 +44,25 @@ class Facts:
     containerd: str | None
     #: digest of what the daemons read at their start
     taken: str
+
+
+def demand_supported(settings: Settings) -> None:
+    """Refuse what only an embedded controller can have: Debian's unit and ours are the ones deployed.
+
+    Raises SettingsError.
+    """
+    shipped = Settings()
+    problems = [
+        f"{DEFAULT_PATH}: {key} in section [{section}] must be {default}: nothing else is deployed"
+        for section, key, value, default in (
+            ("registry", "config", settings.registry.config, shipped.registry.config),
+            ("registry", "unit", settings.registry.unit, shipped.registry.unit),
+            ("token_server", "unit", settings.token_server.unit, shipped.token_server.unit),
+        )
+        if value != default
+    ]
+    if problems:
+        raise SettingsError("settings refused", problems)
 
 
 def template_values(settings: Settings, facts: Facts) -> dict[str, str]:
@@ -123,7 +142,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
     first = {"/etc/sysreg/sysreg.conf", str(sysusers.path), str(tmpfiles.path)}
     config = yaml.safe_dump(registry_config(settings), sort_keys=False)
 
-    made = places(tmpfiles)
+    made = places(tmpfiles, (token_server, AGENT))
     special = frozenset((*(place.path for place in made), settings.certificate.directory))
     items: list[Item] = [
         File(Path("/etc/sysreg/sysreg.conf"), templates["/etc/sysreg/sysreg.conf"], seed=True),
@@ -150,7 +169,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
         RegistryEnvironment(ENVIRONMENT, restarts=(registry,)),
         TlsDirectory(settings.certificate.directory),
         ServerCertificate(settings, restarts=(registry, token_server, AGENT)),
-        Trust(settings, adopt),
+        Trust(settings, adopt, mounted_by=(AGENT,)),
         File(
             settings.registry.config,
             f"# Written by sysreg-deploy from {DEFAULT_PATH}.\n{config}".encode(),

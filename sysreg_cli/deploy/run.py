@@ -25,7 +25,7 @@ def differences(items: Sequence[Item], record: Record) -> list[tuple[Item, Chang
         with _named(item):
             change = item.compare(context)
         if change:
-            context.pending.update(item.restarts)
+            context.pending.update((*item.restarts, *change.restarts))
             found.append((item, change))
     return found
 
@@ -59,10 +59,11 @@ def _mend(items: Sequence[Item], context: Context, report: Callable[[str], None]
             change = item.compare(context)
             if change is None:
                 continue
-            context.pending.update(item.restarts)
+            restarts = (*item.restarts, *change.restarts)
+            context.pending.update(restarts)
             # before the change: if we are killed after it, the next run still restarts them
             context.record.restart = sorted(context.pending)
-            if item.restarts:
+            if restarts:
                 context.record.save()
             item.apply(context)
             left = item.compare(context)

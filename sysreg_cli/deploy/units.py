@@ -81,6 +81,7 @@ class Running:
         command("systemctl", "reset-failed", "--quiet", self.unit)
         try:
             self._restart(context)
+            _demand_active(self.unit)
         except SysregError as error:
             raise SysregError(
                 f"{self.unit} does not start: {_last_words(self.unit) or error}",
@@ -136,12 +137,21 @@ def systemd_version() -> int:
 def _unit_file_state(unit: str) -> str:
     """What the links on the disk say; systemd's memory of them is as old as its last reload."""
     words = ["systemctl", "is-enabled", unit]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90)
+    except subprocess.TimeoutExpired:
+        raise SysregError(f"{' '.join(words)}: not done within 90 s") from None
     return done.stdout.strip()
 
 
 def _show(unit: str, name: str) -> str:
     return ask("systemctl", "show", "--value", "--property", name, unit).strip()
+
+
+def _demand_active(unit: str) -> None:
+    # a unit of Type=simple counts as started before it has failed
+    if (state := _show(unit, "ActiveState")) != "active":
+        raise SysregError(f"it is {state}")
 
 
 def _last_words(unit: str) -> str:

@@ -59,6 +59,8 @@ def test_wrong_usage_is_one_line_and_nothing_is_removed_where_nothing_was_deploy
     for verb in ("--remove", "--purge"):
         assert installed.run(DEPLOY, verb).stdout == "nothing is deployed here; nothing was removed\n"
     assert image.exists()
+    refused = installed.run(DEPLOY, environ={"SYSREG_CONF": "/etc/other.conf"}, status=2)
+    assert "which the daemons would not read" in refused.stderr
     refused = installed.run(DEPLOY, user="nobody", status=1)
     assert refused.stderr == "sysreg-deploy: only root can deploy; use sudo\n"
 

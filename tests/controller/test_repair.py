@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import re
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests import certificates as make
 from tests.controller.furnish import serves, wait_until_served
-from tests.controller.machine import Machine
-from tests.controller.people import REGISTRY, ca_signed_certificate, system
+from tests.controller.machine import ADDRESS, Machine
+from tests.controller.people import REGISTRY, archive, ca_signed_certificate, copy, system
 from tests.controller.workshop import DEPLOY, UNITS, Workshop
 from tests.soak.controller import kill, steps
 
@@ -69,6 +72,38 @@ def test_drift_is_found_and_mended_in_everything_that_was_laid_down(
         deployed.run(DEPLOY)
     assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
     wait_until_served(deployed)
+    assert deployed.file("/etc/hosts").read_text().count(f"{ADDRESS} registry.local\n") == 1
+
+
+def test_what_is_made_anew_is_seen_by_the_daemons_that_have_the_old_one_mounted(deployed: Machine) -> None:
+    deployed.run("rm", "-r", "/var/lib/sysreg/write-fence", "/var/lib/sysreg/latest-write-token")
+    deployed.run("rm", "-r", "/etc/docker/certs.d")
+    removed = time.time()
+    deployed.run(DEPLOY)
+    image = archive(deployed, "small", 1000)
+    copy(deployed, "testuser", image, f"docker://{REGISTRY}/testuser/small:latest")
+    recorded = float(deployed.file("/var/lib/sysreg/latest-write-token").read_text())
+    assert recorded >= removed, "a lost record counts as a token issued now"
+    ca_signed_certificate(deployed.share, "registry.local", "198.51.100.10")
+    system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
+
+
+def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended(deployed: Machine) -> None:
+    now = datetime.now(UTC)
+    root = make.authority()
+    expired = make.server(root, start=now - timedelta(days=9), end=now - timedelta(days=1))
+    current = deployed.file("/etc/sysreg/tls/current").resolve()
+    (current / "server.key").write_bytes(expired.key_pem)
+    (current / "server.crt").write_bytes(expired.pem + root.pem)
+    deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")
+    for options in (["--check"], []):
+        refused = deployed.run(DEPLOY, *options, status=1)
+        assert "expired" in refused.stderr
+        assert "certificate-install" in refused.stderr
+    assert deployed.file("/etc/tmpfiles.d/sysreg.conf").exists()
+    ca_signed_certificate(deployed.share, "registry.local", "198.51.100.10")
+    system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
+    assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
 
 
 def _damages(made: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:

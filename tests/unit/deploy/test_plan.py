@@ -13,7 +13,7 @@ from sysreg_cli.deploy import plan, templates
 from sysreg_cli.deploy.items import File, Item, Link
 from sysreg_cli.deploy.keys import SigningPair, TokenTrust
 from sysreg_cli.deploy.units import Loaded, Running
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import SettingsError, SysregError
 from sysreg_cli.settings import Settings
 
 FACTS = plan.Facts(
@@ -119,3 +119,11 @@ def test_restarts_back_off_where_systemd_can(systemd: int, steps: bool) -> None:
 
 def test_without_containerd_nothing_of_it_is_planned() -> None:
     assert not [item for item in desired(Settings()) if "containerd/config" in str(item)]
+
+
+def test_a_unit_that_is_not_deployed_cannot_be_asked_for() -> None:
+    plan.demand_supported(Settings())
+    settings = settings_module.parse("[registry]\nunit = other.service\nconfig = /srv/config.yml\n", "x")
+    with pytest.raises(SettingsError) as refused:
+        plan.demand_supported(settings)
+    assert [problem.split(":")[1].split()[0] for problem in refused.value.problems] == ["config", "unit"]
