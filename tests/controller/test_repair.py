@@ -92,7 +92,7 @@ def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended
     now = datetime.now(UTC)
     root = make.authority()
     expired = make.server(root, start=now - timedelta(days=9), end=now - timedelta(days=1))
-    current = deployed.file("/etc/sysreg/tls/current").resolve()
+    (current,) = deployed.file("/etc/sysreg/tls/generations").iterdir()
     (current / "server.key").write_bytes(expired.key_pem)
     (current / "server.crt").write_bytes(expired.pem + root.pem)
     deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")
