@@ -96,7 +96,7 @@ def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended
     (current / "server.key").write_bytes(expired.key_pem)
     (current / "server.crt").write_bytes(expired.pem + root.pem)
     deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")
-    for options in (["--check"], []):
+    for options in ([], ["--check"]):
         refused = deployed.run(DEPLOY, *options, status=1)
         assert "expired" in refused.stderr
         assert "certificate-install" in refused.stderr
