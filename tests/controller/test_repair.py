@@ -95,6 +95,7 @@ def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended
     (current,) = deployed.file("/etc/sysreg/tls/generations").iterdir()
     (current / "server.key").write_bytes(expired.key_pem)
     (current / "server.crt").write_bytes(expired.pem + root.pem)
+    deployed.run("systemctl", "restart", "docker-registry.service", "sysreg-token-server.service")
     deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")
     for options in ([], ["--check"]):
         refused = deployed.run(DEPLOY, *options, status=1)
