@@ -22,7 +22,6 @@ from typing import Any
 
 import uvicorn
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sysreg_cli import __version__, systemd
 from sysreg_cli import settings as settings_module
@@ -35,6 +34,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.identity import Identity, Peer
 from sysreg_cli.errors import SettingsError, SysregError
+from sysreg_cli.http_limits import GuardedProtocol
 from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.settings import Settings
 from sysreg_cli.tls import ServerTLS
@@ -50,7 +50,7 @@ _RECOVERY_SECONDS = 600
 _THREADS = 32
 
 
-class PeerProtocol(HttpToolsProtocol):
+class PeerProtocol(GuardedProtocol):
     """Puts who is at the other end of a unix socket into each request's ``state.peer``."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -19,6 +19,7 @@ import uvloop
 
 from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
+from sysreg_cli.http_limits import GuardedProtocol
 from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.systemd import notify
 from sysreg_cli.tls import ServerTLS
@@ -27,7 +28,6 @@ from sysreg_cli.token_server.authenticator import THREADS, Authenticator
 from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
-from sysreg_cli.token_server.limits import GuardedProtocol
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.signer import TokenSigner

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from devstack import keys
 from devstack.controller import Controller
 from devstack.waiting import wait_until
-from sysreg_cli.token_server import limits
+from sysreg_cli import http_limits
 from sysreg_cli.tokens.fence import WriteFence
 from tests.functional.token_server.asking import ask
 from tests.functional.token_server.own import PROGRAM, own_server
@@ -88,7 +88,7 @@ def test_a_client_that_sends_its_head_too_slowly_is_dropped(controller: Controll
         before = time.monotonic()
         connection.sendall(b"GET /token/ HTTP/1.1\r\n")
         assert answer(connection) == b""
-        assert limits.HEAD_SECONDS - 2 < time.monotonic() - before < limits.HEAD_SECONDS + 5
+        assert http_limits.HEAD_SECONDS - 2 < time.monotonic() - before < http_limits.HEAD_SECONDS + 5
 
 
 def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(

@@ -1,4 +1,4 @@
-"""What one connection may take: uvicorn itself bounds neither the size of a request's head nor its time."""
+"""What one connection to a daemon may take: uvicorn bounds neither a request's head nor the time it takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ HEAD_SECONDS = 10.0
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is too long, or doesn't arrive in time."""
+    """Closes a connection whose request head is too long, or doesn't arrive in time.
+
+    What else is no body counts as head: uvicorn keeps the trailers of a chunked body like headers.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = True
+        self._in_body = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -31,14 +35,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Most heads arrive in one piece: those cost no timer.
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
-                self._stop_timer()
+        if self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._stop_timer()
+            if self._in_head:
                 self.send_400_response(f"The request's head is longer than {MOST_HEAD_BYTES} bytes.")
-            elif self._head_timer is None:
-                self._start_timer()
+            else:
+                self.transport.close()
+        elif self._in_body and self.scope["method"] == "GET":
+            # Nobody reads it, and what is still under way must not be taken for the next request.
+            self.cycle.keep_alive = False
+        # Most heads arrive in one piece: those cost no timer.
+        elif self._in_head and self._head_timer is None:
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -47,8 +58,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._in_body = True
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)

@@ -1,0 +1,125 @@
+"""What one connection to a daemon may take, on a real socket, with an app that answers at its own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from sysreg_cli import http_limits
+from sysreg_cli.http_limits import GuardedProtocol
+from sysreg_cli.serving import Server
+
+CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+LATE = 10.0
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Says how long the body of a POST is, and 0 to a GET; never answers /held."""
+    size = 0
+    if scope["path"] == "/held":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    while scope["method"] == "POST":
+        message = await receive()
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    body = b"%d!" % size
+    length = str(len(body)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> bytes:
+        """One answer, to the mark that ends each body."""
+        return await asyncio.wait_for(self._reader.readuntil(b"!"), LATE)
+
+    async def is_closed(self, within: float = LATE) -> bool:
+        """Whether the server ends the connection in time, without another answer."""
+        try:
+            return await asyncio.wait_for(self._reader.read(), within) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Connection]:
+    """A connection to a server of its own."""
+    config = uvicorn.Config(
+        app, http=GuardedProtocol, lifespan="off", log_config=None, ws="none", timeout_keep_alive=60
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.listening.wait()
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.close()
+            server.should_exit = True
+            await serving
+
+
+def run(test: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        async with connected() as connection:
+            await test(connection)
+
+    asyncio.run(asyncio.wait_for(whole(), 30))
+
+
+@pytest.mark.parametrize("trailers", [b"a:b\r\n" * 30_000, b"a: " + b"b" * 150_000], ids=["many", "one"])
+def test_endless_trailers_end_the_connection(trailers: bytes) -> None:
+    async def test(connection: Connection) -> None:
+        await connection.send(b"GET /held" + CHUNKED + b"0\r\n")
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(trailers), 10_000):
+                await connection.send(trailers[start : start + 10_000])
+        assert await connection.is_closed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_limits, "HEAD_SECONDS", 2 * LATE)
+        run(test)
+
+
+@pytest.mark.parametrize("rest", [CHUNKED + b"0\r\n", b" HTTP/1.1\r\nContent-Length: 9\r\n\r\n12"])
+def test_a_get_with_a_body_gets_its_answer_and_the_connection_ends(rest: bytes) -> None:
+    async def test(connection: Connection) -> None:
+        await connection.send(b"GET /" + rest)
+        assert b"connection: close" in await connection.answer()
+        assert await connection.is_closed()
+
+    run(test)
+
+
+def test_a_body_may_be_longer_than_a_head_and_the_connection_goes_on() -> None:
+    async def test(connection: Connection) -> None:
+        size = 4 * http_limits.MOST_HEAD_BYTES
+        for _ in range(2):
+            await connection.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+            assert (await connection.answer()).endswith(b"%d!" % size)
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert (await connection.answer()).endswith(b"0!")
+
+    run(test)
