@@ -34,7 +34,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.identity import Identity, Peer
 from sysreg_cli.errors import SettingsError, SysregError
-from sysreg_cli.http_limits import GuardedProtocol
+from sysreg_cli.http_limits import GuardedProtocol, keep_alive
 from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.settings import Settings
 from sysreg_cli.tls import ServerTLS
@@ -167,6 +167,7 @@ def _tcp_listener(settings: Settings) -> socket.socket:
         family=socket.AF_INET6 if ":" in host else socket.AF_INET,
         backlog=_BACKLOG,
     )
+    keep_alive(listener)
     listener.setblocking(False)
     return listener
 

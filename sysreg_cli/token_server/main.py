@@ -19,7 +19,7 @@ import uvloop
 
 from sysreg_cli import __version__, settings
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
-from sysreg_cli.http_limits import GuardedProtocol
+from sysreg_cli.http_limits import GuardedProtocol, keep_alive
 from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.systemd import notify
 from sysreg_cli.tls import ServerTLS
@@ -194,7 +194,7 @@ def _certificate(directory: Path) -> ServerTLS:
 def _listen(host: str, port: int) -> socket.socket:
     every = not host
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (host, port),
             family=socket.AF_INET6
             if ":" in host or (every and socket.has_dualstack_ipv6())
@@ -204,6 +204,8 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise Unavailable(f"can't listen on {host or '*'}:{port}: {error.strerror}") from None
+    keep_alive(listener)
+    return listener
 
 
 def _allow_connections() -> None:

@@ -123,3 +123,57 @@ def test_a_body_may_be_longer_than_a_head_and_the_connection_goes_on() -> None:
             assert (await connection.answer()).endswith(b"0!")
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    "after", [(b"\r\n",), (b"\r\n",) * 40, (b"GET /",)], ids=["a line", "many lines", "part of a head"]
+)
+def test_no_byte_keeps_an_idle_connection_open(
+    monkeypatch: pytest.MonkeyPatch, after: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
+
+    async def test(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        await connection.answer()
+        with contextlib.suppress(ConnectionError):
+            for piece in after:
+                await connection.send(piece)
+                await asyncio.sleep(0.05)
+        assert await connection.is_closed(within=1)
+
+    run(test)
+
+
+def test_a_body_that_nobody_reads_keeps_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
+
+    async def test(connection: Connection) -> None:
+        await connection.send(b"DELETE / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        await connection.answer()
+        await connection.send(b"1")
+        assert await connection.is_closed(within=2)
+
+    run(test)
+
+
+def test_a_request_that_is_worked_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.2)
+
+    async def test(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n1")
+        await asyncio.sleep(0.5)
+        await connection.send(b"2")
+        assert (await connection.answer()).endswith(b"2!")
+        await connection.send(b"GET /held HTTP/1.1\r\n\r\n")
+        assert not await connection.is_closed(within=0.5)
+
+    run(test)
+
+
+def test_accepted_connections_are_looked_after_by_the_kernel() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        http_limits.keep_alive(listener)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
