@@ -19,7 +19,6 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysreg_cli.errors import Unavailable
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 
@@ -171,23 +170,40 @@ class RefusedPairs:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
-    """The database at ``path``, made anew if it is none: what it held was only a kindness to Keystone."""
+    """The database at ``path``, made anew if it is none: what it held was only a kindness to Keystone.
+
+    One in memory if the disk is full, or can't be used otherwise: tokens are served all the same.
+    """
     try:
+        try:
+            return _connect(path)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            log.warning("%s is damaged and made anew: %s", path, error)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _connect(path)
-    except sqlite3.DatabaseError as error:
-        log.warning("%s is damaged and made anew: %s", path, error)
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    try:
-        return _connect(path)
-    except sqlite3.Error as error:
-        raise Unavailable(f"{path} can't be used: {error}", next_step="mend its owner and mode") from None
+    except (sqlite3.Error, OSError) as error:
+        log.warning("%s can't be used, refused logins won't survive a restart: %s", path, error)
+    return _prepare(sqlite3.connect(":memory:"))
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is bad, or of another layout; a full disk or a lock is no reason to drop it."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
+    return any(words in str(error) for words in ("malformed", "not a database", "no such column"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    database = sqlite3.connect(path)
+    return _prepare(sqlite3.connect(path))
+
+
+def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
+    """``database`` with its table; closed if it has none and takes none."""
     try:
         # Without a sync at every commit: after a power failure the latest refusals may be gone, no more.
         database.execute("PRAGMA journal_mode = WAL")

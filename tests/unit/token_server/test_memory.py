@@ -1,5 +1,8 @@
 """What the token server remembers about credentials: how long, across restarts, and how little of them."""
 
+import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -97,6 +100,48 @@ def test_a_damaged_database_is_made_anew(tmp_path: Path, clock: Clock, damage: b
     refused.add(PAIR, NAME)
     refused.close()
     assert RefusedPairs(tmp_path, clock).seconds_left(PAIR) > 0
+
+
+def test_a_database_of_another_layout_is_made_anew(tmp_path: Path, clock: Clock) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "refused.db")) as database:
+        database.execute("CREATE TABLE refused (something)")
+    refused = RefusedPairs(tmp_path, clock)
+    refused.add(PAIR, NAME)
+    refused.close()
+    assert RefusedPairs(tmp_path, clock).seconds_left(PAIR) > 0
+
+
+def test_a_database_that_cannot_be_opened_is_left_alone_and_the_memory_serves(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = RefusedPairs(tmp_path, clock)
+    first.add(PAIR, NAME)
+    first.close()
+    before = (tmp_path / "refused.db").read_bytes()
+    (tmp_path / "refused.db-wal").mkdir()  # a full disk makes sqlite say the same
+    second = RefusedPairs(tmp_path, clock)
+    assert "unable to open database file" in caplog.text
+    assert second.add(b"other", NAME) == 10 * MIN
+    assert second.seconds_left(b"other") == 10 * MIN
+    second.clear()
+    second.close()
+    assert (tmp_path / "refused.db").read_bytes() == before
+    (tmp_path / "refused.db-wal").rmdir()
+    assert RefusedPairs(tmp_path, clock).seconds_left(PAIR) == 10 * MIN
+
+
+def test_a_disk_too_full_for_a_new_database_leaves_the_memory_right(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory.os, "open", full)
+        refused = RefusedPairs(tmp_path, clock)
+    assert "No space left on device" in caplog.text
+    refused.add(PAIR, NAME)
+    assert refused.seconds_left(PAIR) == 10 * MIN
 
 
 def test_a_disk_that_takes_nothing_leaves_the_memory_right(
