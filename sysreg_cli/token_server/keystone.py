@@ -20,8 +20,10 @@ from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 
 _ADMIN_ROLE = "admin"
-# Seconds after which a 5xx is asked again, once; well below the patience of whoever waits.
+# Seconds after which Keystone is asked again, once; well below the patience of whoever waits.
 _SECOND_TRY = 0.5
+# Keystone may have got these, and a login that it counts twice can lock the account.
+_TOO_SLOW = (exceptions.ConnectTimeout, exceptions.GatewayTimeout)
 # Keys of a Keystone token that acts for somebody who gave it less than they may do themselves.
 _DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
 
@@ -58,8 +60,8 @@ class Keystone:
             timeout=settings.timeout,
             # A redirect could carry a password to another host.
             redirect=False,
-            # A connection that Keystone closed while it lay idle; a login counted twice does no harm.
-            connect_retries=1,
+            # keystoneauth would take a slow answer for no connection, and send the password again.
+            connect_retries=0,
             app_name="sysreg-token-server",
         )
 
@@ -77,8 +79,11 @@ class Keystone:
         try:
             try:
                 answer = ask[credentials.kind](credentials)
-            except exceptions.HttpServerError:
-                # Keystone stumbles for a moment over its database or behind a proxy; a 5xx counts no login.
+            except _TOO_SLOW:
+                raise
+            except (exceptions.ConnectFailure, exceptions.HttpServerError):
+                # A connection that Keystone closed while it lay idle, or Keystone stumbles for a moment over
+                # its database or behind a proxy: that counts no login.
                 time.sleep(_SECOND_TRY)
                 answer = ask[credentials.kind](credentials)
             return self._judge(answer, credentials)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
+from devstack.waiting import wait_until
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.settings import KeystoneSettings
 from sysreg_cli.token_server.credentials import from_pair
@@ -49,3 +55,44 @@ def test_a_refusal_is_asked_once_because_keystone_counts_it(
     with pytest.raises(Exception, match="Keystone refused"):
         keystone.authenticate(from_pair("testuser", "x"))
     assert len(httpserver.log) == 1
+
+
+def test_a_slow_keystone_is_asked_once_because_it_may_count_the_login_yet(httpserver: HTTPServer) -> None:
+    asked = []
+
+    def late(request: Request) -> Response:
+        asked.append(request)
+        time.sleep(0.4)
+        return Response()
+
+    httpserver.expect_request("/v3/auth/tokens").respond_with_handler(late)
+    keystone = Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3"), timeout=0.2), connections=1)
+    with pytest.raises(Unavailable, match="no answer in time"):
+        keystone.authenticate(from_pair("testuser", "x"))
+    assert len(asked) == 1
+    wait_until(lambda: httpserver.log, what="the answer is done with")
+
+
+def test_a_proxy_that_lost_patience_with_keystone_is_asked_once(
+    httpserver: HTTPServer, keystone: Keystone
+) -> None:
+    httpserver.expect_request("/v3/auth/tokens").respond_with_data("no", 504)
+    with pytest.raises(Unavailable, match="it answered 504"):
+        keystone.authenticate(from_pair("testuser", "x"))
+    assert len(httpserver.log) == 1
+
+
+def test_a_connection_that_breaks_before_any_answer_is_made_once_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        keystone = Keystone(KeystoneSettings(auth_url=url, timeout=10), connections=1)
+        login = pool.submit(keystone.authenticate, from_pair("testuser", "x"))
+        for _ in range(2):
+            connection = listener.accept()[0]
+            connection.recv(65536)
+            connection.close()
+        with pytest.raises(Unavailable, match="no connection"):
+            login.result(10)
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
