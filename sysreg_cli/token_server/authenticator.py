@@ -92,7 +92,8 @@ class Authenticator:
                 next_step=_NOT_AGAIN.format(_duration(wait)),
             ) from None
         self._accepted.add(pair, answer.identity, answer.lifetime)
-        names = {self._fingerprints.of_name(credentials.name)}
+        # A token names nobody: what is filed under no name are the refused tokens of everybody.
+        names = {self._fingerprints.of_name(credentials.name)} if credentials.name else set()
         # Only a password sets back Keystone's counter of failed logins.
         if credentials.kind == "password":
             names.add(self._fingerprints.of_name(answer.identity.name))

@@ -177,6 +177,18 @@ def test_a_refused_pair_is_asked_once_and_the_answer_says_how_to_go_on(server: S
     assert len(server.keystone.asked) == 4
 
 
+def test_a_login_with_a_token_forgets_no_refused_token_of_others(tmp_path: Path) -> None:
+    def answer(credentials: Credentials) -> Answer:
+        if credentials.secret.startswith("stale"):
+            raise NotAuthenticated("Keystone refused the token")
+        return Answer(Identity("testuser"), 3600)
+
+    server = Server(tmp_path, answer)
+    for token, status in (("stale", 401), ("right", 200), ("stale", 401)):
+        assert run(server.get(PULL, (b"x-auth-token", token.encode()))).status == status
+    assert len(server.keystone.asked) == 2
+
+
 def test_a_hundred_logins_at_once_ask_keystone_once(server: Server) -> None:
     gate = threading.Event()
 
