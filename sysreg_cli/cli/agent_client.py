@@ -47,7 +47,7 @@ _LONGEST_ERROR = 64 * 1024
 
 
 class AgentClient:
-    """Calls the agent; ``token`` is asked once, with the first call, None sends none."""
+    """Calls the agent; ``token`` is asked with the first call, and after renew_token; None sends none."""
 
     def __init__(
         self,
@@ -141,6 +141,11 @@ class AgentClient:
         if response.status_code >= 300:
             raise self._error(response)
         return response
+
+    def renew_token(self) -> None:
+        """Ask for another token with the next call: the one in use was refused, it may have expired."""
+        if self._token:
+            self._token.cache_clear()
 
     def fetch(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Like ``request``, and the JSON object of the answer. Raises ProtocolError for anything else."""

@@ -14,7 +14,16 @@ import click
 
 from sysreg_cli.cli.options import Invocation, command, show_error
 from sysreg_cli.cli.output import check_columns, counted, say, show_properties, show_report
-from sysreg_cli.errors import NotFound, ProtocolError, SysregError, Unavailable, UsageError
+from sysreg_cli.errors import (
+    NotAuthenticated,
+    NotAuthorized,
+    NotFound,
+    ProtocolError,
+    SysregError,
+    TooManyRequests,
+    Unavailable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -126,17 +135,28 @@ def _check(*, status: bool, cancel: bool, no_wait: bool, others: bool) -> None:
 def _wait(
     invocation: Invocation, agent: AgentClient, identifier: str, *, plan: bool, most: float = float("inf")
 ) -> dict[str, Any]:
-    """The status once the collection has ended. An agent that is being restarted is waited for."""
+    """The status once the collection has ended. An agent that is busy or being restarted is waited for."""
     words = {"plan": "True"} if plan else {}
     pause = _FIRST_PAUSE
     deadline = time.monotonic() + most
     unanswered: float | None = None
+    renewed = False
     with _bar() as show:
         while True:
             try:
                 answer = agent.fetch("GET", _STATUS, params=words)
-                unanswered = None
-            except Unavailable as error:
+                unanswered, renewed = None, False
+            except (NotAuthenticated, NotAuthorized) as error:
+                # A long collection outlives the token that it was started with.
+                if renewed:
+                    raise type(error)(
+                        f"{error.message}: the wait is over, but the collection goes on",
+                        next_step="look with --status",
+                    ) from None
+                agent.renew_token()
+                renewed = True
+                continue
+            except (Unavailable, TooManyRequests) as error:
                 unanswered = unanswered or time.monotonic()
                 if time.monotonic() - unanswered > invocation.timeout:
                     raise Unavailable(

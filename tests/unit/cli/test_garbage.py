@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from sysreg_cli.agent.garbage.result import Options, Result
 from sysreg_cli.cli.garbage import _show_end
 from sysreg_cli.cli.options import Invocation
+from tests.unit.cli.conftest import Outcome
+
+STATUS = "/v1/registry_image/garbage_collect"
+RUNNING = {"state": "running", "id": "1", "phase": "sweep", "progress": 0.5, "detail": ""}
 
 
 def shown(capsys: pytest.CaptureFixture[str], **facts: Any) -> list[str]:
@@ -48,3 +56,75 @@ def test_one_and_several_are_told_apart(
 def test_several_holds_are_told_with_the_longest(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = shown(capsys, holds=3, writes_held=160.25, longest_hold=75.0)
     assert line.endswith("; writes were held for 160.2 s, in 3 pieces of at most 75.0 s")
+
+
+@pytest.fixture
+def collect(
+    system: Callable[..., Outcome], https_server: HTTPServer, ca_file: Path
+) -> Callable[..., Outcome]:
+    """Start a collection as a user, on an agent and a Keystone that are both the test's server."""
+    https_server.expect_request("/v1/registry_image", "POST").respond_with_data(
+        status=204, headers={"X-Collection-Id": "1"}
+    )
+
+    def call(*words: str, **environ: str) -> Outcome:
+        url = https_server.url_for("").rstrip("/")
+        keystone = {"OS_AUTH_URL": f"{url}/v3", "OS_CACERT": str(ca_file), "OS_PROJECT_NAME": "admin"}
+        return system("registry-garbage-collect", *words, **{"SYSREG_AGENT": url, **keystone, **environ})
+
+    return call
+
+
+def refuse(https_server: HTTPServer, status: int, token: str = "") -> None:
+    """Refuse the next question for the status, or each with ``token``."""
+    if token:
+        handler = https_server.expect_request(STATUS, headers={"X-Auth-Token": token})
+    else:
+        handler = https_server.expect_oneshot_request(STATUS)
+    fault = json.dumps({"faultstring": f"refused with {status}"})
+    handler.respond_with_json({"error_message": fault}, status)
+
+
+def give_token(https_server: HTTPServer, token: str) -> None:
+    answer = {"token": {"expires_at": "2999-01-01T00:00:00.000000Z", "methods": ["password"]}}
+    https_server.expect_oneshot_request("/v3/auth/tokens", "POST").respond_with_json(
+        answer, 201, {"X-Subject-Token": token}
+    )
+
+
+def end(https_server: HTTPServer) -> None:
+    result = Result("1", Options(), "then", outcome="done", duration=1.0).to_json()
+    https_server.expect_request(STATUS).respond_with_json({"state": "idle", "results": [result]})
+
+
+def test_a_token_that_expires_while_waiting_is_renewed(
+    https_server: HTTPServer, collect: Callable[..., Outcome]
+) -> None:
+    for token in ("first", "second"):
+        give_token(https_server, token)
+    https_server.expect_oneshot_request(STATUS).respond_with_json(RUNNING)
+    refuse(https_server, 401, token="first")
+    end(https_server)
+    code, out, err = collect()
+    assert (code, err) == (0, "")
+    assert "Freed 0 blobs" in out
+
+
+def test_a_wait_that_cannot_be_renewed_says_that_the_collection_goes_on(
+    https_server: HTTPServer, collect: Callable[..., Outcome]
+) -> None:
+    refuse(https_server, 401, token="given")
+    code, _, err = collect(OS_AUTH_TOKEN="given")
+    assert code == 1
+    assert "the collection goes on; look with --status" in err
+    assert err.count("\n") == 1
+    assert sum(request.path == STATUS for request, _ in https_server.log) == 2
+
+
+def test_an_agent_that_is_too_busy_to_answer_is_waited_for(
+    https_server: HTTPServer, collect: Callable[..., Outcome]
+) -> None:
+    for status in (429, 503):
+        refuse(https_server, status)
+    end(https_server)
+    assert collect(OS_AUTH_TOKEN="given")[0] == 0
