@@ -18,7 +18,7 @@ from sysreg_cli.errors import (
 from sysreg_cli.reference import shorten
 from sysreg_cli.registry.challenge import Challenge
 from sysreg_cli.registry.credentials import Credentials
-from sysreg_cli.registry.transport import Answer, Transport
+from sysreg_cli.registry.transport import PASSING, Answer, Transport
 
 # A token that names no lifetime is good for 60 s (distribution token specification).
 _DEFAULT_LIFETIME = 60
@@ -87,6 +87,8 @@ class TokenServerAuthorizer:
                 f"{realm.path or '/'}?{realm.query + '&' if realm.query else ''}{query}",
                 headers=self._credentials.headers(),
                 timeout=self._write_wait if writes else None,
+                # The token server has held it for minutes before it says 503: to ask again only adds silence.
+                passing=PASSING - {503} if writes else PASSING,
             )
         except Unavailable as error:
             # Nobody has typed this address.

@@ -14,7 +14,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,8 @@ _NAME = f"sysreg/{__version__}"
 MAX_ANSWER = 64 * 1024 * 1024
 
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD"})
-_PASSING = frozenset({429, 502, 503, 504})
+#: statuses that may be gone with the next attempt
+PASSING = frozenset({429, 502, 503, 504})
 _ATTEMPTS = 3
 _BACKOFF = 0.25
 # However long the other side asks us to wait, somebody sits in front of the terminal.
@@ -120,11 +121,12 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         timeout: float | None = None,
+        passing: Collection[int] = PASSING,
     ) -> Answer:
         """Send one request and read the whole answer, whatever its status; redirects are not followed.
 
         GET and HEAD are tried three times, with growing pauses or the (bounded) Retry-After, when the
-        connection is refused or breaks, and on 429, 502, 503 and 504; a timeout or a TLS failure is final.
+        connection is refused or breaks, and on a status in ``passing``; a timeout or a TLS failure is final.
 
         Raises Unavailable, CertificateNotTrusted, or ProtocolError for an answer cut short or too large.
         """
@@ -137,7 +139,7 @@ class Transport:
                 if attempt == attempts:
                     raise broken.error from broken
             else:
-                if answer.status not in _PASSING or attempt == attempts:
+                if answer.status not in passing or attempt == attempts:
                     return answer
                 pause = max(pause, _retry_after(answer.headers.get("Retry-After", "")))
             time.sleep(pause)

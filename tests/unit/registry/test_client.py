@@ -88,6 +88,15 @@ def test_a_write_token_is_waited_for_while_a_collection_holds_it(
         client.tags("app")
 
 
+def test_a_write_token_that_was_held_in_vain_is_not_asked_again(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    registry.expect_request("/token").respond_with_data("", 503)
+    with pytest.raises(Unavailable, match="answered 503"):
+        client.delete_tag("app", "v1")
+    assert [request.path for request, _ in registry.log].count("/token") == 1
+
+
 def test_a_token_that_became_invalid_is_replaced_once(client: RegistryClient, registry: HTTPServer) -> None:
     tokens = iter(["old", "new"])
     registry.expect_request("/token").respond_with_handler(
