@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from sysreg_cli.cli.completion_cache import Identity
 from sysreg_cli.cli.options import Invocation
@@ -32,24 +32,19 @@ def own_hosts(invocation: Invocation) -> Collection[str]:
 
 
 def credentials(invocation: Invocation) -> Credentials:
-    """What the caller gave: a token, else an application credential, else user and password.
+    """What the caller gave: a token, an application credential, or user and password.
 
-    A kind of which an option was given goes before one that only the environment names. Raises
-    CredentialsMissing.
+    Raises CredentialsMissing, UsageError.
     """
-    kinds: dict[str, Callable[[], Credentials]] = {
-        "os_auth_token": lambda: Credentials(token=_token(invocation.text("os_auth_token"))),
-        "os_application_credential_id": lambda: Credentials(
-            invocation.text("os_application_credential_id"),
+    kind = invocation.credential_kind()
+    if kind == "token":
+        return Credentials(token=_token(invocation.text("os_auth_token")))
+    if kind == "application_credential":
+        return Credentials(
+            invocation.required("os_application_credential_id"),
             invocation.required("os_application_credential_secret"),
-        ),
-        "os_username": lambda: Credentials(invocation.required("os_username"), invocation.password()),
-    }
-    for names in (invocation.given, kinds):
-        for name, build in kinds.items():
-            if name in names and invocation.text(name):
-                return build()
-    return kinds["os_username"]()
+        )
+    return Credentials(invocation.required("os_username"), invocation.password())
 
 
 def identity(invocation: Invocation) -> Identity | None:

@@ -12,22 +12,23 @@ if TYPE_CHECKING:
 
 
 def token(invocation: Invocation) -> str:
-    """The token in OS_AUTH_TOKEN, or a new one for the application credential or the user and password.
+    """The token that the caller gave, or a new one for the application credential or the user and password.
 
     Raises CredentialsMissing, NotAuthenticated, NotAuthorized, Unavailable.
     """
-    if given := invocation.text("os_auth_token"):
-        return given
+    kind = invocation.credential_kind()
+    if kind == "token":
+        return invocation.text("os_auth_token")
     auth_url = invocation.required("os_auth_url").rstrip("/")
     if not auth_url.endswith("/v3"):
         auth_url += "/v3"
     # all that is missing is said before the first import of half a second
-    arguments = _arguments(invocation)
+    arguments = _arguments(invocation, kind)
 
     from keystoneauth1 import exceptions, session
     from keystoneauth1.identity import v3
 
-    plugin: Any = v3.ApplicationCredential if "application_credential_id" in arguments else v3.Password
+    plugin: Any = v3.Password if kind == "password" else v3.ApplicationCredential
     keystone = session.Session(
         auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
         verify=invocation.text("os_cacert") or system_authorities(),
@@ -49,10 +50,10 @@ def token(invocation: Invocation) -> str:
         ) from None
 
 
-def _arguments(invocation: Invocation) -> dict[str, str]:
-    if credential := invocation.text("os_application_credential_id"):
-        secret = invocation.required("os_application_credential_secret")
-        return {"application_credential_id": credential, "application_credential_secret": secret}
+def _arguments(invocation: Invocation, kind: str) -> dict[str, str]:
+    if kind == "application_credential":
+        names = ("os_application_credential_id", "os_application_credential_secret")
+        return {name.removeprefix("os_"): invocation.required(name) for name in names}
     return {
         "username": invocation.required("os_username"),
         "user_domain_name": invocation.text("os_user_domain_name") or "Default",

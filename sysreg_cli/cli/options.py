@@ -53,6 +53,12 @@ _TEXTS = (
     ("--os-application-credential-secret", "OS_APPLICATION_CREDENTIAL_SECRET", "SECRET", "Its secret."),
 )
 _VARIABLES = {option.lstrip("-").replace("-", "_"): variable for option, variable, _, _ in _TEXTS}
+# Kinds of credentials, the one that goes first first; the first option of each says whose they are.
+_KINDS = {
+    "token": ("os_auth_token",),
+    "application_credential": ("os_application_credential_id", "os_application_credential_secret"),
+    "password": ("os_username", "os_password"),
+}
 
 
 @dataclass
@@ -108,6 +114,16 @@ class Invocation:
                 f"Password for {self.text('os_username')}: ", stream=sys.stderr
             )
         return self.required("os_password")
+
+    def credential_kind(self) -> str:
+        """Whether the caller means a `token`, an `application_credential`, or user and `password`.
+
+        A kind of which an option was given goes before one that only the environment names.
+        """
+        for kind, names in _KINDS.items():
+            if any(self.given.get(name) for name in names):
+                return kind
+        return next((kind for kind, names in _KINDS.items() if self.text(names[0])), "password")
 
     @functools.cached_property
     def settings(self) -> Settings:
