@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
@@ -95,6 +96,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     hosts = own_hosts(invocation)
     wanted = list(dict.fromkeys(_with_tag(image, hosts) for image in images))
     registry = open_registry(invocation)
+    # Like Ctrl-C: what ends a delete half way shall say so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[dict[str, Any]] = []
     deletions: list[Deletion] = []
     for image in wanted:

@@ -144,7 +144,7 @@ def _run(arguments: Sequence[str], invocation: Invocation) -> int:
         return _fail(invocation, "interrupted", INTERRUPTED)
     except _Stopped as stopped:
         if isinstance(stopped.cause, KeyboardInterrupt):
-            return _fail(invocation, "interrupted", INTERRUPTED)
+            return _fail(invocation, str(stopped.cause) or "interrupted", INTERRUPTED)
         raise stopped.cause from None
     except SysregError as error:
         return _fail(invocation, str(error), error.exit_code)

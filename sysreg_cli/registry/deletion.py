@@ -17,14 +17,16 @@ push of the same image under another tag that begins and ends between that look 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sysreg_cli.errors import Conflict, NotFound, NotStored, ProtocolError, SysregError
-from sysreg_cli.registry.client import RegistryClient, in_parallel
+from sysreg_cli.registry.client import RegistryClient, in_parallel, join
 from sysreg_cli.registry.manifests import Manifest, throw_away
 
 _HALF_DONE = "the delete is half done: run the same command again to finish it"
+_UNTAGGED = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def delete_tag(client: RegistryClient, repository: str, tag: str, *, dry_run: bo
     """Delete ``tag`` and no other.
 
     Raises NotFound, NotSupported (read-only, or deletes switched off) and what RegistryClient raises; then
-    nothing has changed, unless the message says to run the command again.
+    nothing has changed, unless the message says to run the command again. A KeyboardInterrupt has such a
+    message too.
     """
     manifest = client.manifest(repository, tag)
     if manifest is None and tag not in client.tags(repository):
@@ -103,30 +106,34 @@ def _delete(
     moved: dict[str, Manifest | None] = {}
     by_name: list[str] = []
     released: list[str] = []
-    frees: Mapping[str, int] = {}
-    try:
-        for tag, manifest in sorted(tags.items()):
-            if manifest is not None and manifest.digest in throw_aways:
-                continue
-            if not moved and client.delete_tag(repository, tag):
-                by_name.append(tag)
-                continue
-            throw_aways.add(marker.digest)
-            moved[tag] = manifest
-            client.put_manifest(repository, tag, marker)
-        frees = _release(client, repository, family, released)
-        for digest in throw_aways:
-            client.delete_manifest(repository, digest)
-    except SysregError as error:
-        if resumed or (moved and (released or not _move_back(client, repository, moved, marker))):
-            error.next_step = _HALF_DONE
-            raise
-        if by_name or released:
-            error.next_step = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
-            raise
-        if not isinstance(error, NotStored):
-            raise
-        frees = _delete_in_place(client, repository, tags, family, released, error)
+    frees: Mapping[str, int] | None = None
+    what = ", ".join(join(repository, one) for one in sorted(tags) or family)
+    with _told_if_interrupted(what, resumed, moved, by_name, released):
+        try:
+            for tag, manifest in sorted(tags.items()):
+                if manifest is not None and manifest.digest in throw_aways:
+                    continue
+                if not moved and client.delete_tag(repository, tag):
+                    by_name.append(tag)
+                    continue
+                throw_aways.add(marker.digest)
+                moved[tag] = manifest
+                client.put_manifest(repository, tag, marker)
+            frees = _release(client, repository, family, released)
+            for digest in throw_aways:
+                client.delete_manifest(repository, digest)
+        except SysregError as error:
+            if resumed or (moved and (released or not _move_back(client, repository, moved, marker))):
+                error.next_step = _HALF_DONE
+                raise
+            if by_name or released:
+                error.next_step = _UNTAGGED
+                raise
+            if not isinstance(error, NotStored):
+                raise
+            _delete_in_place(client, repository, tags, family, released, error)
+    if frees is None:
+        frees = _out_of_use(family, released, _read_tags(client, repository).values())
     return Deletion(
         next(iter(family), ""),
         tuple(sorted(tags)),
@@ -136,6 +143,26 @@ def _delete(
     )
 
 
+@contextlib.contextmanager
+def _told_if_interrupted(
+    what: str, resumed: bool, moved: Collection[str], by_name: Collection[str], released: Collection[str]
+) -> Iterator[None]:
+    """Let a Ctrl-C say what it leaves behind.
+
+    Nothing is moved back: the registry may still be about to do what it was asked last.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if resumed or moved:
+            left = _HALF_DONE
+        elif by_name or released:
+            left = _UNTAGGED
+        else:
+            raise
+        raise KeyboardInterrupt(f"interrupted: {what}: {left}") from None
+
+
 def _delete_in_place(
     client: RegistryClient,
     repository: str,
@@ -143,7 +170,7 @@ def _delete_in_place(
     family: dict[str, Manifest | None],
     released: list[str],
     error: SysregError,
-) -> dict[str, int]:
+) -> None:
     """Delete by digest, with nothing to be stored, what no tag but ``tags`` reaches.
 
     The platforms go first, so that the tag still names what is left of them until it goes itself. Raises
@@ -161,7 +188,6 @@ def _delete_in_place(
         if released:
             failure.next_step = _HALF_DONE
         raise
-    return _out_of_use(family, released, _read_tags(client, repository).values())
 
 
 def _move_back(

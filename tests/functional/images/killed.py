@@ -1,6 +1,6 @@
-"""Run `system` and kill the process (SIGKILL) right before it would send its Nth HTTP request.
+"""Run `system` and send the process a signal right before it would send its Nth HTTP request.
 
-    python -m tests.functional.images.killed N WORDS...
+    python -m tests.functional.images.killed SIGNAL N WORDS...
 
 It ends as `system` does when it needs fewer requests.
 """
@@ -18,13 +18,14 @@ from sysreg_cli.registry.transport import Transport
 
 
 def main() -> None:
+    number = signal.Signals[sys.argv.pop(1)]
     last = int(sys.argv.pop(1))
     count = itertools.count(1)
     request = Transport.request
 
     def counted(self: Transport, *args: Any, **options: Any) -> Any:
-        if next(count) >= last:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if next(count) == last:
+            os.kill(os.getpid(), number)
         return request(self, *args, **options)
 
     Transport.request = counted  # type: ignore[method-assign]

@@ -74,7 +74,7 @@ def _kill_and_finish(controller: Controller, label: str, number: int) -> bool:
     for tag, image in case.pushed.items():
         registry.push(name, tag, image)
 
-    first = _killed_before(controller, number, *case.wanted(name))
+    first = _killed_before(controller, signal.SIGKILL, number, *case.wanted(name))
     _assert_whole(registry, name, case.stays, when)
     if first.returncode == 0:
         return False
@@ -90,13 +90,36 @@ def _kill_and_finish(controller: Controller, label: str, number: int) -> bool:
     return True
 
 
-def _killed_before(controller: Controller, number: int, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_half_way_it_says_which_command_finishes_it(
+    controller: Controller, number: signal.Signals
+) -> None:
+    case, registry = CASES["digest-with-two-tags"], controller.client()
+    name = f"interrupted/{number.name.lower()}"
+    image = f"{name}:v1"
+    for tag, pushed in case.pushed.items():
+        registry.push(name, tag, pushed)
+    for before in range(1, 30):
+        first = _killed_before(controller, number, before, image)
+        assert (first.returncode, first.stdout) == (130, ""), first.stderr
+        if first.stderr != "system: interrupted\n":
+            break
+    half = f"interrupted: {image}: the delete is half done: run the same command again to finish it"
+    assert first.stderr == f"system: {half}\n"
+    assert controller.system("registry-image-delete", image).returncode == 0
+    assert storage.tags(controller, name) == {"v2", "other"}
+
+
+def _killed_before(
+    controller: Controller, number: signal.Signals, request: int, *words: str
+) -> subprocess.CompletedProcess[str]:
     return controller.run(
         [
             sys.executable,
             "-m",
             "tests.functional.images.killed",
-            str(number),
+            number.name,
+            str(request),
             "registry-image-delete",
             *words,
         ]

@@ -46,6 +46,7 @@ def _raise(error: BaseException) -> Callable[[Invocation], None]:
     [
         (NotFound("a:v1: not there", next_step="push it"), 1, "system: a:v1: not there; push it\n"),
         (KeyboardInterrupt(), 130, "system: interrupted\n"),
+        (KeyboardInterrupt("interrupted: a:v1: half done"), 130, "system: interrupted: a:v1: half done\n"),
         (click.Abort(), 130, "system: interrupted\n"),
         (
             ZeroDivisionError("x"),

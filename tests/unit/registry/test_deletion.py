@@ -103,6 +103,48 @@ def test_one_failing_request_changes_nothing_or_the_next_run_finishes_it(options
     assert len(outcomes) > 1
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["2.8", "2.8 on a full disk"])
+def test_an_interrupt_changes_nothing_or_says_what_is_half_done(full: bool) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    told = set()
+    for number in range(1, _MOST):
+        registry = _registry(full=full)
+        before = (dict(registry.manifests), dict(registry.tagged))
+        registry.before[number] = interrupt
+        try:
+            delete_tag(registry, "app", "v1")
+        except KeyboardInterrupt as stopped:
+            told.add(str(stopped))
+            if str(stopped):
+                delete_tag(registry, "app", "v1")
+                assert set(registry.manifests) == {_OTHER.digest}
+            else:
+                assert (registry.manifests, registry.tagged) == before or "v1" not in registry.tagged
+            assert registry.is_whole("other")
+        else:
+            break
+    assert told == {
+        "",
+        "interrupted: app:v1: the delete is half done: run the same command again to finish it",
+    }
+
+
+def test_an_interrupt_after_distribution_3_deleted_the_tag_says_how_to_free_its_image() -> None:
+    registry = _registry(deletes_tags=True)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    delete_tag(registry, "app", "v1")
+    last = len(registry.calls) - 1
+    registry = _registry(deletes_tags=True)
+    registry.before[last - 1] = interrupt
+    with pytest.raises(KeyboardInterrupt, match="app:v1: the tag is gone; registry-garbage-collect"):
+        delete_tag(registry, "app", "v1")
+
+
 def test_a_platform_that_a_push_shares_meanwhile_is_there_in_the_end() -> None:
     for number in range(1, _MOST):
         registry = _registry()
