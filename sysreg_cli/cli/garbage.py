@@ -294,32 +294,32 @@ def _is_dry(result: dict[str, Any]) -> bool:
 
 
 def _show_status(invocation: Invocation, answer: dict[str, Any]) -> None:
-    """The running collection and the last one, as properties."""
+    """The running collection and the last one; every property in any case, for who asks for it with -c."""
+    running = answer if answer["state"] == "running" else {}
     last = answer.get("last_result") or {}
-    shown: dict[str, Any] = {"state": answer["state"]}
-    if answer["state"] == "running":
-        shown |= {
-            "phase": answer["phase"],
-            "progress": f"{float(answer['progress']):.0%}",
-            "detail": answer["detail"],
-            "started": answer["started"],
-            "dry_run": answer["options"]["dry_run"],
-        }
-    if last:
-        shown |= {
-            "last_outcome": last["outcome"],
-            "last_error": last["error"],
-            "last_started": last["started"],
-            "last_ended": last["ended"],
-            "last_dry_run": _is_dry(last),
-            "last_blobs": last["blobs"],
-            "last_bytes": last["bytes"],
-            "last_manifests": last["manifests"],
-            "last_repositories": last["repositories"],
-            "last_pinned": last["pinned"],
-            "last_writes_held": last["writes_held"],
-            "last_holds": last["holds"],
-            "last_longest_hold": last["longest_hold"],
-            "last_phases": " ".join(f"{phase}={seconds}" for phase, seconds in last["seconds"].items()),
-        }
-    show_properties(invocation, shown, warnings=last.get("warnings", ()))
+    shown: dict[str, Any] = {
+        "state": answer["state"],
+        "phase": running.get("phase"),
+        "progress": f"{float(running['progress']):.0%}" if running else None,
+        "detail": running.get("detail"),
+        "started": running.get("started"),
+        "dry_run": running["options"]["dry_run"] if running else None,
+        "last_outcome": last.get("outcome"),
+        "last_error": last.get("error"),
+        "last_started": last.get("started"),
+        "last_ended": last.get("ended"),
+        "last_dry_run": _is_dry(last) if last else None,
+        "last_blobs": last.get("blobs"),
+        "last_bytes": last.get("bytes"),
+        "last_manifests": last.get("manifests"),
+        "last_repositories": last.get("repositories"),
+        "last_pinned": last.get("pinned"),
+        "last_writes_held": last.get("writes_held"),
+        "last_holds": last.get("holds"),
+        "last_longest_hold": last.get("longest_hold"),
+        "last_phases": " ".join(f"{phase}={seconds}" for phase, seconds in last["seconds"].items())
+        if last
+        else None,
+        "warnings": last.get("warnings", []),
+    }
+    show_properties(invocation, shown)

@@ -128,3 +128,53 @@ def test_an_agent_that_is_too_busy_to_answer_is_waited_for(
         refuse(https_server, status)
     end(https_server)
     assert collect(OS_AUTH_TOKEN="given")[0] == 0
+
+
+KEYS = [
+    "state",
+    "phase",
+    "progress",
+    "detail",
+    "started",
+    "dry_run",
+    "last_outcome",
+    "last_error",
+    "last_started",
+    "last_ended",
+    "last_dry_run",
+    "last_blobs",
+    "last_bytes",
+    "last_manifests",
+    "last_repositories",
+    "last_pinned",
+    "last_writes_held",
+    "last_holds",
+    "last_longest_hold",
+    "last_phases",
+    "warnings",
+]
+ENDED = Result("1", Options(), "then", outcome="done", seconds={"mark": 1.0}, warnings=["w"]).to_json()
+UNDER_WAY = {**RUNNING, "started": "now", "options": {"dry_run": True}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "filled"),
+    [
+        ({"state": "idle", "phase": "", "progress": 1.0, "last_result": None}, {"state"}),
+        ({**UNDER_WAY, "last_result": None}, set(KEYS[:6])),
+        ({"state": "idle", "last_result": ENDED}, {"state", *KEYS[6:]}),
+        ({**UNDER_WAY, "last_result": ENDED}, set(KEYS)),
+    ],
+    ids=["never ran", "runs first", "ran", "runs again"],
+)
+def test_the_status_has_the_same_keys_whatever_there_is(
+    https_server: HTTPServer, collect: Callable[..., Outcome], answer: dict[str, Any], filled: set[str]
+) -> None:
+    https_server.expect_request(STATUS).respond_with_json(answer)
+    code, out, _ = collect("--status", "-f", "json", OS_AUTH_TOKEN="given")
+    shown = json.loads(out)
+    assert (code, list(shown)) == (0, KEYS)
+    assert {key for key, value in shown.items() if value not in (None, [])} == filled
+    for key in ("phase", "last_blobs", "warnings"):
+        code, out, _ = collect("--status", "-f", "value", "-c", key, OS_AUTH_TOKEN="given")
+        assert (code, out.count("\n")) == (0, 1)
