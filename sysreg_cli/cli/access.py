@@ -27,8 +27,18 @@ def address(invocation: Invocation) -> str:
 
 def own_hosts(invocation: Invocation) -> Collection[str]:
     """Every host:port that means our registry in front of an image name."""
+    return {address(invocation).lower(), *_host_names(invocation)}
+
+
+def is_own(invocation: Invocation) -> bool:
+    """Whether the registry that is asked is the one of sysreg.conf, and not one that the caller names."""
+    configured = invocation.settings.registry.base_url.removeprefix("https://").lower()
+    return address(invocation).lower() in {configured, *_host_names(invocation)}
+
+
+def _host_names(invocation: Invocation) -> set[str]:
     registry = invocation.settings.registry
-    return {address(invocation).lower(), *(f"{name}:{registry.port}" for name in registry.host_names)}
+    return {f"{name}:{registry.port}" for name in registry.host_names}
 
 
 def credentials(invocation: Invocation) -> Credentials:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sysreg_cli.cli import hints
-from sysreg_cli.cli.access import identity, open_registry, own_hosts
+from sysreg_cli.cli.access import identity, is_own, open_registry, own_hosts
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.options import Invocation, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_report
@@ -30,6 +30,9 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     try:
         names = registry.catalog()
     except NotAuthorized:
+        # The images of this machine's agent are no answer to who asked another registry.
+        if not is_own(invocation) and not invocation.text("agent"):
+            raise
         names = _own_images(invocation, registry.where)
     if (owner := identity(invocation)) is not None:
         remember_names(owner, names, invocation.environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -103,6 +104,40 @@ def test_one_token_serves_all_pages(system: System, https_server: HTTPServer) ->
     )
     assert (code, out) == (0, "app\n")
     assert [request.path for request, _ in https_server.log].count("/token") == 1
+
+
+@pytest.mark.parametrize("asks_agent", [False, True], ids=["another registry", "the agent is named"])
+def test_another_registry_that_refuses_the_catalog_is_not_answered_for_by_the_local_agent(
+    listing: Callable[..., str], https_server: HTTPServer, asks_agent: bool
+) -> None:
+    _refuse_the_catalog(https_server)
+    environ = {"SYSREG_AGENT": "/nowhere"} if asks_agent else {}
+    line = listing(https_server.port, OS_AUTH_TOKEN="given", **environ)
+    assert line.startswith("system: listing the repositories failed") is not asks_agent
+    assert ("no agent answers at /nowhere" in line) is asks_agent
+
+
+@pytest.mark.parametrize("words", [(), ("--registry", "LOCALHOST:{port}")])
+def test_the_own_registry_is_answered_for_by_the_agent(
+    system: System, https_server: HTTPServer, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    _refuse_the_catalog(https_server)
+    settings = tmp_path / "sysreg.conf"
+    settings.write_text(
+        f"[registry]\nhost_names = localhost\nport = {https_server.port}\n[agent]\nsocket = /nowhere\n"
+    )
+    given = [word.format(port=https_server.port) for word in words]
+    code, _, err = system("registry-image-list", *given, OS_AUTH_TOKEN="given")
+    assert code == 1
+    assert "no agent answers at /nowhere" in err
+
+
+def _refuse_the_catalog(server: HTTPServer) -> None:
+    challenge = f'Bearer realm="https://localhost:{server.port}/token",service="s"'
+    for path, error in (("/v2/", ""), ("/v2/_catalog", ',error="insufficient_scope"')):
+        headers = {"WWW-Authenticate": challenge + error}
+        server.expect_request(path).respond_with_data("", 401, headers=headers)
+    server.expect_request("/token").respond_with_json({"token": "t", "expires_in": 300})
 
 
 # -- what the caller left out, or gave wrong
