@@ -83,11 +83,22 @@ def test_an_oversized_body_gets_400(controller: Controller) -> None:
         assert answer(connection).startswith(b"HTTP/1.1 400")
 
 
-def test_a_client_that_sends_its_head_too_slowly_is_dropped(controller: Controller) -> None:
+def test_a_get_with_trailers_under_way_is_answered_and_the_connection_ends(controller: Controller) -> None:
     with connect(controller) as connection:
+        connection.sendall(
+            b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na:b\r\n"
+        )
+        assert b"connection: close" in answer(connection)
+
+
+def test_a_client_that_sends_its_head_too_slowly_is_dropped(controller: Controller) -> None:
+    with connect(controller) as slow, connect(controller) as idle:
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200")
         before = time.monotonic()
-        connection.sendall(b"GET /token/ HTTP/1.1\r\n")
-        assert answer(connection) == b""
+        slow.sendall(b"GET /token/ HTTP/1.1\r\n")
+        idle.sendall(b"\r\n")  # begins no request
+        assert answer(slow) == answer(idle) == b""
         assert http_limits.HEAD_SECONDS - 2 < time.monotonic() - before < http_limits.HEAD_SECONDS + 5
 
 
