@@ -11,6 +11,7 @@ import requests
 from keystoneauth1 import access, exceptions, session
 from keystoneauth1.identity import v3
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ReadTimeoutError
 
 from sysreg_cli.errors import NotAuthenticated, SettingsError, Unavailable
 from sysreg_cli.reference import shorten
@@ -81,7 +82,9 @@ class Keystone:
                 answer = ask[credentials.kind](credentials)
             except _TOO_SLOW:
                 raise
-            except (exceptions.ConnectFailure, exceptions.HttpServerError):
+            except (exceptions.ConnectFailure, exceptions.HttpServerError) as error:
+                if _stopped_in_the_middle(error):
+                    raise
                 # A connection that Keystone closed while it lay idle, or Keystone stumbles for a moment over
                 # its database or behind a proxy: that counts no login.
                 time.sleep(_SECOND_TRY)
@@ -158,6 +161,14 @@ class Keystone:
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(f"Keystone at {self._url} can't be asked: {why}", next_step="try again in a while")
+
+
+def _stopped_in_the_middle(error: Exception) -> bool:
+    """Whether it is the timeout of an answer that had begun, which requests calls a failed connection."""
+    cause = error.__context__
+    return isinstance(cause, requests.ConnectionError) and any(
+        isinstance(reason, ReadTimeoutError) for reason in cause.args
+    )
 
 
 def refusal(credentials: Credentials) -> str:

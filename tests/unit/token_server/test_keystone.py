@@ -82,6 +82,21 @@ def test_a_proxy_that_lost_patience_with_keystone_is_asked_once(
     assert len(httpserver.log) == 1
 
 
+def test_an_answer_that_stops_in_the_middle_is_not_asked_for_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        keystone = Keystone(KeystoneSettings(auth_url=url, timeout=0.3), connections=1)
+        login = pool.submit(keystone.authenticate, from_pair("testuser", "x"))
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{")
+            with pytest.raises(Unavailable, match="no connection"):
+                login.result(10)
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
 def test_a_connection_that_breaks_before_any_answer_is_made_once_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
