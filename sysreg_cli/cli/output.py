@@ -44,6 +44,7 @@ def show_properties(
     """Show one object: a table Property, Value; in json and yaml an object with the same keys.
 
     Warnings, if there are any or they are asked for, are a property of their own; None: of this object never.
+    A table leaves out what has no value, unless it is asked for.
     """
     if warnings or (warnings is not None and "warnings" in map(_key, invocation.columns)):
         properties = {**properties, "warnings": list(warnings)}
@@ -56,7 +57,8 @@ def show_properties(
     elif invocation.format == "csv":
         _write_csv([key for key, _ in pairs], [[value for _, value in pairs]])
     else:
-        _write_table(["Property", "Value"], pairs)
+        kept = [(key, value) for key, value in pairs if invocation.columns or value not in (None, "", [])]
+        _write_table(["Property", "Value"], kept)
 
 
 def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) -> None:

@@ -178,3 +178,7 @@ def test_the_status_has_the_same_keys_whatever_there_is(
     for key in ("phase", "last_blobs", "warnings"):
         code, out, _ = collect("--status", "-f", "value", "-c", key, OS_AUTH_TOKEN="given")
         assert (code, out.count("\n")) == (0, 1)
+    code, out, _ = collect("--status", OS_AUTH_TOKEN="given")
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
+    there = {key for key, value in shown.items() if value not in (None, "", [])}
+    assert (code, set(rows[1:])) == (0, there), "a person is shown what there is"
