@@ -11,8 +11,9 @@ import yaml
 
 from sysreg_cli.deploy.accounts import Accounts
 from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory, Trust
-from sysreg_cli.deploy.items import Block, Directories, File, Item, Link, places
+from sysreg_cli.deploy.items import Block, File, Item, Link
 from sysreg_cli.deploy.keys import RegistryEnvironment, SigningPair, TokenTrust, trust_bundle
+from sysreg_cli.deploy.places import Directories, places
 from sysreg_cli.deploy.taken import Taken
 from sysreg_cli.deploy.units import Enabled, Loaded, Running, RunningRegistry, Taking
 from sysreg_cli.errors import SettingsError, SysregError
