@@ -77,6 +77,7 @@ def deploy(
             run.remove(items, record, settings, purge=purge, report=click.echo)
         click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
         return
+    plan.demand_registry()
     if dry_run or check:
         found = run.differences(items, record)
         for _, change in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ PROGRAMS = ("system", "sysreg-deploy")
 MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
 CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
 ENVIRONMENT = Path("/etc/sysreg/registry.env")
+REGISTRY_USER = "docker-registry"
 _CONTAINERD_TABLE = {
     2: ("io.containerd.grpc.v1.cri", "registry"),
     3: ("io.containerd.cri.v1.images", "registry"),
@@ -64,6 +66,20 @@ def demand_supported(settings: Settings) -> None:
     ]
     if problems:
         raise SettingsError("settings refused", problems)
+
+
+def demand_registry(user: str = REGISTRY_USER) -> None:
+    """Refuse a machine without the registry's package, whose ``user`` the storage is to belong to.
+
+    Raises SysregError.
+    """
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        raise SysregError(
+            f"docker-registry is not installed: there is no user {user}",
+            next_step="install it (apt-get install docker-registry), then run sysreg-deploy again",
+        ) from None
 
 
 def template_values(settings: Settings, facts: Facts) -> dict[str, str]:

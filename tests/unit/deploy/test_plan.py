@@ -127,3 +127,9 @@ def test_a_unit_that_is_not_deployed_cannot_be_asked_for() -> None:
     with pytest.raises(SettingsError) as refused:
         plan.demand_supported(settings)
     assert [problem.split(":")[1].split()[0] for problem in refused.value.problems] == ["config", "unit"]
+
+
+def test_without_the_registrys_package_it_is_said_what_to_install() -> None:
+    plan.demand_registry("root")
+    with pytest.raises(SysregError, match="there is no user no-such-user; install it"):
+        plan.demand_registry("no-such-user")
