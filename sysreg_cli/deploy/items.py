@@ -159,6 +159,8 @@ class Link:
                     f"{self.path} is no file", next_step="move it away and run sysreg-deploy again"
                 )
             context.record.keep(self.path)
+        elif self.path.is_symlink() and not context.record.owns(self.path):
+            context.record.keep(self.path)
         context.record.make_directory(self.path.parent)
         context.record.take(self.path)
         files.link(self.path, self.target)
@@ -262,7 +264,10 @@ def write(path: Path, content: bytes, *, mode: int, group: str = "root") -> None
 def put_back(path: Path, record: Record) -> str:
     """Remove a file or link of ours, or put back what stood there before. Raises OSError."""
     backup = record.backups.pop(str(path), "")
-    if backup and Path(backup).exists():
+    if backup and Path(backup).is_symlink():
+        files.link(path, str(Path(backup).readlink()))
+        done = f"restored {path}"
+    elif backup and Path(backup).exists():
         status = Path(backup).stat()
         files.write(path, Path(backup).read_bytes(), mode=status.st_mode & 0o7777, group=status.st_gid)
         done = f"restored {path}"

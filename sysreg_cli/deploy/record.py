@@ -90,7 +90,7 @@ class Record:
             self.save()
 
     def keep(self, path: Path, *, edited: bool = False) -> Path:
-        """Keep a copy of the file at ``path``; ``edited``: of ours, beside the one from before us.
+        """Keep a copy of the file or link at ``path``; ``edited``: of ours, beside the one from before us.
 
         The first copy of a file from before us stays: it is what ``--remove`` brings back. Raises OSError.
         """
@@ -101,8 +101,11 @@ class Record:
         )
         if edited or str(path) not in self.backups:
             self.make_directory(kept.parent)
-            status = path.stat()
-            files.write(kept, path.read_bytes(), mode=status.st_mode & 0o7777, group=status.st_gid)
+            if path.is_symlink():
+                files.link(kept, str(path.readlink()))
+            else:
+                status = path.stat()
+                files.write(kept, path.read_bytes(), mode=status.st_mode & 0o7777, group=status.st_gid)
             if not edited:
                 self.backups[str(path)] = str(kept)
             self.save()

@@ -106,10 +106,14 @@ def test_a_file_of_others_is_not_overwritten_unless_adopted_and_comes_back_on_re
     assert "--adopt" in refused.stderr
     assert installed.file(config).read_text() == theirs
     assert not installed.file("/etc/systemd/system/sysreg-agent.service").exists()
+    command = installed.file("/usr/local/bin/system")
+    command.symlink_to("/opt/theirs")
     installed.run(DEPLOY, "--adopt")
     assert "rootcertbundle" in installed.file(config).read_text()
+    assert str(command.readlink()) == "/opt/sysreg/bin/system"
     installed.run(DEPLOY, "--remove")
     assert installed.file(config).read_text() == theirs
+    assert str(command.readlink()) == "/opt/theirs"
 
 
 def test_settings_that_changed_are_taken_by_the_services(deployed: Machine) -> None:
