@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
 
 # Below Linux' range for outgoing connections (32768-60999): none takes a port between choice and bind.
-_RANGE = (20000, 32000)
+_FIRST, _LAST = 20000, 32000
+# Test processes side by side (pytest-xdist: gw0, gw1...) each have a slice of their own, and no process gives
+# a port twice: one whose program is just not running looks free.
+_SLICES = 16
+_given: set[int] = set()
 _LISTEN = "0A"
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different ports on which nothing listens, on any address."""
+    """``count`` different ports on which nothing listens, on any address, and nothing of ours will."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    size = (_LAST - _FIRST) // _SLICES
+    first = _FIRST + (int(number) % (_SLICES - 1) if number.isdecimal() else _SLICES - 1) * size
+    if len(_given) + count > size // 2:
+        _given.clear()  # those of long ago
     chosen: list[int] = []
     while len(chosen) < count:
-        port = random.randrange(*_RANGE)
+        port = random.randrange(first, first + size)
+        if port in _given or port in chosen:
+            continue
         with socket.socket(socket.AF_INET6) as probe:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             try:
                 probe.bind(("::", port))
             except OSError:
                 continue
-        if port not in chosen:
-            chosen.append(port)
+        _given.add(port)
+        chosen.append(port)
     return chosen
 
 
