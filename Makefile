@@ -23,7 +23,7 @@ lint: prepare
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-# Test processes side by side, each with a controller of its own: they wait more than they compute. 0: one process
+# Test processes side by side, each with a controller of its own. 0: one process
 JOBS ?= 4
 test: lint ## linters and all tests, with the short forms of soak and fuzz (TESTS=tests/unit: these only)
 	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)

@@ -25,7 +25,7 @@ from devstack.site import Site
 from devstack.waiting import NotInTime, wait_until
 
 _TRUST = Path("/etc/docker/certs.d")
-_MEMORY = Path("/dev/shm")
+_MEMORY, _DISK = Path("/dev/shm"), Path("/var/tmp")
 _ROOMY = 4 << 30  # a container's usual 64 MiB do not hold one controller
 _PREFIX = "sysreg-controller-"
 _OWNED = "owned"  # locked by the process that uses the temporary controller
@@ -392,12 +392,12 @@ def temporary_directory() -> Path:
     To remove the storage of 2,500 repositories takes a second there, and a minute on a disk with discard.
     """
     in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOMY
-    return _MEMORY if in_memory else Path("/var/tmp")
+    return _MEMORY if in_memory else _DISK
 
 
 def _sweep() -> None:
     """Remove temporary controllers whose test run was killed: nobody holds their lock any more."""
-    for root in temporary_directory().glob(f"{_PREFIX}*"):
+    for root in (*_MEMORY.glob(f"{_PREFIX}*"), *_DISK.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError), (root / _OWNED).open() as owned:
             fcntl.flock(owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
             controller = Controller(root)

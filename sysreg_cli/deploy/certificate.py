@@ -16,6 +16,7 @@ from sysreg_cli.agent.certificate.generations import CHAIN_FILE, KEY_FILE, Gener
 from sysreg_cli.deploy.items import Change, Context, attributes, command, together, write
 from sysreg_cli.errors import CertificateRefused, SysregError
 from sysreg_cli.pki.check import check_server, read_certificates
+from sysreg_cli.pki.names import as_address
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import Settings
 
@@ -73,10 +74,10 @@ class ServerCertificate:
         key, chain = generation / KEY_FILE, generation / CHAIN_FILE
         problems = self._problems(key, chain)
         if problems and self._is_ours(key, chain):
-            because = f"since the certificate in use is refused: {'; '.join(problems)}"
+            instead = f"instead of the one in use: {'; '.join(problems)}"
             if good := self._good(generations):
-                return Change(f"put generation {good} in use, {because}")
-            return Change(f"create a new self-signed certificate, {because}")
+                return Change(f"put the certificate of generation {good} in use {instead}")
+            return Change(f"create a new self-signed certificate {instead}")
         return together(
             attributes(path, path.lstat(), mode, "root", group)
             for path, mode, group in self._kept(generations)
@@ -132,7 +133,10 @@ class ServerCertificate:
         except OSError as error:
             return (f"lacks {error.filename}",)
         leaf = found.certificates[0]
-        if _is_self_signed(chain) and now >= self._renewal(leaf):
+        # one with further names is the operator's, and the new one would lack them
+        own_names = {str(as_address(name) or name) for name in self.settings.registry.host_names}
+        ours = _is_self_signed(chain) and _names(leaf) <= own_names
+        if ours and now >= self._renewal(leaf):
             return (f"it is self-signed and ends at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",)
         return ()
 
@@ -289,6 +293,12 @@ def _is_right(path: Path, anchor: x509.Certificate) -> bool:
     if not path.is_file() or attributes(path, path.lstat(), 0o644, "root", "root"):
         return False
     return path.name == "hosts.toml" or path.read_bytes() == anchor.public_bytes(Encoding.PEM)
+
+
+def _names(leaf: x509.Certificate) -> set[str]:
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return {*names.get_values_for_type(x509.DNSName), *map(str, addresses)}
 
 
 def _is_self_signed(chain: Path) -> bool:

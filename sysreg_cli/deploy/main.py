@@ -162,7 +162,7 @@ def _items(settings: Settings, *, adopt: bool) -> list[Item]:
         programs=Path(sys.executable).parent,
         address=_address(settings),
         systemd=systemd_version(),
-        containerd=containerd.read_text() if containerd.exists() else None,
+        containerd=containerd.read_text(errors="replace") if containerd.exists() else None,
         taken=digest(settings),
     )
     files = templates.render(plan.template_values(settings, facts))

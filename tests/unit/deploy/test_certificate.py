@@ -51,6 +51,13 @@ def test_a_self_signed_one_is_renewed_before_it_ends(settings: Settings, left: i
     assert bool(expiry_warning(settings.certificate, NOW)) is renewed
 
 
+def test_one_with_further_names_is_the_operators(settings: Settings) -> None:
+    start = NOW - timedelta(days=364)
+    use(settings, *self_signed(["registry.local", "images.example"], now=start))
+    assert wanted(settings) == ""
+    assert expiry_warning(settings.certificate, NOW) != ""
+
+
 def test_a_new_one_is_never_due_at_once(settings: Settings) -> None:
     always = dataclasses.replace(settings.certificate, min_days_warning=3650)
     settings = dataclasses.replace(settings, certificate=always)
