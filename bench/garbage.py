@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.controller import AGENT, Controller
-from tests.unit.garbage.storage import Storage
+from tests.unit.agent.garbage.storage import Storage
 
 _COLLECTOR = ("setpriv", "--reuid", "docker-registry", "--regid", "docker-registry", "--clear-groups", "--")
 

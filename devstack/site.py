@@ -113,10 +113,10 @@ class Site:
         self.state.mkdir(exist_ok=True)
         os.chown(self.state, 0, writers)
         self.state.chmod(0o770)
-        fence = self.state / "write-fence"
-        fence.touch()
-        os.chown(fence, 0, writers)
-        fence.chmod(0o660)
+        write_lock = self.state / "write-fence"
+        write_lock.touch()
+        os.chown(write_lock, 0, writers)
+        write_lock.chmod(0o660)
 
     def _write_settings(self) -> None:
         config = configparser.ConfigParser(interpolation=None)

@@ -50,11 +50,11 @@ _AGENT = _Page(
         **_CONF,
         "/run/sysreg/agent.sock": "Where it listens; sysreg-agent.socket makes it.",
         "/etc/sysreg/tls": "The certificate in use (`current`) and the two before it.",
-        "/var/lib/sysreg": "Journal of a certificate change, the write fence, the last collection's result.",
+        "/var/lib/sysreg": "Journal of a certificate change, the write lock, the last collection's result.",
     },
     {
         "Pushes wait and don't go on": "A collection holds them: system registry-garbage-collect --status"
-        " says since when, --cancel ends it without a loss. Whatever dies, the kernel opens the fence.",
+        " says since when, --cancel ends it without a loss. Whatever dies, the kernel opens the write lock.",
         "The socket is gone": "systemctl restart sysreg-agent.socket",
         "A certificate was refused": "Every reason is in the answer; the old one stays in use.",
     },

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sysreg_cli.agent.identity import Caller, Identity, Peer, Role
+from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import NotAuthenticated, SysregError
 from sysreg_cli.settings import Settings
-from sysreg_cli.tls import ServerTLS
 
 log = logging.getLogger("sysreg.agent")
 _audit = logging.getLogger("sysreg.audit")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sysreg_cli.daemon.tls import system_authorities
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
-from sysreg_cli.tls import system_authorities
 
 if TYPE_CHECKING:
     from sysreg_cli.settings import KeystoneSettings

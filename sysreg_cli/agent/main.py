@@ -23,7 +23,7 @@ from typing import Any
 import uvicorn
 from starlette.routing import BaseRoute
 
-from sysreg_cli import __version__, systemd
+from sysreg_cli import __version__
 from sysreg_cli import settings as settings_module
 from sysreg_cli.agent import openapi, registry_image
 from sysreg_cli.agent.app import build
@@ -33,11 +33,12 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.identity import Identity, Peer
+from sysreg_cli.daemon import systemd
+from sysreg_cli.daemon.limits import GuardedProtocol, keep_alive
+from sysreg_cli.daemon.server import Server, watchdog
+from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import SettingsError, SysregError
-from sysreg_cli.http_limits import GuardedProtocol, keep_alive
-from sysreg_cli.serving import Server, watchdog
 from sysreg_cli.settings import Settings
-from sysreg_cli.tls import ServerTLS
 
 log = logging.getLogger("sysreg.agent")
 

@@ -1,6 +1,6 @@
 """The agent as a client of the registry: tokens of its own signing, trust in exactly the live certificate.
 
-Needs no Keystone. A token that may write passes the write fence, as the token server's do (CONTRACTS 5).
+Needs no Keystone. A token that may write passes the write lock, as the token server's do (CONTRACTS 5).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.access import Access
-from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.scope import parse_scopes
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
+from sysreg_cli.tokens.write_lock import WriteLock
 
 _SUBJECT = "sysreg-agent"
 # The registry is on this machine: silence for this many seconds is a failure.
@@ -46,19 +46,19 @@ class OwnTokens:
         return self._sign(access, self._settings.token_server.read_lifetime)
 
     def _write(self, access: Sequence[Access]) -> str:
-        fence = WriteFence(self._settings.paths.state)
+        write_lock = WriteLock(self._settings.paths.state)
         try:
-            issue = fence.try_issue()
+            issue = write_lock.try_issue()
             if issue is None:
                 raise Unavailable(
                     "the registry takes no changes while a garbage collection runs",
                     next_step="try again later",
                 )
             with issue:
-                fence.record()
+                write_lock.record()
                 return self._sign(access, write_token_lifetime(self._settings.token_server.write_lifetime))
         finally:
-            fence.close()
+            write_lock.close()
 
     def _sign(self, access: Sequence[Access], lifetime: int) -> str:
         service = self._settings.registry.address

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sysreg_cli.daemon.tls import system_authorities
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
-from sysreg_cli.tls import system_authorities
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.options import Invocation

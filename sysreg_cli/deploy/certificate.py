@@ -11,10 +11,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sysreg_cli.agent.certificate import trust
-from sysreg_cli.agent.certificate.generations import CHAIN_FILE, KEY_FILE, Generations
 from sysreg_cli.deploy.items import Change, Context, attributes, command, together, write
 from sysreg_cli.errors import CertificateRefused, SysregError
+from sysreg_cli.host import trust
+from sysreg_cli.host.generations import CHAIN_FILE, KEY_FILE, Generations
 from sysreg_cli.pki.check import check_server, read_certificates
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.pki.selfsigned import self_signed

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sysreg_cli.agent import failpoint, files
-from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import failpoint, files
+from sysreg_cli.host.locks import services_lock
 
 _LOCK_SECONDS = 30.0
 

@@ -14,7 +14,6 @@ import click
 
 import sysreg_cli
 from sysreg_cli import settings as settings_module
-from sysreg_cli.agent.locks import deploy_lock
 from sysreg_cli.deploy import plan, rollover, run, templates
 from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.items import Item
@@ -24,6 +23,7 @@ from sysreg_cli.deploy.taken import digest
 from sysreg_cli.deploy.units import RunningRegistry, systemd_version
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError
+from sysreg_cli.host.locks import deploy_lock
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysreg_cli.deploy.items import Change, Context, File, attributes, command, together
-from sysreg_cli.tokens import fence
+from sysreg_cli.tokens import write_lock
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Place:
         if self.kind == "d" and lost:
             context.record.make_directory(self.path)
         command("systemd-tmpfiles", "--create", str(self.source))
-        if self.path.name == fence.RECORD_NAME and lost and context.record.taken:
+        if self.path.name == write_lock.RECORD_NAME and lost and context.record.taken:
             # tokens that nobody has written down any more may be about
-            fence.WriteFence(self.path.parent).record()
+            write_lock.WriteLock(self.path.parent).record()
 
     def remove(self, context: Context) -> str:
         return ""  # with the state directory; the storage stays

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sysreg_cli.agent import files
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import files
 
 
 @dataclass

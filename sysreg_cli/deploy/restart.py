@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sysreg_cli.agent import failpoint
 from sysreg_cli.deploy.items import ask, command
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import failpoint
 
 _TABLE = "inet sysreg"
 #: Clients give a connection some 30 s and send their SYN after 1, 3, 7 and 15 s: quiet, drain (10 s) and

@@ -20,9 +20,6 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sysreg_cli.agent import files
-from sysreg_cli.agent.certificate import probe
-from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.items import command, write
 from sysreg_cli.deploy.keys import (
     bundle,
@@ -34,6 +31,8 @@ from sysreg_cli.deploy.keys import (
 )
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.errors import SettingsError, Unavailable
+from sysreg_cli.host import files, probe
+from sysreg_cli.host.locks import services_lock
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import REGISTRY_LEEWAY, TokenSigner, write_token_accepted

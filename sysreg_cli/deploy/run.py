@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sysreg_cli.agent import files
-from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.deploy.items import Change, Context, Item, command
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.restart import let_in
 from sysreg_cli.deploy.units import Loaded, Running, Taking
 from sysreg_cli.errors import Conflict, SysregError
+from sysreg_cli.host import files
+from sysreg_cli.host.locks import services_lock
 from sysreg_cli.settings import Settings
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sysreg_cli.agent.certificate.generations import Generations
-from sysreg_cli.agent.certificate.probe import Probe
 from sysreg_cli.errors import Unavailable
+from sysreg_cli.host.generations import Generations
+from sysreg_cli.host.probe import Probe
 from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.settings import Settings
 

@@ -116,7 +116,7 @@ class TokenApp:
     async def _wait(
         self, request: Request, credentials: Credentials, scopes: Sequence[Scope]
     ) -> Issued | None:
-        """Hold the request until the fence falls; None if the client leaves before."""
+        """Hold the request until the write lock falls; None if the client leaves before."""
         is_docker = request.headers.get("user-agent", "").startswith("docker/")
         waiting = asyncio.create_task(
             self._issuer.issue_when_open(credentials, scopes, DOCKER_WAIT if is_docker else OTHERS_WAIT)

@@ -1,28 +1,28 @@
-"""Waiting at the write fence without a thread: one poller looks for all who wait."""
+"""Waiting at the write lock without a thread: one poller looks for all who wait."""
 
 from __future__ import annotations
 
 import asyncio
 
 from sysreg_cli.errors import Unavailable
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 
 # Looking costs microseconds, so the wait after a collection is not felt.
 _POLL = 0.1
 
 
 class Gate:
-    """Requests for write tokens wait here while a collection holds the fence."""
+    """Requests for write tokens wait here while a collection holds the write lock."""
 
-    def __init__(self, fence: WriteFence) -> None:
-        self._fence = fence
+    def __init__(self, write_lock: WriteLock) -> None:
+        self._write_lock = write_lock
         self._opened: asyncio.Future[None] | None = None
         self._poller: asyncio.Task[None] | None = None
         self._closing = False
         self.waiting = 0
 
     async def wait_until_open(self, deadline: float) -> bool:
-        """Wait until the fence may have fallen; False when ``deadline`` (of the loop's clock) comes first.
+        """Wait until the write lock may have fallen; False when ``deadline`` (of the loop's clock) comes first.
 
         True is a hint: the caller tries again. Raises Unavailable if the lock file can't be used.
         """
@@ -49,9 +49,9 @@ class Gate:
             self._opened.set_result(None)
 
     async def _poll(self, opened: asyncio.Future[None]) -> None:
-        """Look until the fence has fallen or nobody waits any more."""
+        """Look until the write lock has fallen or nobody waits any more."""
         try:
-            while not opened.done() and self._fence.is_held():
+            while not opened.done() and self._write_lock.is_held():
                 await asyncio.sleep(_POLL)
                 if self.waiting == 0:
                     break

@@ -1,4 +1,4 @@
-"""From an identity and what it asks for to a signed token, past the write fence."""
+"""From an identity and what it asks for to a signed token, past the write lock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sysreg_cli.token_server.authenticator import Authenticator
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.gate import Gate
 from sysreg_cli.tokens.access import Access
-from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.grants import Grants, Identity
 from sysreg_cli.tokens.scope import Scope
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
+from sysreg_cli.tokens.write_lock import WriteLock
 
 
 class WritesHeld(Unavailable):
-    """A collection held the fence for longer than this client waits."""
+    """A collection held the write lock for longer than this client waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Issued:
 
 
 class Issuer:
-    """Decides and signs. All of it runs in one thread, as the fence asks."""
+    """Decides and signs. All of it runs in one thread, as the write lock asks."""
 
     def __init__(
-        self, settings: Settings, authenticator: Authenticator, signer: TokenSigner, fence: WriteFence
+        self, settings: Settings, authenticator: Authenticator, signer: TokenSigner, write_lock: WriteLock
     ) -> None:
         ours = settings.token_server
         self._service = settings.registry.address
@@ -45,8 +45,8 @@ class Issuer:
         self._grants = Grants(ours)
         self._authenticator = authenticator
         self._signer = signer
-        self._fence = fence
-        self._gate = Gate(fence)
+        self._write_lock = write_lock
+        self._gate = Gate(write_lock)
 
     async def issue(self, credentials: Credentials, scopes: Sequence[Scope]) -> Issued | None:
         """A token with the allowed part of ``scopes``, or None while writes are held.
@@ -60,18 +60,18 @@ class Issuer:
         access = self._grants.allowed(identity, scopes)
         if not any(one.writes for one in access):
             return self._sign(identity, access, self._read_lifetime, self._read_lifetime)
-        right = self._fence.try_issue()
+        right = self._write_lock.try_issue()
         if right is None:
             return None
         with right:
             issued = self._sign(
                 identity, access, write_token_lifetime(self._write_lifetime), self._write_lifetime
             )
-            self._fence.record()
+            self._write_lock.record()
         return issued
 
     async def issue_when_open(self, credentials: Credentials, scopes: Sequence[Scope], wait: float) -> Issued:
-        """As ``issue``, but waits up to ``wait`` seconds for the fence; then raises WritesHeld."""
+        """As ``issue``, but waits up to ``wait`` seconds for the write lock; then raises WritesHeld."""
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             # The credentials are judged again: they may have been revoked meanwhile.
@@ -86,7 +86,7 @@ class Issuer:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for the fence."""
+        """Requests that wait for the write lock."""
         return self._gate.waiting
 
     @property
@@ -99,13 +99,13 @@ class Issuer:
         self._signer = signer
 
     def send_away(self) -> None:
-        """Answer all who wait for the fence, and let nobody wait any more: the server stops."""
+        """Answer all who wait for the write lock, and let nobody wait any more: the server stops."""
         self._gate.close()
 
     def close(self) -> None:
         """Give up threads and files."""
         self._authenticator.close()
-        self._fence.close()
+        self._write_lock.close()
 
     def _sign(self, identity: Identity, access: Sequence[Access], lifetime: int, expires_in: int) -> Issued:
         token = self._signer.sign(identity.name, access, lifetime=lifetime, service=self._service)

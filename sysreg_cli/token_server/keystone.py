@@ -13,10 +13,10 @@ from keystoneauth1.identity import v3
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ReadTimeoutError
 
+from sysreg_cli.daemon.tls import system_authorities
 from sysreg_cli.errors import NotAuthenticated, SettingsError, Unavailable
 from sysreg_cli.reference import shorten
 from sysreg_cli.settings import KeystoneSettings
-from sysreg_cli.tls import system_authorities
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 

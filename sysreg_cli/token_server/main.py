@@ -18,19 +18,19 @@ import uvicorn
 import uvloop
 
 from sysreg_cli import __version__, settings
+from sysreg_cli.daemon.limits import GuardedProtocol, keep_alive
+from sysreg_cli.daemon.server import Server, watchdog
+from sysreg_cli.daemon.systemd import notify
+from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import SettingsError, SysregError, Unavailable
-from sysreg_cli.http_limits import GuardedProtocol, keep_alive
-from sysreg_cli.serving import Server, watchdog
-from sysreg_cli.systemd import notify
-from sysreg_cli.tls import ServerTLS
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
 from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
-from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.signer import TokenSigner
+from sysreg_cli.tokens.write_lock import WriteLock
 
 log = logging.getLogger("sysreg.token_server")
 
@@ -123,7 +123,7 @@ class Parts:
             raise Unavailable(
                 f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
             ) from None
-        self.issuer = Issuer(configuration, self.authenticator, signer, WriteFence(configuration.paths.state))
+        self.issuer = Issuer(configuration, self.authenticator, signer, WriteLock(configuration.paths.state))
         self.decisions = DecisionLog(sys.stderr.buffer)
         self.app = TokenApp(self.issuer, self.service, self.decisions)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Whoever may do one of these changes the storage: their tokens are short and pass the write fence.
+# Whoever may do one of these changes the storage: their tokens are short and pass the write lock.
 WRITE_ACTIONS = frozenset({"push", "delete", "*"})
 
 

@@ -96,7 +96,7 @@ class TokenSigner:
         """A token for ``subject``, a user name, with exactly ``access``; it ends ``lifetime`` seconds ahead.
 
         ``service`` becomes the audience: the registry's ``auth.token.service``. Whoever issues a write token
-        has to hold the write fence meanwhile; the signer doesn't know about it.
+        has to hold the write lock meanwhile; the signer doesn't know about it.
         """
         now = int(self._clock())
         claims = {

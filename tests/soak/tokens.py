@@ -3,7 +3,7 @@
     python -m tests.soak.tokens [--minutes N]
 
 Reads, pushes, logins, POSTs, Keystone tokens, hundreds of scopes, wrong passwords, nonsense; meanwhile the
-write fence is taken for a second now and then, and the token server is told to reload.
+write lock is taken for a second now and then, and the token server is told to reload.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from devstack.controller import KEYSTONE, TOKEN_SERVER, Controller
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 
 CONNECTIONS = 32
-_FENCE_EVERY = 10.0
+_LOCK_CHECK_SECONDS = 10.0
 _RELOAD_EVERY = 30.0
 _WARM_UP = 3.0
 
@@ -169,13 +169,13 @@ def _work(
 
 
 def _disturb(controller: Controller, stop: threading.Event) -> None:
-    """A collection holds the fence for a second; an operator reloads."""
-    fence = WriteFence(controller.state)
+    """A collection holds the write lock for a second; an operator reloads."""
+    write_lock = WriteLock(controller.state)
     for due, action in _schedule(time.monotonic()):
         if stop.wait(max(0.0, due - time.monotonic())):
             return
-        if action == "fence":
-            with fence.hold():
+        if action == "write_lock":
+            with write_lock.hold():
                 stop.wait(1)
         else:
             controller.signal(TOKEN_SERVER, signal.SIGHUP)
@@ -183,9 +183,9 @@ def _disturb(controller: Controller, stop: threading.Event) -> None:
 
 def _schedule(start: float) -> Iterator[tuple[float, str]]:
     for number in itertools.count(1):
-        yield start + number * _FENCE_EVERY, "fence"
-        if number * _FENCE_EVERY % _RELOAD_EVERY == 0:
-            yield start + number * _FENCE_EVERY, "reload"
+        yield start + number * _LOCK_CHECK_SECONDS, "write_lock"
+        if number * _LOCK_CHECK_SECONDS % _RELOAD_EVERY == 0:
+            yield start + number * _LOCK_CHECK_SECONDS, "reload"
 
 
 def _resident(pid: int) -> float:

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from sysreg_cli.agent.certificate import trust
-from sysreg_cli.agent.certificate.generations import Generations
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
-from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.errors import CertificateRefused, NotFound, UsageError
+from sysreg_cli.host import trust
+from sysreg_cli.host.generations import Generations
+from sysreg_cli.host.locks import services_lock
 from sysreg_cli.pki.check import check_authorities, check_server, read_certificates
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.settings import Settings

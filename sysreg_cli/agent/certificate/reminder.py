@@ -6,8 +6,8 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from sysreg_cli.agent.certificate.generations import Generations
 from sysreg_cli.errors import CertificateRefused
+from sysreg_cli.host.generations import Generations
 from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.settings import CertificateSettings
 

@@ -19,18 +19,17 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from sysreg_cli.agent import files
-from sysreg_cli.agent.certificate import trust
-from sysreg_cli.agent.certificate.generations import Generations
-from sysreg_cli.agent.certificate.probe import Probe
-from sysreg_cli.agent.journal import Journal, JournalDamaged
-from sysreg_cli.agent.locks import services_lock
-from sysreg_cli.agent.services import Services
+from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import Conflict, SysregError
+from sysreg_cli.host import files, trust
+from sysreg_cli.host.generations import Generations
+from sysreg_cli.host.journal import Journal, JournalDamaged
+from sysreg_cli.host.locks import services_lock
+from sysreg_cli.host.probe import Probe
+from sysreg_cli.host.services import Services
 from sysreg_cli.pki.check import ServerChain, read_certificates
 from sysreg_cli.settings import Settings
-from sysreg_cli.tls import ServerTLS
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 
 log = logging.getLogger("sysreg.agent")
 
@@ -245,9 +244,9 @@ class CertificateChange:
 @contextlib.contextmanager
 def _no_collection(settings: Settings) -> Iterator[None]:
     """Keep collections from starting meanwhile. Raises Conflict while one runs, even an orphaned one."""
-    fence = WriteFence(settings.paths.state)
+    write_lock = WriteLock(settings.paths.state)
     try:
-        issue = fence.try_issue()
+        issue = write_lock.try_issue()
         if issue is None:
             raise Conflict(
                 "certificate not installed: a garbage collection is under way",
@@ -256,7 +255,7 @@ def _no_collection(settings: Settings) -> Iterator[None]:
         with issue:
             yield
     finally:
-        fence.close()
+        write_lock.close()
 
 
 def _text(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Garbage collection of the registry's storage (CONTRACTS 5).
 
 ``store`` reads the storage, ``manifest``, ``mark`` and ``plan`` decide (pure), ``run`` carries the plan out
-under the write fence, ``service`` runs one collection at a time and remembers how the last ones ended,
+under the write lock, ``service`` runs one collection at a time and remembers how the last ones ended,
 ``api`` serves it.
 """

@@ -1,7 +1,7 @@
-"""Running ``docker-registry garbage-collect``: as the registry's user, with the write fence, into a file.
+"""Running ``docker-registry garbage-collect``: as the registry's user, with the write lock, into a file.
 
-The child inherits the descriptor of the fence: if the agent dies, the fence stays until the collector is gone
-too. Its output goes to a file, because a child that writes to a pipe whose reader died is killed.
+The child inherits the descriptor of the write lock. If the agent dies, the lock stays until the collector
+is gone too. Its output goes to a file, because a child that writes to a pipe whose reader died is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _User(TypedDict, total=False):
 
 
 class CollectorLives(SysregError):
-    """The collector doesn't end, not even by SIGKILL: it still holds the fence, and nothing may be undone."""
+    """The collector outlives SIGKILL. It still holds the write lock, so nothing may be undone."""
 
 
 @dataclass(slots=True)
@@ -59,11 +59,11 @@ def run(
     storage: Path | None,
     directory: Path,
     *,
-    fence: int | None,
+    write_lock: int | None,
     pause: Callable[[float, Output], None],
     started: Callable[[int], None] = lambda pid: None,
 ) -> Output:
-    """Run the collector to its end; ``fence`` is the descriptor to inherit, None makes it a dry run.
+    """Run the collector to its end; ``write_lock`` is the descriptor to inherit, None makes it a dry run.
 
     ``pause`` is called several times a second, and ends the collector by raising. Raises SysregError when the
     collector fails, or isn't there; CollectorLives when it can't be ended.
@@ -74,7 +74,7 @@ def run(
             f"the registry's collector is missing: no {' or '.join(PROGRAMS)} in PATH",
             next_step="install the package docker-registry",
         )
-    words = [program, "garbage-collect", *(["--dry-run"] if fence is None else []), str(config)]
+    words = [program, "garbage-collect", *(["--dry-run"] if write_lock is None else []), str(config)]
     out_path, error_path = directory / "collector.out", directory / "collector.err"
     with _create(out_path) as out, _create(error_path) as errors, out_path.open(errors="replace") as reader:
         try:
@@ -85,7 +85,7 @@ def run(
                 stderr=errors,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
-                pass_fds=() if fence is None else (fence,),
+                pass_fds=() if write_lock is None else (write_lock,),
                 start_new_session=True,
                 **_user(storage),
             )

@@ -1,11 +1,11 @@
-"""Holding the write fence at a moment when no write can be under way in the registry (CONTRACTS 5.2).
+"""Holding the write lock at a moment when no write can be under way in the registry (CONTRACTS 5.2).
 
 A request is authorised when it starts, so two things must be over: the time for which the latest write
 token is accepted, and then the requests that began before. The registry counts requests in flight by
 handler. Handlers that write serve reads as well, so each has to be seen at zero once: later requests can't
 be writes any more.
 
-An upload may last for minutes, and docker gives up when it has got no token for about 100 s. So the fence is
+An upload may last for minutes, and docker gives up when it has got no token for about 100 s. So the lock is
 held for a bounded time only while nothing has been removed yet. If an upload outlasts it, writes are opened
 for long enough that every held push goes on, and then it is tried again. Before each try a pause between
 pushes is waited for, each time longer, since writes that end early cost nobody anything.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.errors import SysregError, Unavailable
-from sysreg_cli.tokens.fence import FenceHold
+from sysreg_cli.tokens.write_lock import WriteLockHold
 
 # Handlers of distribution 2.8 through which something is written, as an operator would call them. `blob`
 # deletes a link at most.
@@ -39,7 +39,7 @@ _POLL = 0.05
 class Patience:
     """How long what may take, in seconds.
 
-    ``limit``: everything. ``hold``: one hold of the fence until no write is under way; docker's retries have
+    ``limit``: everything. ``hold``: one hold of the lock until no write is under way; docker's retries have
     to outlive it and the sweep. ``window``: the least time between two holds, in which each held push gets
     its token; the pauses between docker's retries that matter are at most 15 s. ``calm``: the longest wait
     for a pause between pushes before the first hold, doubled with each further one. ``pause``: how long no
@@ -54,9 +54,9 @@ class Patience:
 
 
 class Drain:
-    """Waits until no write is under way, with the fence held.
+    """Waits until no write is under way, with the write lock held.
 
-    ``take`` holds the fence; ``permitted`` says for how many seconds from now the latest write token is
+    ``take`` holds the write lock; ``permitted`` says for how many seconds from now the latest write token is
     accepted; ``busy`` names the handlers that have a request in flight and may write. ``sleep`` takes
     seconds, the part of the limit that is over, and what is waited for; it ends the drain by raising.
     """
@@ -65,7 +65,7 @@ class Drain:
         self,
         patience: Patience,
         *,
-        take: Callable[[], AbstractContextManager[FenceHold]],
+        take: Callable[[], AbstractContextManager[WriteLockHold]],
         permitted: Callable[[], float],
         busy: Callable[[], Set[str]],
         sleep: Callable[[float, float, str], None],
@@ -80,10 +80,10 @@ class Drain:
         self._begun = clock()
 
     @contextlib.contextmanager
-    def writes_ended(self) -> Iterator[FenceHold]:
-        """The hold of the fence under which no write is under way; it ends with the context.
+    def writes_ended(self) -> Iterator[WriteLockHold]:
+        """The hold of the write lock under which no write is under way; it ends with the context.
 
-        Raises SysregError when the limit is over, and what the callables raise; then the fence is open.
+        Raises SysregError when the limit is over, and what the callables raise; then the write lock is open.
         """
         calm = self._patience.calm
         for number in itertools.count(1):
@@ -97,7 +97,7 @@ class Drain:
             calm *= 2
 
     def _wait_for_a_pause(self, most: float) -> None:
-        """Before the fence is held. Nothing depends on it but the odds."""
+        """Before the write lock is held. Nothing depends on it but the odds."""
         if self._permitted() <= 0 and not self._busy():
             return
         # So that the last try is a whole one.
@@ -113,10 +113,10 @@ class Drain:
             self._wait(_POLL, f"a pause between pushes, for at most {until - now:.0f} s")
 
     def _wait_for_writes(self) -> Set[str]:
-        """Under the fence: returns what still writes when the time for one hold is over, or nothing."""
+        """Under the write lock: returns what still writes when the time for one hold is over, or nothing."""
         now = self._clock()
         until = now + self._patience.hold
-        # Measured once: nobody issues a write token while we hold the fence.
+        # Measured once: nobody issues a write token while we hold the write lock.
         expiry = now + self._permitted()
         while (left := expiry - self._clock()) > 0:
             self._wait(min(left, 0.1), f"the end of the last permission to push, in {left:.0f} s")

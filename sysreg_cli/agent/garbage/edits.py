@@ -1,7 +1,7 @@
 """The few changes that collections make in the storage themselves; blobs are deleted by the registry's
 collector.
 
-Made under the write fence only, on the filesystem driver only, and with the rights of the storage's owner.
+Made under the write lock only, on the filesystem driver only, and with the rights of the storage's owner.
 Each may be interrupted at any point, and done again. Paths as in ``store``.
 """
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sysreg_cli.agent import files
 from sysreg_cli.agent.garbage.result import Options, Result
+from sysreg_cli.host import files
 
 log = logging.getLogger("sysreg.agent")
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from sysreg_cli.agent import files
+from sysreg_cli.host import files
 
 log = logging.getLogger("sysreg.agent")
 

@@ -1,9 +1,9 @@
-"""One collection, from the first look to the release of the fence (CONTRACTS 5).
+"""One collection, from the first look to the release of the write lock (CONTRACTS 5).
 
-The first look, without the fence, finds out whether there is anything to do and whether the registry's
+The first look, without the write lock, finds out whether there is anything to do and whether the registry's
 collector would stumble; only then are writes held. If nobody can write meanwhile, that look is also the plan.
 Everything that was begun is undone or finished on every way out: pins are removed, the registry is restarted
-if its cache is stale, the fence falls last.
+if its cache is stale, the write lock falls last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sysreg_cli.agent import failpoint, files
 from sysreg_cli.agent.garbage import collector, drain, edits, mark, releases
 from sysreg_cli.agent.garbage import plan as planning
 from sysreg_cli.agent.garbage.manifest import Manifest
@@ -25,12 +24,13 @@ from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.agent.garbage.registry_config import read as read_config
 from sysreg_cli.agent.garbage.result import Options, Progress, Result, now
 from sysreg_cli.agent.garbage.store import FilesystemStore, present
-from sysreg_cli.agent.locks import services_lock
-from sysreg_cli.agent.services import Services
 from sysreg_cli.errors import NotSupported, SysregError
+from sysreg_cli.host import failpoint, files
+from sysreg_cli.host.locks import services_lock
+from sysreg_cli.host.services import Services
 from sysreg_cli.settings import Settings
-from sysreg_cli.tokens.fence import FenceHold, WriteFence
 from sysreg_cli.tokens.signer import write_token_accepted
+from sysreg_cli.tokens.write_lock import WriteLock, WriteLockHold
 
 log = logging.getLogger("sysreg.agent")
 
@@ -38,7 +38,7 @@ log = logging.getLogger("sysreg.agent")
 _LOCK_SECONDS = 120.0
 # `exp` of a token is in whole seconds, and the registry may read its clock a little later.
 _EXPIRY_MARGIN = 1.0
-# For uploads to end after that, under the fence. With the default lifetime of tokens a drain then takes 75 s
+# For uploads to end after that, under the lock. With the default lifetime of tokens a drain then takes 75 s
 # at most, and docker, which keeps trying for about 100 s, can wait for a sweep as well.
 _SPARE = 9.0
 _CACHES = {"", "inmemory"}
@@ -113,14 +113,14 @@ class Collection:
             self._report_kept()
             releases.forget(self.directory)
             return
-        with self._fence(config) as hold:
+        with self._write_lock(config) as hold:
             if quiet_since is None or self._latest_write() != quiet_since:
                 with self._phase("mark"):
                     self.plan = self._mark(config.root)
             self._report_kept()
-            self._under_fence(config, config.root, hold)
+            self._under_lock(config, config.root, hold)
 
-    def _under_fence(self, config: RegistryConfig, root: Path, hold: FenceHold) -> None:
+    def _under_lock(self, config: RegistryConfig, root: Path, hold: WriteLockHold) -> None:
         with contextlib.ExitStack() as undo:
             undo.callback(self._report_removed, root)
             undo.callback(self._restart_if_stale, config)
@@ -131,7 +131,7 @@ class Collection:
         if not self.result.remaining:
             releases.forget(self.directory)
 
-    def _change(self, config: RegistryConfig, root: Path, hold: FenceHold) -> None:
+    def _change(self, config: RegistryConfig, root: Path, hold: WriteLockHold) -> None:
         """Everything that changes the storage."""
         plan = self.plan
         with self._phase("pin"):
@@ -148,7 +148,7 @@ class Collection:
                     config.path,
                     root,
                     self.directory,
-                    fence=hold.fileno(),
+                    write_lock=hold.fileno(),
                     pause=self._watch_sweep,
                     started=self.collecting,
                 )
@@ -199,7 +199,7 @@ class Collection:
             )
         if self.plan.nothing_to_do:
             return
-        with self._fence(config) as hold:
+        with self._write_lock(config) as hold:
             try:
                 with self._phase("sweep"):
                     self._swept = True
@@ -207,7 +207,7 @@ class Collection:
                         config.path,
                         None,
                         self.directory,
-                        fence=hold.fileno(),
+                        write_lock=hold.fileno(),
                         pause=self._watch_sweep,
                         started=self.collecting,
                     )
@@ -217,38 +217,42 @@ class Collection:
 
     def _dry_run(self, config: RegistryConfig) -> Plan:
         said = collector.run(
-            config.path, None, self.directory, fence=None, pause=lambda seconds, output: self._pause(seconds)
+            config.path,
+            None,
+            self.directory,
+            write_lock=None,
+            pause=lambda seconds, output: self._pause(seconds),
         )
         self.result.sizes_known = False
         return Plan(frees=dict.fromkeys(said.eligible, 0), revisions=said.manifests)
 
     @contextlib.contextmanager
-    def _fence(self, config: RegistryConfig) -> Iterator[FenceHold]:
-        """Hold the fence, and wait until nobody can write any more."""
+    def _write_lock(self, config: RegistryConfig) -> Iterator[WriteLockHold]:
+        """Hold the write lock, and wait until nobody can write any more."""
         with (
-            contextlib.closing(WriteFence(self.settings.paths.state)) as fence,
+            contextlib.closing(WriteLock(self.settings.paths.state)) as write_lock,
             contextlib.ExitStack() as stack,
         ):
             with self._phase("drain"):
-                hold = stack.enter_context(self._drain(config, fence).writes_ended())
+                hold = stack.enter_context(self._drain(config, write_lock).writes_ended())
             yield hold
 
-    def _drain(self, config: RegistryConfig, fence: WriteFence) -> drain.Drain:
+    def _drain(self, config: RegistryConfig, write_lock: WriteLock) -> drain.Drain:
         def sleep(seconds: float, fraction: float, detail: str) -> None:
             self.progress.enter("drain", fraction, detail)
             self._pause(seconds)
 
         return drain.Drain(
             drain.Patience(limit=self.settings.agent.drain_timeout, hold=self._accepted + _SPARE),
-            take=lambda: self._hold(fence),
-            permitted=lambda: fence.latest_write() + self._accepted - time.time(),
+            take=lambda: self._hold(write_lock),
+            permitted=lambda: write_lock.latest_write() + self._accepted - time.time(),
             busy=lambda: drain.writing(config),
             sleep=sleep,
         )
 
     @contextlib.contextmanager
-    def _hold(self, fence: WriteFence) -> Iterator[FenceHold]:
-        with fence.hold() as hold:
+    def _hold(self, write_lock: WriteLock) -> Iterator[WriteLockHold]:
+        with write_lock.hold() as hold:
             begun = time.monotonic()
             failpoint.reach("garbage hold")
             try:
@@ -299,16 +303,16 @@ class Collection:
         As long as no later one is given, what is read from now on stays true. Raises Conflict while the
         collector of an agent that died is at work, to which its pins matter.
         """
-        fence = WriteFence(self.settings.paths.state)
+        write_lock = WriteLock(self.settings.paths.state)
         try:
-            fence.hold().close()
+            write_lock.hold().close()
         finally:
-            fence.close()
+            write_lock.close()
         latest = self._latest_write()
         return latest if latest + self._accepted < time.time() and not drain.writing(config) else None
 
     def _latest_write(self) -> float:
-        return WriteFence(self.settings.paths.state).latest_write()
+        return WriteLock(self.settings.paths.state).latest_write()
 
     @property
     def _accepted(self) -> float:

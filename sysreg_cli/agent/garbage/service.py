@@ -1,7 +1,7 @@
 """One collection at a time, in a thread of the agent; it goes on whatever becomes of the client.
 
 When the agent starts it finds out what became of a collection that a former agent didn't end. The kernel has
-opened the fence by then, unless the collector of that agent still lives: then its end is waited for, and
+opened the write lock by then, unless the collector of that agent still lives: then its end is waited for, and
 nothing else is started.
 """
 
@@ -12,15 +12,15 @@ import secrets
 import threading
 from typing import Any
 
-from sysreg_cli.agent import files
 from sysreg_cli.agent.garbage import collector, edits
 from sysreg_cli.agent.garbage.history import History, Running
 from sysreg_cli.agent.garbage.registry_config import read as read_config
 from sysreg_cli.agent.garbage.result import Options, Result, now
 from sysreg_cli.agent.garbage.run import Collection, restart_registry
 from sysreg_cli.errors import Conflict, NotFound, SysregError
+from sysreg_cli.host import files
 from sysreg_cli.settings import Settings
-from sysreg_cli.tokens.fence import FenceHold, WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock, WriteLockHold
 
 log = logging.getLogger("sysreg.agent")
 
@@ -183,14 +183,14 @@ class CollectionService:
         if running is None:
             return
         log.warning("garbage collection %s was interrupted in the phase %s", running.id, running.phase)
-        fence = WriteFence(self._settings.paths.state)
+        write_lock = WriteLock(self._settings.paths.state)
         try:
-            hold = fence.hold(wait=0.5)
+            hold = write_lock.hold(wait=0.5)
         except Conflict:
             # In a thread: the agent has other work, and the collector may take hours.
             # It is none of the agent's work either to wait for it before it may stop.
             self._thread = threading.Thread(
-                target=self._outwait, args=(fence, running), name="garbage", daemon=True
+                target=self._outwait, args=(write_lock, running), name="garbage", daemon=True
             )
             self._thread.start()
         except SysregError as error:
@@ -198,10 +198,10 @@ class CollectionService:
         else:
             self._clean_up(hold, running)
 
-    def _outwait(self, fence: WriteFence, running: Running) -> None:
+    def _outwait(self, write_lock: WriteLock, running: Running) -> None:
         while True:
             try:
-                hold = fence.hold(wait=0.5)
+                hold = write_lock.hold(wait=0.5)
             except Conflict:
                 continue
             except SysregError as error:
@@ -210,7 +210,7 @@ class CollectionService:
             self._clean_up(hold, running)
             return
 
-    def _clean_up(self, hold: FenceHold, running: Running) -> None:
+    def _clean_up(self, hold: WriteLockHold, running: Running) -> None:
         """The hold says that no collector lives; writes wait only while a stale cache would deceive them."""
         problem = ""
         try:

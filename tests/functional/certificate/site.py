@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
-from sysreg_cli.agent import failpoint
+from sysreg_cli.host import failpoint
 from tests.certificates import Issued, authority, bundle, rsa_key, server
 from tests.functional.forked_agent import ForkedAgent
 

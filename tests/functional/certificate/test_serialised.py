@@ -24,8 +24,8 @@ def test_during_a_collection_an_install_is_refused_at_once_and_works_after_it(si
     old, new = site.certificates.new(), site.certificates.new()
     assert site.install(old) == ""
     # what a collector that outlived its agent still holds
-    with (site.controller.state / "write-fence").open("r+") as fence:
-        fcntl.flock(fence, fcntl.LOCK_EX)
+    with (site.controller.state / "write-fence").open("r+") as write_lock:
+        fcntl.flock(write_lock, fcntl.LOCK_EX)
         assert "garbage collection is under way" in site.install(new)
         assert site.violations(old) == []
     assert site.install(new) == ""

@@ -11,7 +11,7 @@ import pytest
 
 from sysreg_cli.agent.garbage import plan as planning
 from sysreg_cli.agent.garbage.store import FilesystemStore
-from tests.unit.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Storage
+from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Storage
 
 
 def dry_run(storage: Storage, config: Path) -> tuple[int, set[str]]:

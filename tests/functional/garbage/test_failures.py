@@ -70,7 +70,7 @@ def test_cancelled_in_any_phase_nothing_is_lost_and_writes_are_possible(
     assert result.outcome == ("done" if phase == "verify" else "cancelled"), result
     assert needed <= workshop.storage.all_blobs()
     assert not workshop.pins
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
     assert workshop.collect(delete_untagged=True).outcome == "done"
     assert workshop.storage.all_blobs() == needed
 
@@ -82,11 +82,11 @@ def test_a_cancelled_collector_is_ended(workshop: Workshop, monkeypatch: pytest.
     thread = in_background(collection.run)
     while collection.progress.phase != "sweep":
         time.sleep(0.01)
-    assert not workshop.fence_is_open
+    assert not workshop.writes_are_open
     collection.cancelled.set()
     thread.join(10)
     assert collection.result.outcome == "cancelled"
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_a_missing_collector_is_named(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_missing_collector_is_named(workshop: Workshop, monkeypatch: pytest.Mo
     result = workshop.collect()
     assert result.outcome == "failed"
     assert "collector is missing" in result.error
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
     assert not workshop.pins
 
 
@@ -116,7 +116,7 @@ def test_a_collector_that_fails_half_way_is_quoted_and_what_it_freed_is_counted(
     assert (result.blobs, result.bytes) == (1, 4000)
     assert result.remaining > 0
     assert needed <= workshop.storage.all_blobs()
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
     assert not workshop.pins
 
 
@@ -152,7 +152,7 @@ def test_a_collector_that_hangs_is_ended_at_the_time_limit(
     result = workshop.collect()
     assert time.monotonic() - begun < 10
     assert "did not end within 2 s" in result.error
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_a_collector_that_damages_an_image_is_found_out(
@@ -175,7 +175,7 @@ def test_storage_that_is_read_only_is_named(workshop: Workshop, unmount: list[Pa
     assert result.outcome == "failed"
     assert "Read-only file system" in result.error
     assert needed <= workshop.storage.all_blobs()
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_on_a_full_disk_what_goes_anyhow_makes_room_for_what_has_to_be_written(
@@ -196,7 +196,7 @@ def test_on_a_full_disk_what_goes_anyhow_makes_room_for_what_has_to_be_written(
     assert (last["outcome"], last["error"], last["pinned"]) == ("done", "", 2)
     assert last["bytes"] > 4000
     assert workshop.storage.all_blobs() == needed
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_nothing_starts_when_the_start_cannot_be_written_down(
@@ -207,7 +207,7 @@ def test_nothing_starts_when_the_start_cannot_be_written_down(
     unmount.append(workshop.state / "garbage")
     with pytest.raises(SysregError, match="Read-only file system"):
         CollectionService(workshop.settings).start(Options())
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_a_disk_too_full_for_anything_is_named(workshop: Workshop, unmount: list[Path]) -> None:
@@ -221,7 +221,7 @@ def test_a_disk_too_full_for_anything_is_named(workshop: Workshop, unmount: list
     assert "No space left on device" in result.error
     assert str(workshop.state / "garbage") in result.error
     assert needed <= workshop.storage.all_blobs()
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_a_storage_directory_that_is_gone_is_an_error_and_no_empty_registry(workshop: Workshop) -> None:
@@ -239,7 +239,7 @@ def test_a_registry_that_cannot_say_whether_a_push_is_under_way_is_not_collected
         workshop.config.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", text))
         result = workshop.collect()
     assert "has no http.debug.prometheus" in result.error
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_a_cache_that_no_restart_empties_is_refused(workshop: Workshop) -> None:
@@ -287,7 +287,7 @@ def test_a_registry_with_2500_repositories_is_collected(workshop: Workshop, unmo
     assert len(workshop.storage.all_blobs()) == before - 3
 
 
-def test_a_user_without_rights_cannot_take_the_fence(workshop: Workshop) -> None:
+def test_a_user_without_rights_cannot_take_the_write_lock(workshop: Workshop) -> None:
     workshop.collect()
     lock = workshop.state / "write-fence"
     for directory in [workshop.state, *workshop.state.parents]:

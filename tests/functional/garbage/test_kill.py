@@ -2,7 +2,7 @@
 
 The storage is laid down as a template, so that a case takes a second or two; images are read back through
 the real registry. The agent is a process of the test's own, with the failpoints of
-``sysreg_cli.agent.failpoint``.
+``sysreg_cli.host.failpoint``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import pytest
 from devstack import images
 from devstack.controller import AGENT, REGISTRY, TOKEN_SERVER, Controller
 from devstack.waiting import wait_until
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.forked_agent import ForkedAgent
 from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.garbage.workshop import fill, in_background
-from tests.unit.garbage.storage import Storage
+from tests.unit.agent.garbage.storage import Storage
 
 # Where the agent can be made to stop: in every phase, and in the drain once before it holds writes.
 STOPS = ("look", "drain", "hold", "mark", "pin", "untag", "sweep", "tidy", "verify")
@@ -144,16 +144,16 @@ def collectors(controller: Controller) -> list[psutil.Process]:
     return found
 
 
-def fence_is_open(controller: Controller) -> bool:
-    fence = WriteFence(controller.state)
+def writes_are_open(controller: Controller) -> bool:
+    write_lock = WriteLock(controller.state)
     try:
-        return not fence.is_held()
+        return not write_lock.is_held()
     finally:
-        fence.close()
+        write_lock.close()
 
 
 def opens_within_a_second(controller: Controller, since: float) -> bool:
-    wait_until(lambda: fence_is_open(controller), 5, pause=0.01, what="writes are possible")
+    wait_until(lambda: writes_are_open(controller), 5, pause=0.01, what="writes are possible")
     return time.monotonic() - since < 1.0
 
 
@@ -198,7 +198,7 @@ def history(controller: Controller) -> dict[str, Any]:
 
 
 def pushed_a_moment_ago(controller: Controller) -> None:
-    """The last permission to push ends in half a second: the collection marks again, under the fence."""
+    """The last permission to push ends in half a second: the collection marks again, under the write lock."""
     (controller.state / "latest-write-token").write_text(f"{time.time() - 65.5:19.6f}\n")
 
 
@@ -263,7 +263,7 @@ def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
         killed["agent"] += 1
 
 
-def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
+def test_the_write_lock_stays_while_the_collector_of_a_dead_agent_lives(
     place: Controller, lay_down: Callable[[], set[str]], tmp_path: Path
 ) -> None:
     needed = lay_down()
@@ -280,7 +280,7 @@ def test_the_fence_stays_while_the_collector_of_a_dead_agent_lives(
         assert refused.returncode == 1
         assert "under way" in refused.stderr
         while collector.is_running() and collector.status() != psutil.STATUS_ZOMBIE:
-            open_now = fence_is_open(place)
+            open_now = writes_are_open(place)
             assert not open_now or not collector.is_running()
             time.sleep(0.01)
         ended = time.monotonic()
@@ -306,7 +306,7 @@ def test_the_collector_of_a_dead_agent_can_be_cancelled(
     with running(place):
         done = place.system("registry-garbage-collect", "--cancel")
         assert done.returncode == 0, done.stderr
-        assert fence_is_open(place)
+        assert writes_are_open(place)
     assert_recovers(place, needed, {"interrupted"})
 
 
@@ -323,7 +323,7 @@ def test_killed_in_the_sweep(
         if victims == "all at once":
             place.signal(TOKEN_SERVER, signal.SIGKILL)
             place.signal(REGISTRY, signal.SIGKILL)
-        assert not fence_is_open(place)
+        assert not writes_are_open(place)
         collector.kill()
         assert opens_within_a_second(place, time.monotonic())
         killed[victims] += 1
@@ -346,7 +346,7 @@ def test_a_token_server_killed_in_every_phase_disturbs_no_collection(
             wait_until(lambda: stopped(agent), 20, what=f"stopped at {stop}")
             place.signal(TOKEN_SERVER, signal.SIGKILL)
             restarted(place)
-            assert fence_is_open(place) == (stop in ("look", "drain")), stop
+            assert writes_are_open(place) == (stop in ("look", "drain")), stop
             assert history(place)["running"]["phase"] == ("drain" if stop == "hold" else stop)
             if stop == "look":
                 pushed_a_moment_ago(place)
@@ -378,7 +378,7 @@ def test_everything_killed_at_once_in_any_phase(
     assert history(place)["running"]["phase"] == ("drain" if phase == "hold" else phase)
     for program in (TOKEN_SERVER, REGISTRY):
         place.signal(program, signal.SIGKILL)
-    assert fence_is_open(place) == (phase in ("look", "drain"))
+    assert writes_are_open(place) == (phase in ("look", "drain"))
     agent.process.send(signal.SIGKILL)
     assert opens_within_a_second(place, time.monotonic())
     killed["all at once"] += 1

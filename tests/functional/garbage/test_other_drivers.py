@@ -114,7 +114,7 @@ def test_with_no_grace_time_it_is_swept_and_counted(workshop: Workshop) -> None:
     result = workshop.collect(grace=0)
     assert (result.outcome, result.blobs) == ("done", 1)
     assert swept(workshop)
-    assert workshop.fence_is_open
+    assert workshop.writes_are_open
 
 
 def test_the_registrys_own_delete_untagged_is_never_used(workshop: Workshop) -> None:

@@ -20,7 +20,7 @@ from sysreg_cli.agent.garbage import drain
 from sysreg_cli.agent.garbage.registry_config import read as read_registry_config
 from sysreg_cli.agent.garbage.result import Options, Result
 from sysreg_cli.agent.garbage.run import Collection
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 from tests.dockerd import Docker
 from tests.functional.garbage.conftest import writes_ended
 from tests.functional.garbage.workshop import in_background
@@ -49,7 +49,7 @@ def test_docker_and_skopeo_go_on_after_writes_were_held_and_send_nothing_twice(
     with Docker(registry) as docker:
         reference = f"{registry.address}/by/docker:1"
         docker.make_image(reference, os.urandom(20_000))
-        with WriteFence(registry.state).hold():
+        with WriteLock(registry.state).hold():
             held = time.monotonic()
             pushes: list[Future[Any]] = [
                 threads.submit(docker.run, "push", reference, check=False),

@@ -18,8 +18,8 @@ from devstack.ports import free_ports
 from sysreg_cli.agent.garbage.result import Options, Result
 from sysreg_cli.agent.garbage.run import Collection
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
-from sysreg_cli.tokens.fence import WriteFence
-from tests.unit.garbage.storage import Storage
+from sysreg_cli.tokens.write_lock import WriteLock
+from tests.unit.agent.garbage.storage import Storage
 
 
 class Workshop:
@@ -77,12 +77,12 @@ class Workshop:
         return made
 
     @property
-    def fence_is_open(self) -> bool:
-        fence = WriteFence(self.state)
+    def writes_are_open(self) -> bool:
+        write_lock = WriteLock(self.state)
         try:
-            return not fence.is_held()
+            return not write_lock.is_held()
         finally:
-            fence.close()
+            write_lock.close()
 
     @property
     def pins(self) -> list[Path]:

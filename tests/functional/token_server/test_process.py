@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from devstack import keys
 from devstack.controller import Controller
 from devstack.waiting import wait_until
-from sysreg_cli import http_limits
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.daemon import limits
+from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.token_server.asking import ask
 from tests.functional.token_server.own import PROGRAM, own_server
 
@@ -99,7 +99,7 @@ def test_a_client_that_sends_its_head_too_slowly_is_dropped(controller: Controll
         slow.sendall(b"GET /token/ HTTP/1.1\r\n")
         idle.sendall(b"\r\n")  # begins no request
         assert answer(slow) == answer(idle) == b""
-        assert http_limits.HEAD_SECONDS - 2 < time.monotonic() - before < http_limits.HEAD_SECONDS + 5
+        assert limits.HEAD_SECONDS - 2 < time.monotonic() - before < limits.HEAD_SECONDS + 5
 
 
 def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(
@@ -117,11 +117,13 @@ def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(
             assert server.process.wait(10) == 0
 
 
-def test_it_stops_at_once_though_a_push_waits_for_the_fence(controller: Controller, tmp_path: Path) -> None:
+def test_it_stops_at_once_though_a_push_waits_for_the_write_lock(
+    controller: Controller, tmp_path: Path
+) -> None:
     push = "repository:testuser/a:push"
     with own_server(controller, tmp_path) as server, ThreadPoolExecutor(1) as pool:
         assert ask(controller, "testuser", url=server.url).status == 200
-        with WriteFence(tmp_path / "state").hold():
+        with WriteLock(tmp_path / "state").hold():
             reply = pool.submit(ask, controller, "testuser", push, url=server.url)
             health = server.url.replace("/token/", "/health")
             wait_until(lambda: requests.get(health, verify=str(controller.ca_file), timeout=5).json()["held"])

@@ -9,7 +9,7 @@ import pytest
 from devstack.controller import AGENT, Controller
 from devstack.images import single
 from devstack.waiting import wait_until
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.v1.conftest import Api, fault
 
 LIST = "/v1/registry_image"
@@ -138,8 +138,8 @@ def test_without_a_valid_token_nothing_is_answered(controller: Controller, api: 
         assert api.call("GET", LIST, None).status_code == 401
 
 
-def test_while_a_collection_holds_the_fence_a_delete_is_503_and_lists_go_on(api: Api, own: str) -> None:
-    with WriteFence(api.controller.state).hold():
+def test_while_a_collection_holds_the_write_lock_a_delete_is_503_and_lists_go_on(api: Api, own: str) -> None:
+    with WriteLock(api.controller.state).hold():
         answer = api.call("DELETE", f"{LIST}?image_name_and_tag={own}:v1")
         assert answer.status_code == 503
         assert "garbage collection" in fault(answer)

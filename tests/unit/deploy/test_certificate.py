@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.certificate.generations import Generations
 from sysreg_cli.agent.certificate.reminder import expiry_warning
 from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.items import Context
 from sysreg_cli.deploy.record import Record
+from sysreg_cli.host.generations import Generations
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import CertificateSettings, PathSettings, Settings
 from tests import certificates as make

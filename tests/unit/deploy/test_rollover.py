@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sysreg_cli.agent import failpoint
 from sysreg_cli.deploy import keys, rollover
 from sysreg_cli.deploy.items import Context
 from sysreg_cli.deploy.record import Record
+from sysreg_cli.host import failpoint
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import PathSettings, Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import TokenSigner

@@ -25,8 +25,8 @@ from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Answer
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
-from sysreg_cli.tokens.fence import WriteFence
 from sysreg_cli.tokens.signer import TokenSigner
+from sysreg_cli.tokens.write_lock import WriteLock
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Server:
         self.authenticator = Authenticator(
             self.keystone, Fingerprints(state), AcceptedPairs(ttl), self.refused
         )
-        self.issuer = Issuer(settings, self.authenticator, signer(), WriteFence(state))
+        self.issuer = Issuer(settings, self.authenticator, signer(), WriteLock(state))
         self.log = io.BytesIO()
         self.app = TokenApp(self.issuer, settings.registry.address, DecisionLog(self.log))
 

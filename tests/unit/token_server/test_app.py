@@ -1,4 +1,4 @@
-"""The token API without a network: answers, errors, the fence, and whatever nonsense may arrive."""
+"""The token API without a network: answers, errors, the write lock, and whatever nonsense may arrive."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sysreg_cli.token_server import app as app_module
 from sysreg_cli.token_server import authenticator
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.keystone import Answer
-from sysreg_cli.tokens.fence import RECORD_NAME, WriteFence
 from sysreg_cli.tokens.grants import Identity
+from sysreg_cli.tokens.write_lock import RECORD_NAME, WriteLock
 from tests.unit.token_server.asgi import Reply, Server, basic, call
 
 PUSH = "scope=repository:testuser/a:push,pull&service=registry.local:9001"
@@ -233,12 +233,12 @@ def test_a_keystone_that_hangs_is_503_and_its_late_answer_counts(
     asyncio.run(asyncio.wait_for(story(), 20))
 
 
-# The write fence
+# The write lock
 
 
-def test_pulls_go_on_and_pushes_wait_while_the_fence_is_held(server: Server, tmp_path: Path) -> None:
+def test_pulls_go_on_and_pushes_wait_while_the_write_lock_is_held(server: Server, tmp_path: Path) -> None:
     async def story() -> None:
-        with WriteFence(tmp_path).hold():
+        with WriteLock(tmp_path).hold():
             push = asyncio.create_task(server.get(PUSH, basic("testuser")))
             while server.issuer.waiting == 0:
                 await asyncio.sleep(0.01)
@@ -260,7 +260,7 @@ def test_who_waits_too_long_is_told_to_come_back(
 
     async def story() -> float:
         before = asyncio.get_running_loop().time()
-        with WriteFence(tmp_path).hold():
+        with WriteLock(tmp_path).hold():
             reply = await server.get(PUSH, basic("testuser"), (b"user-agent", agent.encode()))
         assert reply.status == 503
         assert int(reply.headers["retry-after"]) > 0
@@ -273,7 +273,7 @@ def test_who_waits_too_long_is_told_to_come_back(
 
 def test_a_client_that_leaves_is_waited_for_no_longer(server: Server, tmp_path: Path) -> None:
     async def story() -> None:
-        with WriteFence(tmp_path).hold():
+        with WriteLock(tmp_path).hold():
             leave = asyncio.Event()
             push = asyncio.create_task(server.get(PUSH, basic("testuser"), leave=leave))
             while server.issuer.waiting == 0:
@@ -287,7 +287,7 @@ def test_a_client_that_leaves_is_waited_for_no_longer(server: Server, tmp_path: 
 
 def test_a_stopping_server_sends_the_waiting_away(server: Server, tmp_path: Path) -> None:
     async def story() -> None:
-        with WriteFence(tmp_path).hold():
+        with WriteLock(tmp_path).hold():
             push = asyncio.create_task(server.get(PUSH, basic("testuser")))
             while server.issuer.waiting == 0:
                 await asyncio.sleep(0.01)
@@ -297,7 +297,7 @@ def test_a_stopping_server_sends_the_waiting_away(server: Server, tmp_path: Path
     asyncio.run(asyncio.wait_for(story(), 20))
 
 
-def test_without_a_usable_fence_only_reads_are_served(server: Server, tmp_path: Path) -> None:
+def test_without_a_usable_write_lock_only_reads_are_served(server: Server, tmp_path: Path) -> None:
     (tmp_path / "write-fence").mkdir()
     assert run(server.get(PUSH, basic("testuser"))).status == 503
     assert run(server.get(PULL, basic("testuser"))).status == 200

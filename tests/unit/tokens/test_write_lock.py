@@ -1,4 +1,4 @@
-"""The write fence against the kernel's own locks, with real processes where one dies."""
+"""The write lock against the kernel's own locks, with real processes where one dies."""
 
 import os
 import subprocess
@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.errors import Conflict, Unavailable
-from sysreg_cli.tokens.fence import LOCK_NAME, RECORD_NAME, WriteFence
+from sysreg_cli.tokens.write_lock import LOCK_NAME, RECORD_NAME, WriteLock
 
 
 def test_issuers_pass_side_by_side(tmp_path: Path) -> None:
-    one, other = WriteFence(tmp_path).try_issue(), WriteFence(tmp_path).try_issue()
+    one, other = WriteLock(tmp_path).try_issue(), WriteLock(tmp_path).try_issue()
     assert one is not None
     assert other is not None
     with one, other:
         pass
 
 
-def test_no_issue_while_the_fence_is_held_and_again_afterwards(tmp_path: Path) -> None:
-    issuer = WriteFence(tmp_path)
-    with WriteFence(tmp_path).hold():
+def test_no_issue_while_the_write_lock_is_held_and_again_afterwards(tmp_path: Path) -> None:
+    issuer = WriteLock(tmp_path)
+    with WriteLock(tmp_path).hold():
         assert issuer.try_issue() is None
         assert issuer.is_held()
     assert not issuer.is_held()
@@ -29,81 +29,81 @@ def test_no_issue_while_the_fence_is_held_and_again_afterwards(tmp_path: Path) -
 
 
 def test_a_hold_waits_for_the_issue_under_way(tmp_path: Path) -> None:
-    issue = WriteFence(tmp_path).try_issue()
+    issue = WriteLock(tmp_path).try_issue()
     assert issue is not None
     with issue, pytest.raises(Conflict, match="is under way"):
-        WriteFence(tmp_path).hold(wait=0.05)
-    WriteFence(tmp_path).hold(wait=0.05).close()
+        WriteLock(tmp_path).hold(wait=0.05)
+    WriteLock(tmp_path).hold(wait=0.05).close()
 
 
 def test_an_inherited_hold_outlives_the_one_who_took_it(tmp_path: Path) -> None:
-    hold = WriteFence(tmp_path).hold()
+    hold = WriteLock(tmp_path).hold()
     collector = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[hold.fileno()])
     try:
         hold.close()
-        assert WriteFence(tmp_path).is_held()
+        assert WriteLock(tmp_path).is_held()
         with pytest.raises(Conflict):
-            WriteFence(tmp_path).hold(wait=0)
+            WriteLock(tmp_path).hold(wait=0)
     finally:
         collector.communicate()
-    assert not WriteFence(tmp_path).is_held()
+    assert not WriteLock(tmp_path).is_held()
 
 
-def test_the_fence_falls_when_its_holder_is_killed(tmp_path: Path) -> None:
-    hold = WriteFence(tmp_path).hold()
+def test_the_write_lock_falls_when_its_holder_is_killed(tmp_path: Path) -> None:
+    hold = WriteLock(tmp_path).hold()
     collector = subprocess.Popen(["sleep", "60"], pass_fds=[hold.fileno()])
     hold.close()
-    assert WriteFence(tmp_path).is_held()
+    assert WriteLock(tmp_path).is_held()
     collector.kill()
     collector.wait()
-    assert not WriteFence(tmp_path).is_held()
+    assert not WriteLock(tmp_path).is_held()
 
 
 def test_the_latest_issue_is_on_record(tmp_path: Path) -> None:
-    fence = WriteFence(tmp_path)
+    write_lock = WriteLock(tmp_path)
     for _ in range(2):
         before = time.time()
-        issue = fence.try_issue()
+        issue = write_lock.try_issue()
         assert issue is not None
         with issue:
-            fence.record()
-        assert before <= WriteFence(tmp_path).latest_write() + 1e-6 <= time.time() + 1e-6
+            write_lock.record()
+        assert before <= WriteLock(tmp_path).latest_write() + 1e-6 <= time.time() + 1e-6
 
 
 @pytest.mark.parametrize("odd", ["", "yesterday", "nan", "inf", "-5", "99999999999", "\N{SNOWMAN}"])
 def test_a_missing_or_odd_record_means_just_now(tmp_path: Path, odd: str) -> None:
     before = time.time()
-    assert WriteFence(tmp_path).latest_write() >= before
+    assert WriteLock(tmp_path).latest_write() >= before
     (tmp_path / RECORD_NAME).write_text(odd)
-    assert before <= WriteFence(tmp_path).latest_write() <= time.time()
+    assert before <= WriteLock(tmp_path).latest_write() <= time.time()
 
 
 def test_a_record_from_before_the_start_of_the_machine_counts_from_the_start(tmp_path: Path) -> None:
     (tmp_path / RECORD_NAME).write_text("1000.0\n")
     started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert WriteFence(tmp_path).latest_write() == pytest.approx(started, abs=1)
+    assert WriteLock(tmp_path).latest_write() == pytest.approx(started, abs=1)
 
 
 def test_a_removed_lock_file_is_not_locked_any_more(tmp_path: Path) -> None:
-    issuer = WriteFence(tmp_path)
+    issuer = WriteLock(tmp_path)
     assert not issuer.is_held()
     (tmp_path / LOCK_NAME).unlink()
-    with WriteFence(tmp_path).hold():
+    with WriteLock(tmp_path).hold():
         assert issuer.is_held()
 
 
 def test_an_unusable_lock_file_issues_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).mkdir()
-    with pytest.raises(Unavailable, match=r"write fence .* can't be used"):
-        WriteFence(tmp_path).try_issue()
-    with pytest.raises(Unavailable, match=r"write fence .* can't be used"):
-        WriteFence(tmp_path).hold()
+    with pytest.raises(Unavailable, match=r"write lock .* can't be used"):
+        WriteLock(tmp_path).try_issue()
+    with pytest.raises(Unavailable, match=r"write lock .* can't be used"):
+        WriteLock(tmp_path).hold()
 
 
 def test_issuing_leaks_no_descriptor(tmp_path: Path) -> None:
-    fence = WriteFence(tmp_path)
-    fence.is_held()
+    write_lock = WriteLock(tmp_path)
+    write_lock.is_held()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(50):
-        fence.is_held()
+        write_lock.is_held()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

@@ -13,7 +13,7 @@ from sysreg_cli.agent.garbage.history import MOST_RESULTS, History, Running
 from sysreg_cli.agent.garbage.result import PHASES, Options, Progress, Result
 from sysreg_cli.agent.garbage.store import FilesystemStore
 from sysreg_cli.errors import SysregError
-from tests.unit.garbage.storage import Storage
+from tests.unit.agent.garbage.storage import Storage
 
 # -- config.yml ----------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import shlex
 import signal
 import subprocess
 
-from sysreg_cli.agent import failpoint
 from sysreg_cli.errors import SettingsError, Unavailable
+from sysreg_cli.host import failpoint
 from sysreg_cli.settings import AgentSettings
 
 _LONGEST_REASON = 300

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from sysreg_cli.agent import files
+from sysreg_cli.host import files
 
 
 class JournalDamaged(Exception):

@@ -179,7 +179,7 @@ def test_a_limit_shorter_than_one_hold_is_kept() -> None:
     assert registry.now <= 20 + TICK
 
 
-def test_who_ends_the_wait_opens_the_fence() -> None:
+def test_who_ends_the_wait_opens_the_write_lock() -> None:
     registry = Registry([Pusher(takes=500, rests=1)])
 
     def cancelled(seconds: float, fraction: float, detail: str) -> None:

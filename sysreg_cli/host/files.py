@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from sysreg_cli.agent import failpoint
+from sysreg_cli.host import failpoint
 
 #: what an interrupted write may leave behind begins like this; ``remove_leftovers`` clears it
 TEMPORARY_PREFIX = ".sysreg-"

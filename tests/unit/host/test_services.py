@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.services import Services
 from sysreg_cli.errors import SettingsError, Unavailable
+from sysreg_cli.host.services import Services
 from sysreg_cli.settings import AgentSettings
 
 

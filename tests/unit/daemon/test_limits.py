@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sysreg_cli import http_limits
-from sysreg_cli.http_limits import GuardedProtocol
-from sysreg_cli.serving import Server
+from sysreg_cli.daemon import limits
+from sysreg_cli.daemon.limits import GuardedProtocol
+from sysreg_cli.daemon.server import Server
 
 CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LATE = 10.0
@@ -98,7 +98,7 @@ def test_endless_trailers_end_the_connection(trailers: bytes) -> None:
         assert await connection.is_closed()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http_limits, "HEAD_SECONDS", 2 * LATE)
+        patch.setattr(limits, "HEAD_SECONDS", 2 * LATE)
         run(test)
 
 
@@ -114,7 +114,7 @@ def test_a_get_with_a_body_gets_its_answer_and_the_connection_ends(rest: bytes) 
 
 def test_a_body_may_be_longer_than_a_head_and_the_connection_goes_on() -> None:
     async def test(connection: Connection) -> None:
-        size = 4 * http_limits.MOST_HEAD_BYTES
+        size = 4 * limits.MOST_HEAD_BYTES
         for _ in range(2):
             await connection.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
             assert (await connection.answer()).endswith(b"%d!" % size)
@@ -131,7 +131,7 @@ def test_a_body_may_be_longer_than_a_head_and_the_connection_goes_on() -> None:
 def test_no_byte_keeps_an_idle_connection_open(
     monkeypatch: pytest.MonkeyPatch, after: tuple[bytes, ...]
 ) -> None:
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
 
     async def test(connection: Connection) -> None:
         await connection.send(b"GET / HTTP/1.1\r\n\r\n")
@@ -146,7 +146,7 @@ def test_no_byte_keeps_an_idle_connection_open(
 
 
 def test_a_body_that_nobody_reads_keeps_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
 
     async def test(connection: Connection) -> None:
         await connection.send(b"DELETE / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
@@ -158,7 +158,7 @@ def test_a_body_that_nobody_reads_keeps_no_connection_open(monkeypatch: pytest.M
 
 
 def test_a_request_that_is_worked_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
 
     async def test(connection: Connection) -> None:
         await connection.send(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n1")
@@ -173,7 +173,7 @@ def test_a_request_that_is_worked_on_has_all_the_time_it_needs(monkeypatch: pyte
 
 def test_accepted_connections_are_looked_after_by_the_kernel() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        http_limits.keep_alive(listener)
+        limits.keep_alive(listener)
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

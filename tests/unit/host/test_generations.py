@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.certificate.generations import Generations
+from sysreg_cli.host.generations import Generations
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The write fence: while a garbage collection holds it, nobody issues a token that may change the registry.
+"""The write lock: while a garbage collection holds it, nobody issues a token that may change the registry.
 
 It is a kernel lock (``flock``) on ``<state>/write-fence``, so it falls whenever its last holder dies, and
 never before. Issuers take it shared for the moment of an issue; a collection takes it exclusively, and its
@@ -30,8 +30,8 @@ _RECORD_SIZE = 20
 _POLL = 0.01
 
 
-class WriteFence:
-    """The fence of one controller. One object belongs to one thread (the descriptor carries the lock).
+class WriteLock:
+    """The write lock of one controller. One object belongs to one thread (the descriptor carries the lock).
 
     Every method raises Unavailable if the lock file can't be used: then no write token may be issued.
     """
@@ -42,8 +42,8 @@ class WriteFence:
         self._issue_fd = -1
         self._record_fd = -1
 
-    def try_issue(self) -> AbstractContextManager[WriteFence] | None:
-        """The right to issue write tokens until the context ends, or None while a collection holds the fence.
+    def try_issue(self) -> AbstractContextManager[WriteLock] | None:
+        """The right to issue write tokens until the context ends, or None while a collection holds the write lock.
 
         Inside it, ``record()`` has to be called before the token leaves. Never waits.
         """
@@ -57,7 +57,7 @@ class WriteFence:
         return self._issuing()
 
     @contextmanager
-    def _issuing(self) -> Iterator[WriteFence]:
+    def _issuing(self) -> Iterator[WriteLock]:
         try:
             yield self
         finally:
@@ -93,18 +93,18 @@ class WriteFence:
         return max(recorded, started)
 
     def is_held(self) -> bool:
-        """Whether a collection holds the fence at this moment."""
+        """Whether a collection holds the write lock at this moment."""
         issue = self.try_issue()
         if issue is None:
             return True
         with issue:
             return False
 
-    def hold(self, *, wait: float = 5.0) -> FenceHold:
-        """Hold the fence exclusively: no write token is issued until the hold and all its heirs are gone.
+    def hold(self, *, wait: float = 5.0) -> WriteLockHold:
+        """Hold the write lock exclusively: no write token is issued until the hold and all its heirs are gone.
 
         Issues under way end within microseconds; ``wait`` is the longest wait for them, in seconds. Raises
-        Conflict if somebody else still holds the fence then, such as the collector of an agent that died.
+        Conflict if somebody else still holds the write lock then, such as the collector of an agent that died.
         """
         deadline = time.monotonic() + wait
         try:
@@ -114,12 +114,12 @@ class WriteFence:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return FenceHold(descriptor)
+                return WriteLockHold(descriptor)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     os.close(descriptor)
                     raise Conflict(
-                        "the write fence is held: another collection or a certificate install is under way",
+                        "the write lock is held: another collection or a certificate install is under way",
                         next_step="wait until it is done (system registry-garbage-collect --status)",
                     ) from None
                 time.sleep(_POLL)
@@ -150,12 +150,12 @@ class WriteFence:
     def _unusable(self, error: OSError) -> Unavailable:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return Unavailable(
-            f"the write fence {self._lock} can't be used: {error.strerror}",
+            f"the write lock {self._lock} can't be used: {error.strerror}",
             next_step="make room there" if full else "run sysreg-deploy as root to mend its owner and mode",
         )
 
 
-class FenceHold:
+class WriteLockHold:
     """An exclusive hold. It ends with ``close()``, unless another process inherited the descriptor."""
 
     def __init__(self, descriptor: int) -> None:
@@ -171,7 +171,7 @@ class FenceHold:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> FenceHold:
+    def __enter__(self) -> WriteLockHold:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""The write fence on a running token server: pulls go on, pushes wait as long as their client can."""
+"""The write lock on a running token server: pulls go on, pushes wait as long as their client can."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import requests
 from devstack.controller import Controller
 from devstack.images import single
 from devstack.waiting import wait_until
-from sysreg_cli.tokens.fence import WriteFence
+from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.token_server.asking import Reply, ask
 
-PUSH = "repository:testuser/fenced:push,pull"
-PULL = "repository:testuser/fenced:pull"
+PUSH = "repository:testuser/locked:push,pull"
+PULL = "repository:testuser/locked:pull"
 
 
 @contextmanager
 def held(controller: Controller) -> Iterator[None]:
-    """The fence is held, as during a garbage collection."""
-    with WriteFence(controller.state).hold():
+    """The write lock is held, as during a garbage collection."""
+    with WriteLock(controller.state).hold():
         yield
 
 
@@ -39,7 +39,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_a_push_waits_and_goes_on_when_the_fence_falls(
+def test_a_push_waits_and_goes_on_when_the_write_lock_falls(
     controller: Controller, threads: ThreadPoolExecutor
 ) -> None:
     ask(controller, "testuser")
@@ -76,7 +76,7 @@ def test_a_client_that_leaves_is_forgotten(controller: Controller) -> None:
 def test_skopeo_pushes_across_a_collection(
     controller: Controller, threads: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    place = f"docker://{controller.address}/testuser/fenced:1"
+    place = f"docker://{controller.address}/testuser/locked:1"
     words = ["skopeo", "copy", "--dest-creds", f"testuser:{controller.passwords['testuser']}"]
     with held(controller):
         push = threads.submit(controller.run, [*words, single().write_layout(tmp_path), place])
@@ -84,15 +84,15 @@ def test_skopeo_pushes_across_a_collection(
         assert not push.done()
     done = push.result(60)
     assert done.returncode == 0, done.stderr
-    assert controller.client("testuser").is_whole("testuser/fenced", "1")
+    assert controller.client("testuser").is_whole("testuser/locked", "1")
 
 
 def test_every_write_token_is_on_record_before_it_leaves(controller: Controller) -> None:
-    fence = WriteFence(controller.state)
+    write_lock = WriteLock(controller.state)
     for _ in range(3):
         reply = ask(controller, "testuser", PUSH)
-        assert reply.claims["iat"] <= fence.latest_write() <= time.time()
+        assert reply.claims["iat"] <= write_lock.latest_write() <= time.time()
         assert reply.claims["exp"] == reply.claims["iat"] + 5
-    latest = fence.latest_write()
+    latest = write_lock.latest_write()
     ask(controller, "testuser", PULL)
-    assert fence.latest_write() == latest
+    assert write_lock.latest_write() == latest

@@ -16,7 +16,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sysreg_cli.agent import failpoint, files
+from sysreg_cli.host import failpoint, files
 
 KEY_FILE = "server.key"
 CHAIN_FILE = "server.crt"

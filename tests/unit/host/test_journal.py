@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysreg_cli.agent.journal import Journal, JournalDamaged
+from sysreg_cli.host.journal import Journal, JournalDamaged
 
 RECORD = {"phase": "prepared", "old": "000001", "new": "000002"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sysreg_cli.tls import ServerTLS
+from sysreg_cli.daemon.tls import ServerTLS
 
 RSA, ECDSA = trustme.KeyType.RSA, trustme.KeyType.ECDSA
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
 
-from sysreg_cli.systemd import notify, watchdog_interval
+from sysreg_cli.daemon.systemd import notify, watchdog_interval
 
 
 class Server(uvicorn.Server):

@@ -25,9 +25,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from sysreg_cli.agent import failpoint, files
-from sysreg_cli.agent.journal import Journal, JournalDamaged
 from sysreg_cli.errors import CertificateRefused, SysregError
+from sysreg_cli.host import failpoint, files
+from sysreg_cli.host.journal import Journal, JournalDamaged
 from sysreg_cli.pki.check import Authority, read_certificates
 from sysreg_cli.settings import Settings
 

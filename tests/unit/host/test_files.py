@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent import failpoint, files
+from sysreg_cli.host import failpoint, files
 
 
 def names_in(directory: Path) -> list[str]:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent import failpoint
-from sysreg_cli.agent.certificate import trust
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import failpoint, trust
 from sysreg_cli.pki.check import check_authorities, read_certificates
 from sysreg_cli.settings import PathSettings, RegistrySettings, Settings, load
 from tests import certificates as make
@@ -261,8 +260,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from sysreg_cli import settings
-from sysreg_cli.agent import failpoint
-from sysreg_cli.agent.certificate import trust
+from sysreg_cli.host import failpoint
+from sysreg_cli.host import trust
 from sysreg_cli.pki.check import check_authorities, read_certificates
 
 loaded = settings.load(Path(sys.argv[1]))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.locks import services_lock
 from sysreg_cli.errors import Conflict
+from sysreg_cli.host.locks import services_lock
 
 _HOLD = """
 import sys, time
 from pathlib import Path
-from sysreg_cli.agent.locks import services_lock
+from sysreg_cli.host.locks import services_lock
 with services_lock(Path(sys.argv[1]), "certificate install", wait=0):
     print("held", flush=True)
     time.sleep(60)
