@@ -22,7 +22,7 @@ class Gate:
         self.waiting = 0
 
     async def wait_until_open(self, deadline: float) -> bool:
-        """Wait until the write lock may have fallen; False when ``deadline`` (of the loop's clock) comes first.
+        """Wait until the lock may have fallen; False when ``deadline`` (of the loop's clock) comes first.
 
         True is a hint: the caller tries again. Raises Unavailable if the lock file can't be used.
         """

@@ -43,7 +43,7 @@ class WriteLock:
         self._record_fd = -1
 
     def try_issue(self) -> AbstractContextManager[WriteLock] | None:
-        """The right to issue write tokens until the context ends, or None while a collection holds the write lock.
+        """The right to issue write tokens until the context ends, or None while a collection holds the lock.
 
         Inside it, ``record()`` has to be called before the token leaves. Never waits.
         """
@@ -101,10 +101,10 @@ class WriteLock:
             return False
 
     def hold(self, *, wait: float = 5.0) -> WriteLockHold:
-        """Hold the write lock exclusively: no write token is issued until the hold and all its heirs are gone.
+        """Hold the lock exclusively: no write token is issued until the hold and all its heirs are gone.
 
         Issues under way end within microseconds; ``wait`` is the longest wait for them, in seconds. Raises
-        Conflict if somebody else still holds the write lock then, such as the collector of an agent that died.
+        Conflict if somebody else still holds it then, such as the collector of an agent that died.
         """
         deadline = time.monotonic() + wait
         try:

@@ -117,9 +117,7 @@ def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(
             assert server.process.wait(10) == 0
 
 
-def test_it_stops_at_once_though_a_push_waits_for_the_write_lock(
-    controller: Controller, tmp_path: Path
-) -> None:
+def test_it_stops_at_once_though_a_push_waits_for_the_lock(controller: Controller, tmp_path: Path) -> None:
     push = "repository:testuser/a:push"
     with own_server(controller, tmp_path) as server, ThreadPoolExecutor(1) as pool:
         assert ask(controller, "testuser", url=server.url).status == 200
