@@ -1,4 +1,4 @@
-"""What `system` costs, as ratios against bare clients measured side by side in one run (issue 2, a to c).
+"""What `system` costs, as ratios against bare clients measured side by side in one run.
 
     sudo .venv/bin/python -m bench.commands [--rounds N]
 

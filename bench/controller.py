@@ -1,4 +1,4 @@
-"""A controller of its own systemd: how long sysreg-deploy takes, and when it serves after a boot (issue 5).
+"""A controller of its own systemd: how long sysreg-deploy takes, and when it serves after a boot.
 
     sudo .venv/bin/python -m bench.controller [--rounds N]
 

@@ -1,4 +1,4 @@
-"""What a collection costs, against the registry's own collector measured side by side in one run (issue 4).
+"""What a collection costs, against the registry's own collector measured side by side in one run.
 
     sudo .venv/bin/python -m bench.garbage [--rounds N] [--repositories N]
 

@@ -1,4 +1,4 @@
-"""What Tab and a hand-over cost, next to an empty `bash -c :` in the same run (issue 6).
+"""What Tab and a hand-over cost, next to an empty `bash -c :` in the same run.
 
     sudo .venv/bin/python -m bench.hand [--rounds N]
 

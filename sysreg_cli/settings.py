@@ -198,7 +198,7 @@ class PathSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; every field has the default of CONTRACTS 6."""
+    """All settings; docs/contracts.rst, "Files and settings", lists the defaults."""
 
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     keystone: KeystoneSettings = field(default_factory=KeystoneSettings)

@@ -1,6 +1,7 @@
 """The agent as a client of the registry: tokens of its own signing, trust in exactly the live certificate.
 
-Needs no Keystone. A token that may write passes the write lock, as the token server's do (CONTRACTS 5).
+Needs no Keystone. A token that may write passes the write lock, as the token server's do
+(docs/contracts.rst, "Garbage collection").
 """
 
 from __future__ import annotations

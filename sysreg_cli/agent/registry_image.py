@@ -1,4 +1,4 @@
-"""The registry_image calls of StarlingX's v1 API (CONTRACTS 3): list, tags, delete.
+"""The registry_image calls of StarlingX's v1 API (docs/contracts.rst, "The agent's API"): list, tags, delete.
 
 Starting a collection is in ``garbage/api.py``. Administrators see and delete everything; everybody else sees
 in lists what the token server's grants let them pull, and what they may not pull looks like what isn't there.

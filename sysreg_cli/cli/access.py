@@ -15,7 +15,8 @@ from sysreg_cli.registry.credentials import Credentials
 from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 
-# The token server holds a request for a write token while a collection runs, at most 300 s (CONTRACTS 2).
+# The token server holds a request for a write token while a collection runs, at most 300 s
+# (docs/contracts.rst, "Tokens").
 _WRITE_WAIT = 310.0
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 

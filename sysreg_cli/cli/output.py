@@ -1,4 +1,6 @@
-"""How a command shows its result: table, json, yaml, value or csv, on stdout (CONTRACTS 1).
+"""How a command shows its result: table, json, yaml, value or csv, on stdout.
+
+The rules are in docs/contracts.rst, "The system command".
 
 A command describes the result once, in one of three shapes::
 

@@ -51,7 +51,9 @@ def check_server(
     now: datetime,
     min_days_warning: int = 30,
 ) -> ServerChain:
-    """Mode ``docker_registry`` of CONTRACTS 4. ``now`` is aware; ``host_names`` must all be covered by SANs.
+    """Check a server certificate (docs/contracts.rst, "Certificate", mode ``docker_registry``).
+
+    ``now`` is aware. The subject alternative names must cover all ``host_names``.
 
     Raises CertificateRefused with every reason found.
     """
@@ -108,7 +110,9 @@ def check_server(
 
 @quietly
 def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30) -> tuple[Authority, ...]:
-    """Mode ``ssl_ca`` of CONTRACTS 4: one or more CA certificates in any order, each once, and no key.
+    """Check CA certificates (docs/contracts.rst, "Certificate", mode ``ssl_ca``).
+
+    ``data`` holds one or more CA certificates in any order, each once, and no private key.
 
     Raises CertificateRefused with every reason found.
     """

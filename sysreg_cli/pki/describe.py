@@ -13,7 +13,10 @@ from sysreg_cli.pki.facts import quietly, subject_of
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What CONTRACTS 1 and 3 show of an installed certificate; every field is text, dates are UTC."""
+    """What a user sees of an installed certificate (docs/contracts.rst, "Certificate").
+
+    Every field is text. Dates are UTC.
+    """
 
     uuid: str
     certtype: str

@@ -1,4 +1,4 @@
-"""The rules of CONTRACTS 4, each yielding its reasons in words: all of them reach the operator at once.
+"""The rules of docs/contracts.rst, "Certificate". Each one yields its reasons as sentences for the operator.
 
 Beyond the contract's own list a chain is refused if Go's or OpenSSL's clients would refuse it although every
 signature is right: name constraints, path length, extended key usage along the chain, key identifiers that

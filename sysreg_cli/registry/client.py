@@ -28,7 +28,7 @@ from sysreg_cli.registry.transport import CONNECTIONS, Answer, Transport
 CATALOG_SCOPE = "registry:catalog:*"
 # The most that 2.8 allows; every page costs the registry a walk over all repositories, however short it is.
 _CATALOG_PAGE = 1000
-# Repositories for which one token is asked; 25-50 is the fastest (FACTS).
+# Repositories per token request; 25 to 50 is the fastest (docs/behaviour.rst, "docker-registry").
 _TOKEN_BATCH = 32
 # More is no listing of a controller's registry, but a server that never stops.
 _MAX_ENTRIES = 1_000_000

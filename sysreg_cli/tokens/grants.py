@@ -1,4 +1,7 @@
-"""Who may do what with which repository: the table of CONTRACTS 2, as functions from values to values."""
+"""Who may do what with which repository: the table in docs/contracts.rst, "Tokens".
+
+Every function goes from values to values.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A controller with a systemd of its own: this host's files below, an overlay above, own namespaces.
 
-``Machine.boot()`` takes about a second (FACTS, "A real controller on this kind of machine"). What the machine
+``Machine.boot()`` takes about a second (docs/behaviour.rst, "A booted controller"). What the machine
 writes goes to a directory in memory, which outlives a power-off and is the disk of the next boot;
 ``Machine(lower=[...])`` stacks a machine on the disks of others, so that what several tests
 need is installed once.

@@ -1,4 +1,4 @@
-"""The certificate calls of the agent's API (CONTRACTS 3)."""
+"""The certificate calls of the agent's API (docs/contracts.rst, "The agent's API")."""
 
 from __future__ import annotations
 

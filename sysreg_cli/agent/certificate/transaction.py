@@ -1,4 +1,4 @@
-"""The change of the registry's certificate: all of it, or nothing (CONTRACTS 4).
+"""The change of the registry's certificate: all of it, or nothing (docs/contracts.rst, "Certificate").
 
 The order makes every instant safe. The journal names the old and the new generation before anything else is
 touched; the new anchor is trusted before anyone presents it, the old one until after nobody does; one rename

@@ -1,4 +1,4 @@
-"""Routes of garbage collection (CONTRACTS 3).
+"""Routes of garbage collection (docs/contracts.rst, "The agent's API").
 
 POST /v1/registry_image?garbage_collect=True starts one; ``dry_run``, ``delete_untagged`` and ``grace`` are
 ours on top of StarlingX's API, and so are the status and its DELETE, which cancels.

@@ -1,4 +1,6 @@
-"""Holding the write lock at a moment when no write can be under way in the registry (CONTRACTS 5.2).
+"""Hold the write lock at a moment when no write can be under way in the registry.
+
+This is the second step of docs/contracts.rst, "Garbage collection".
 
 A request is authorised when it starts, so two things must be over: the time for which the latest write
 token is accepted, and then the requests that began before. The registry counts requests in flight by

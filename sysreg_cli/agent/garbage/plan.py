@@ -1,6 +1,7 @@
 """The plan of a collection: what goes, what is pinned, what is broken. Pure; a dry run is printing it.
 
-What belongs to pushes under way stays (CONTRACTS 5.3). Something is *fresh* if it was written within the
+This is the third step of docs/contracts.rst, "Garbage collection". What belongs to pushes under way stays.
+Something is *fresh* if it was written within the
 grace time and nothing has released it since. A manifest that was deleted, or that this plan removes, releases
 what it refers to, as of the time it was pushed; a tag that was moved away releases the manifest it pointed
 at; an earlier collection that was interrupted released all it had decided to free, as of the time it had

@@ -1,4 +1,6 @@
-"""One collection, from the first look to the release of the write lock (CONTRACTS 5).
+"""One collection, from the first look to the release of the write lock.
+
+The steps are in docs/contracts.rst, "Garbage collection".
 
 The first look, without the write lock, finds out whether there is anything to do and whether the registry's
 collector would stumble; only then are writes held. If nobody can write meanwhile, that look is also the plan.

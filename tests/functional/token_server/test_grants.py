@@ -1,4 +1,7 @@
-"""Every cell of the grants table of CONTRACTS 2, with users of a real Keystone; and the registry heeds it."""
+"""Every cell of the grants table in docs/contracts.rst, "Tokens", with users of a real Keystone.
+
+The registry enforces what the table says.
+"""
 
 from __future__ import annotations
 

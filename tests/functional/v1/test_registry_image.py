@@ -1,4 +1,7 @@
-"""The registry_image calls of CONTRACTS 3, over TLS and over the socket, for every role."""
+"""The registry_image calls, over TLS and over the socket, for every role.
+
+The calls are those of docs/contracts.rst, "The agent's API".
+"""
 
 from __future__ import annotations
 

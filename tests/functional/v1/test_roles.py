@@ -1,4 +1,7 @@
-"""Every call of CONTRACTS 3, over TLS and over the socket, by every kind of caller."""
+"""Every call of the agent's API, over TLS and over the socket, by every kind of caller.
+
+The calls are those of docs/contracts.rst, "The agent's API".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results look in each format (CONTRACTS 1)."""
+"""How results look in each format (docs/contracts.rst, "The system command")."""
 
 from __future__ import annotations
 

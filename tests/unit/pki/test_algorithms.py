@@ -1,4 +1,7 @@
-"""Keys, curves and signature algorithms (CONTRACTS 4): accepted just inside, refused just outside."""
+"""Keys, curves and signature algorithms: accepted just inside, refused just outside.
+
+The rules are in docs/contracts.rst, "Certificate".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Host names and name constraints (CONTRACTS 4): accepted just inside, refused just outside."""
+"""Host names and name constraints: accepted just inside, refused just outside.
+
+The rules are in docs/contracts.rst, "Certificate".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Order, dates, key usage and more of CONTRACTS 4: accepted just inside, refused just outside."""
+"""Order, dates, key usage and more: accepted just inside, refused just outside.
+
+The rules are in docs/contracts.rst, "Certificate".
+"""
 
 from __future__ import annotations
 

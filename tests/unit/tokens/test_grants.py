@@ -1,4 +1,4 @@
-"""The table of CONTRACTS 2, cell by cell and as properties of whatever users and scopes may come."""
+"""The table in docs/contracts.rst, "Tokens": cell by cell, and as properties of any users and scopes."""
 
 import pytest
 from hypothesis import example, given
