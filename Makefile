@@ -22,6 +22,7 @@ lint: prepare
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 # Test processes side by side, each with a controller of its own. 0: one process
 JOBS ?= 4

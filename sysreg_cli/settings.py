@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from sysreg_cli.addresses import HostPort, parse_port
 from sysreg_cli.errors import SettingsError
 
 DEFAULT_PATH = Path("/etc/sysreg/sysreg.conf")
@@ -57,16 +57,10 @@ def _optional_path(value: str) -> Path | None:
     return _path(value) if value else None
 
 
-def _port(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= 65535:
-        raise ValueError(f"{value!r} is not a port between 1 and 65535")
-    return int(value)
-
-
-def _seconds(least: int, most: int) -> Callable[[str], int]:
+def _seconds(min_value: int, max_value: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise ValueError(f"{value!r} is not a whole number between {least} and {most}")
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not min_value <= int(value) <= max_value:
+            raise ValueError(f"{value!r} is not a whole number between {min_value} and {max_value}")
         return int(value)
 
     return parse
@@ -82,22 +76,8 @@ def _optional_url(value: str) -> str:
     return _url(value) if value else ""
 
 
-def _optional_address(value: str) -> str:
-    """host:port, or nothing for `none`."""
-    if value in ("", "none"):
-        return ""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{value!r} is not host:port, nor none")
-    _port(port)
-    return value
-
-
-def _address(value: str) -> str:
-    address = _optional_address(value)
-    if not address:
-        raise ValueError("needs host:port")
-    return address
+def _optional_host_port(value: str) -> HostPort | None:
+    return None if value in ("", "none") else HostPort.parse(value)
 
 
 def _unit(value: str) -> str:
@@ -115,17 +95,22 @@ class RegistrySettings:
     """Section [registry]: where the registry listens, and where its files are."""
 
     host_names: tuple[str, ...] = _key(("registry.local",), _host_names)
-    port: int = _key(9001, _port)
+    port: int = _key(9001, parse_port)
     url: str = _key("", _optional_url)
     config: Path = _key(Path("/etc/docker/registry/config.yml"), _path)
     storage: Path = _key(Path("/var/lib/docker-registry"), _path)
     unit: str = _key("docker-registry.service", _unit)
-    metrics: str = _key("127.0.0.1:9003", _address)
+    metrics: HostPort = _key(HostPort("127.0.0.1", 9003), HostPort.parse)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every host:port that means this registry, as clients write it before an image name."""
+        return tuple(str(HostPort(name, self.port)) for name in self.host_names)
 
     @property
     def address(self) -> str:
-        """host:port as clients write it in an image reference; also the token service's name."""
-        return f"{self.host_names[0]}:{self.port}"
+        """The first of ``addresses``; also the name of the service in tokens."""
+        return self.addresses[0]
 
     @property
     def base_url(self) -> str:
@@ -148,7 +133,7 @@ class TokenServerSettings:
     """Section [token_server]. Lifetimes are seconds; an empty ``listen`` means every address."""
 
     listen: str = _key("", _text)
-    port: int = _key(9002, _port)
+    port: int = _key(9002, parse_port)
     issuer: str = _key("sysreg-token-server", _text)
     signing_key: Path = _key(Path("/etc/sysreg/token/signing.key"), _path)
     signing_certificate: Path = _key(Path("/etc/sysreg/token/signing.crt"), _path)
@@ -163,11 +148,11 @@ class TokenServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """Section [agent]. Times are seconds; ``listen`` is host:port or empty."""
+    """Section [agent]. Times are seconds; without ``listen`` only the unix socket serves."""
 
     socket: Path = _key(Path("/run/sysreg/agent.sock"), _path)
     group: str = _key("sysreg", _text)
-    listen: str = _key("", _optional_address)
+    listen: HostPort | None = _key(None, _optional_host_port)
     restart_command: str = _key("systemctl restart {unit}", _text)
     reload_command: str = _key("systemctl reload {unit}", _text)
     restart_timeout: int = _key(60, _seconds(1, 600))
@@ -183,6 +168,16 @@ class CertificateSettings:
 
     directory: Path = _key(Path("/etc/sysreg/tls"), _path)
     min_days_warning: int = _key(30, _seconds(0, 3650))
+
+    @property
+    def chain(self) -> Path:
+        """The certificate chain in use, PEM."""
+        return self.directory / "current" / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """The private key in use, PEM."""
+        return self.directory / "current" / "server.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +294,14 @@ def _clashes(settings: Settings, lines: Mapping[tuple[str, str], int]) -> Iterat
     """Line and words of each pair of services that would listen at the same place."""
     registry, tokens, agent = settings.registry, settings.token_server, settings.agent
     places = [
-        ("registry", "port", "", registry.port),
-        ("registry", "metrics", *_split(registry.metrics)),
-        ("token_server", "port", tokens.listen, tokens.port),
+        ("registry", "port", HostPort("", registry.port)),
+        ("registry", "metrics", registry.metrics),
+        ("token_server", "port", HostPort(tokens.listen, tokens.port)),
     ]
     if agent.listen:
-        places.append(("agent", "listen", *_split(agent.listen)))
-    for (section, key, host, port), (section_2, key_2, host_2, port_2) in itertools.combinations(places, 2):
-        if port != port_2 or not _overlap(host, host_2):
+        places.append(("agent", "listen", agent.listen))
+    for (section, key, listener), (section_2, key_2, listener_2) in itertools.combinations(places, 2):
+        if not listener.overlaps(listener_2):
             continue
         # the one that stands further down, and at least one of them stands in the file: defaults don't clash
         first, second = sorted(
@@ -314,22 +309,8 @@ def _clashes(settings: Settings, lines: Mapping[tuple[str, str], int]) -> Iterat
         )
         yield (
             lines.get(first, 0),
-            f"{first[1]}: port {port} is already that of {second[1]} in section [{second[0]}]",
+            f"{first[1]}: port {listener.port} is already that of {second[1]} in section [{second[0]}]",
         )
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _overlap(host: str, other: str) -> bool:
-    """Whether two listeners may get in each other's way; names may stand for any address."""
-    try:
-        one, two = ip_address(host), ip_address(other)
-    except ValueError:
-        return True
-    return one == two or one.is_unspecified or two.is_unspecified
 
 
 def _line_numbers(text: str) -> dict[tuple[str, str], int]:

@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute
 
 from sysreg_cli import __version__
 from sysreg_cli import settings as settings_module
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent import openapi, registry_image
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
@@ -128,10 +129,9 @@ async def _serve(settings: Settings) -> None:
         (server(), listener)
         for listener in activated or [unix_listener(settings.agent.socket, settings.agent.group)]
     ]
-    if tls is not None:
-        running.append(
-            (server(ssl_context_factory=lambda _config, _default: tls.context), _tcp_listener(settings))
-        )
+    if tls is not None and settings.agent.listen is not None:
+        listener = _tcp_listener(settings.agent.listen)
+        running.append((server(ssl_context_factory=lambda _config, _default: tls.context), listener))
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -155,17 +155,15 @@ async def _serve(settings: Settings) -> None:
 
 
 def _listener_tls(settings: Settings) -> ServerTLS | None:
-    if not settings.agent.listen:
+    if settings.agent.listen is None:
         return None
-    current = settings.certificate.directory / "current"
-    return ServerTLS(current / "server.crt", current / "server.key")
+    return ServerTLS(settings.certificate.chain, settings.certificate.key)
 
 
-def _tcp_listener(settings: Settings) -> socket.socket:
-    host, _, port = settings.agent.listen.rpartition(":")
+def _tcp_listener(address: HostPort) -> socket.socket:
     listener = socket.create_server(
-        (host.strip("[]"), int(port)),
-        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        (address.host, address.port),
+        family=socket.AF_INET6 if ":" in address.host else socket.AF_INET,
         backlog=_BACKLOG,
     )
     keep_alive(listener)

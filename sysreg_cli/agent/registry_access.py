@@ -73,6 +73,6 @@ def open_registry(settings: Settings) -> Iterator[RegistryClient]:
     Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for an unreadable
     certificate of the registry.
     """
-    context = client_context(str(settings.certificate.directory / "current" / "server.crt"))
+    context = client_context(str(settings.certificate.chain))
     with closing(Transport(settings.registry.base_url, context, timeout=_TIMEOUT)) as transport:
         yield RegistryClient(transport, OwnTokens(settings))

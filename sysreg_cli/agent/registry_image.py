@@ -42,7 +42,7 @@ class _Calls:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._grants = Grants(settings.token_server)
-        self._own_hosts = {f"{name}:{settings.registry.port}" for name in settings.registry.host_names}
+        self._own_hosts = settings.registry.addresses
 
     async def show(self, request: Request, caller: Caller) -> Response:
         name = request.query_params.get("image_name")

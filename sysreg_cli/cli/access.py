@@ -28,18 +28,13 @@ def address(invocation: Invocation) -> str:
 
 def own_hosts(invocation: Invocation) -> Collection[str]:
     """Every host:port that means our registry in front of an image name."""
-    return {address(invocation).lower(), *_host_names(invocation)}
+    return {address(invocation).lower(), *invocation.settings.registry.addresses}
 
 
 def is_own(invocation: Invocation) -> bool:
     """Whether the registry that is asked is the one of sysreg.conf, and not one that the caller names."""
     configured = invocation.settings.registry.base_url.removeprefix("https://").lower()
-    return address(invocation).lower() in {configured, *_host_names(invocation)}
-
-
-def _host_names(invocation: Invocation) -> set[str]:
-    registry = invocation.settings.registry
-    return {f"{name}:{registry.port}" for name in registry.host_names}
+    return address(invocation).lower() in {configured, *invocation.settings.registry.addresses}
 
 
 def credentials(invocation: Invocation) -> Credentials:

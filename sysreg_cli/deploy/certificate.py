@@ -197,8 +197,8 @@ class Trust:
     def _directories(self) -> Iterator[Path]:
         paths = self.settings.paths
         for root in (paths.docker_trust, paths.containerd_trust):
-            for host in self.settings.registry.host_names:
-                yield root / f"{host}:{self.settings.registry.port}"
+            for address in self.settings.registry.addresses:
+                yield root / address
 
     def _stale(self, context: Context) -> list[Path]:
         """Directories of names and ports that the settings had once."""

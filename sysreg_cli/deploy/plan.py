@@ -110,7 +110,6 @@ def registry_config(settings: Settings) -> dict[str, object]:
     No cache of blob descriptors: with one, a push after a garbage collection may end well and store nothing.
     """
     registry, tokens = settings.registry, settings.token_server
-    current = settings.certificate.directory / "current"
     return {
         "version": 0.1,
         "log": {"level": "info", "fields": {"service": "registry"}},
@@ -126,11 +125,11 @@ def registry_config(settings: Settings) -> dict[str, object]:
             "addr": f":{registry.port}",
             "draintimeout": "10s",
             "tls": {
-                "certificate": str(current / "server.crt"),
-                "key": str(current / "server.key"),
+                "certificate": str(settings.certificate.chain),
+                "key": str(settings.certificate.key),
                 "minimumtls": "tls1.2",
             },
-            "debug": {"addr": registry.metrics, "prometheus": {"enabled": True, "path": "/metrics"}},
+            "debug": {"addr": str(registry.metrics), "prometheus": {"enabled": True, "path": "/metrics"}},
             "headers": {"X-Content-Type-Options": ["nosniff"]},
         },
         "auth": {
@@ -196,7 +195,7 @@ def desired(settings: Settings, facts: Facts, templates: Mapping[str, bytes], *,
         Taken(facts.taken, restarts=(token_server, AGENT)),
         Loaded((registry, token_server, SOCKET, AGENT)),
         *(Enabled(unit) for unit in (registry, token_server, SOCKET, AGENT)),
-        RunningRegistry(registry, port=settings.registry.port, debug=settings.registry.metrics),
+        RunningRegistry(registry, port=settings.registry.port, debug=str(settings.registry.metrics)),
         Running(token_server),
         Running(SOCKET, settings.agent.socket),
         Running(AGENT),

@@ -16,7 +16,6 @@ from sysreg_cli.tokens.signer import TokenSigner
 _PAUSE = 0.05
 #: seconds for one endpoint to connect, and between bytes
 _ENDPOINT_SECONDS = 3.0
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}  # noqa: S104
 _TOKEN_SECONDS = 60
 
 
@@ -56,8 +55,8 @@ def endpoints(settings: Settings, *, with_agent: bool) -> list[Endpoint]:
         ),
     ]
     if with_agent and settings.agent.listen:
-        host, _, port = settings.agent.listen.rpartition(":")
-        found.append(Endpoint("sysreg-agent", _WILDCARDS.get(host, host.strip("[]")), int(port), "/health"))
+        listener = settings.agent.listen.reachable
+        found.append(Endpoint("sysreg-agent", listener.host, listener.port, "/health"))
     return found
 
 

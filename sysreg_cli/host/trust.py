@@ -137,8 +137,7 @@ class _Place:
 
 
 def _places(settings: Settings) -> Iterator[_Place]:
-    for host in settings.registry.host_names:
-        address = f"{host}:{settings.registry.port}"
+    for address in settings.registry.addresses:
         yield _Place(settings.paths.docker_trust / address, address, containerd=False)
         yield _Place(settings.paths.containerd_trust / address, address, containerd=True)
 

@@ -1,0 +1,13 @@
+"""What the `system` command and the agent exchange: frozen values for the bodies of the v1 API.
+
+    wire          values from JSON and to JSON, and their OpenAPI schemas
+    paths         the paths of the calls
+    certificates  modes, a certificate, the response to an install
+    collections   phases, outcomes, options, the result and the status of a garbage collection
+    images        an image or tag in a list
+    faults        the body of an error
+
+Both sides of the API, its OpenAPI description, and the columns of the command derive from these classes.
+Parsing ignores unknown fields, and uses the default of a missing one. So a command and an agent of different
+versions understand each other.
+"""

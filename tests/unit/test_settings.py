@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli import settings
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import SettingsError
 
 SAMPLE = Path(__file__).parents[2] / "etc/sysreg/sysreg.conf"
@@ -104,7 +105,7 @@ def test_two_services_at_one_port_are_refused_with_the_line(text: str, says: str
 
 def test_one_port_at_two_addresses_is_no_clash() -> None:
     text = "[token_server]\nlisten = 127.0.0.2\nport = 9444\n[agent]\nlisten = 127.0.0.1:9444"
-    assert settings.parse(text, "f.conf").agent.listen == "127.0.0.1:9444"
+    assert settings.parse(text, "f.conf").agent.listen == HostPort("127.0.0.1", 9444)
     assert settings.parse("[agent]\nlisten = 198.51.100.10:9003", "f.conf").agent.listen
 
 

@@ -105,13 +105,12 @@ class CertificateChange:
     def _remove_leftovers(self) -> None:
         """What writes that were cut short left; only at the start, when nobody else writes yet."""
         settings = self._settings
-        places = [f"{host}:{settings.registry.port}" for host in settings.registry.host_names]
         for directory in (
             settings.paths.state,
             settings.certificate.directory,
             settings.paths.system_trust,
-            *(settings.paths.docker_trust / place for place in places),
-            *(settings.paths.containerd_trust / place for place in places),
+            *(settings.paths.docker_trust / place for place in settings.registry.addresses),
+            *(settings.paths.containerd_trust / place for place in settings.registry.addresses),
         ):
             files.remove_leftovers(directory)
 

@@ -1,0 +1,50 @@
+"""``HostPort``: where something listens. The one home of reading and writing ``host:port``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host name or address, without brackets, and a port. An empty host means every address."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> HostPort:
+        """Read ``host:port`` or ``[IPv6]:port``. Raises ValueError that says what is wrong."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host:
+            raise ValueError(f"{text!r} is not host:port")
+        return cls(host.removeprefix("[").removesuffix("]"), parse_port(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def reachable(self) -> HostPort:
+        """Where a client on this host connects to: a wildcard address becomes the loopback address."""
+        return HostPort(_LOOPBACK.get(self.host, self.host), self.port)
+
+    def overlaps(self, other: HostPort) -> bool:
+        """Whether listeners at both may clash. A host name may stand for any address."""
+        if self.port != other.port:
+            return False
+        try:
+            mine, theirs = ip_address(self.host), ip_address(other.host)
+        except ValueError:
+            return True
+        return mine == theirs or mine.is_unspecified or theirs.is_unspecified
+
+
+def parse_port(text: str) -> int:
+    """Read a port. Raises ValueError unless it is a whole number from 1 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError(f"{text!r} is not a port between 1 and 65535")
+    return int(text)

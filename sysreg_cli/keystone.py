@@ -1,0 +1,105 @@
+"""What every part needs of Keystone: its URL, safe sessions, and what a token says about its owner.
+
+Importing this module costs little; ``open_session`` imports keystoneauth1, which takes a third of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keystoneauth1.session import Session
+
+_ADMIN_ROLE = "admin"
+# Keys of a token that acts for a user with fewer rights than the user has.
+_DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
+
+
+def identity_url(auth_url: str) -> str:
+    """Return the URL of Keystone's API v3. OpenStack users write ``auth_url`` with or without ``/v3``."""
+    url = auth_url.rstrip("/")
+    return url if url.endswith("/v3") else f"{url}/v3"
+
+
+def open_session(
+    *, ca_file: str | Path | None, timeout: float, connections: int = 1, auth: Any = None
+) -> Session:
+    """Open a session with Keystone. ``timeout`` is in seconds; ``connections`` is the size of the pool.
+
+    A session sends secrets. Therefore it follows no redirect, asks no proxy, reads no ~/.netrc, and sends
+    no request a second time by itself: Keystone counts each failed login.
+    """
+    import requests
+    from keystoneauth1.session import Session
+    from requests.adapters import HTTPAdapter
+
+    http = requests.Session()
+    http.trust_env = False
+    for scheme in ("http://", "https://"):
+        http.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+    return Session(
+        auth=auth,
+        session=http,
+        verify=str(ca_file) if ca_file else system_authorities(),
+        timeout=timeout,
+        redirect=False,
+        # keystoneauth takes a slow response for a failed connection, and would send the password again
+        connect_retries=0,
+    )
+
+
+def system_authorities() -> str | bool:
+    """Return the CAs that this host trusts, in the form that ``requests`` takes as ``verify``.
+
+    The default of ``requests`` is the list of the package certifi, which lacks every CA that was installed
+    with ``certificate-install -m ssl_ca``. OpenSSL reads a directory of CAs at each handshake, so a new CA
+    needs no restart.
+    """
+    paths = ssl.get_default_verify_paths()
+    if paths.openssl_cafile_env in os.environ and paths.cafile:
+        return paths.cafile
+    return paths.capath or paths.cafile or True
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOwner:
+    """The user for whom Keystone issued a token, and the token's rights. Names are Keystone's spelling."""
+
+    name: str
+    domain: str
+    #: name and domain of the project that the roles count in; None for a token without a project
+    project: tuple[str, str] | None
+    roles: frozenset[str]
+    #: whether the token is an application credential, a trust or an OAuth token of the user
+    delegated: bool
+    #: whether an application credential limits which calls the token may be used for
+    has_access_rules: bool
+
+    @property
+    def may_administer(self) -> bool:
+        """Whether an administrator's token has the administrator's rights: a delegation needs the role."""
+        return not self.delegated or _ADMIN_ROLE in self.roles
+
+    @classmethod
+    def of(cls, token: Mapping[str, Any]) -> TokenOwner:
+        """Read the ``token`` object of Keystone's API v3.
+
+        Raises KeyError, TypeError, AttributeError or ValueError if it isn't one.
+        """
+        user, project = token["user"], token.get("project")
+        name, domain = user["name"], user["domain"]["name"]
+        if not (isinstance(name, str) and name and isinstance(domain, str)):
+            raise ValueError("the token has no user name")
+        return cls(
+            name=name,
+            domain=domain,
+            project=(project["name"], project["domain"]["name"]) if project else None,
+            roles=frozenset(role["name"] for role in token.get("roles") or ()),
+            delegated=any(key in token for key in _DELEGATIONS),
+            has_access_rules=bool((token.get("application_credential") or {}).get("access_rules")),
+        )

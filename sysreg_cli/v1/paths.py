@@ -1,0 +1,8 @@
+"""The paths of the agent's v1 API."""
+
+REGISTRY_IMAGE = "/v1/registry_image"
+GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
+CERTIFICATE = "/v1/certificate"
+CERTIFICATE_INSTALL = "/v1/certificate/certificate_install"
+OPENAPI = "/v1/openapi.json"
+HEALTH = "/health"
