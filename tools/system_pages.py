@@ -1,25 +1,21 @@
-"""The man pages of the system: sysreg-deploy(8), sysreg-agent(8), sysreg-token-server(8), sysreg.conf(5).
+"""The man pages sysreg-deploy(8), sysreg-agent(8), sysreg-token-server(8) and sysreg.conf(5).
 
-Options come from the programs, settings and their defaults from the sample that is installed, the rest is
-below: what somebody needs who looks at a controller at three in the morning.
+Options come from the programs, and settings from the sample that is installed. The rest is below: what an
+operator needs who looks after a controller in an emergency.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from sysreg_cli import __version__
 from sysreg_cli.agent.main import parser as agent_parser
 from sysreg_cli.deploy.main import deploy
 from sysreg_cli.token_server.main import parser as token_server_parser
-from tools.man_page import escaped, options, paragraphs, terms
-
-SAMPLE = Path(__file__).resolve().parent.parent / "etc/sysreg/sysreg.conf"
+from tools.man_page import escaped, head, options, paragraphs, terms
+from tools.sample import Section
 
 _SETTINGS = "The settings; see sysreg.conf(5)."
 _CONF = {"/etc/sysreg/sysreg.conf": f"{_SETTINGS} SYSREG_CONF names another file."}
@@ -27,7 +23,7 @@ _CONF = {"/etc/sysreg/sysreg.conf": f"{_SETTINGS} SYSREG_CONF names another file
 
 @dataclass(frozen=True)
 class _Page:
-    """What the code doesn't know to tell of a program."""
+    """What the code does not say about a program."""
 
     summary: str
     text: str
@@ -39,36 +35,39 @@ class _Page:
 
 _AGENT = _Page(
     "agent of the local container registry",
-    "Runs as root and does what needs root: installs certificates, restarts services, collects garbage. It"
-    " answers the `system` command on a unix socket, on which its group may connect, and on HTTPS where"
-    " `listen` is set. At its start it first finishes a certificate change that was cut short.",
+    "Runs as root, and does what needs root: it installs certificates, restarts services and collects"
+    " garbage. The `system` command calls it on a unix socket, which the members of one group may use, and"
+    " on HTTPS if `listen` is set. When it starts, it first finishes or undoes a certificate change that was"
+    " interrupted.",
     {
         "SIGHUP": "Read the TLS certificate again, and forget what Keystone said about tokens.",
-        "SIGTERM": "End after the calls under way.",
+        "SIGTERM": "Finish the calls under way, then stop.",
     },
     {
         **_CONF,
-        "/run/sysreg/agent.sock": "Where it listens; sysreg-agent.socket makes it.",
-        "/etc/sysreg/tls": "The certificate in use (`current`) and the two before it.",
-        "/var/lib/sysreg": "Journal of a certificate change, the write lock, the last collection's result.",
+        "/run/sysreg/agent.sock": "The socket; sysreg-agent.socket makes it.",
+        "/etc/sysreg/tls": "The certificate in use (`current`), and the two before it.",
+        "/var/lib/sysreg": "The journal of a certificate change, the write lock (`write-fence`), and the"
+        " results of the last collections.",
     },
     {
-        "Pushes wait and don't go on": "A collection holds them: system registry-garbage-collect --status"
-        " says since when, --cancel ends it without a loss. Whatever dies, the kernel opens the write lock.",
+        "Pushes wait and do not go on": "A garbage collection holds them. Run system registry-garbage-collect"
+        " --status to see since when, and --cancel to end it without a loss. If agent and collector die, the"
+        " kernel releases the lock.",
         "The socket is gone": "systemctl restart sysreg-agent.socket",
-        "A certificate was refused": "Every reason is in the answer; the old one stays in use.",
+        "A certificate was refused": "The response names every reason. The old certificate is still in use.",
     },
     "system(1), sysreg-deploy(8), sysreg.conf(5)",
 )
 
 _TOKEN_SERVER = _Page(
     "tokens for the local container registry",
-    "Answers `docker login` and every push and pull: asks Keystone who somebody is, and signs a token for"
-    " what that user may do. Runs as sysreg-token without any capability.",
+    "Answers `docker login` and the token request of every push and pull. It asks Keystone who the user is,"
+    " and signs a token for what that user may do. Runs as the user sysreg-token without any capability.",
     {
-        "SIGHUP": "Read the TLS certificate and the token-signing key again, and forget refused logins. What"
-        " cannot be read stays as it was, and the journal says so.",
-        "SIGTERM": "End; requests that wait for a collection are answered first.",
+        "SIGHUP": "Read the TLS certificate and the token-signing key again, and forget refused logins. If"
+        " one of them cannot be read, the old one stays in use, and the journal says so.",
+        "SIGTERM": "Answer the requests that wait for a garbage collection, then stop.",
     },
     {
         **_CONF,
@@ -77,10 +76,10 @@ _TOKEN_SERVER = _Page(
         "/var/lib/sysreg/token-server": "Refused logins, as keyed hashes.",
     },
     {
-        "A right password is refused (401)": "It was wrong before, and Keystone isn't asked about that pair"
-        " again for a while: systemctl reload sysreg-token-server forgets it.",
-        "Logins end with 503": "Keystone does not answer: journalctl -u sysreg-token-server names it.",
-        "Is it alive?": "curl -k https://registry.local:9002/health",
+        "A correct password is refused (401)": "It was wrong before, and the token server does not ask"
+        " Keystone about it again for a while. systemctl reload sysreg-token-server makes it forget.",
+        "Logins end with 503": "Keystone does not answer: see journalctl -u sysreg-token-server.",
+        "Does it run?": "curl -k https://registry.local:9002/health",
     },
     "sysreg-deploy(8), sysreg-agent(8), sysreg.conf(5)",
 )
@@ -91,35 +90,35 @@ _DEPLOY = _Page(
     {},
     {
         "/etc/sysreg/sysreg.conf": _SETTINGS,
-        "/var/lib/sysreg/deploy.json": "What was laid down, and so what --remove takes away.",
-        "/var/lib/sysreg/backup": "Files that stood there before, and edited ones that were replaced.",
-        "/etc/sysreg/token": "The token-signing pair; next.* and retired.crt are there while it rolls over.",
+        "/var/lib/sysreg/deploy.json": "What sysreg-deploy wrote, and what --remove therefore removes.",
+        "/var/lib/sysreg/backup": "Files that sysreg-deploy replaced.",
+        "/etc/sysreg/token": "The token-signing pair; during a rollover also next.* and retired.crt.",
     },
     {
-        "Something was changed by hand": "sysreg-deploy --dry-run shows it, sysreg-deploy mends.",
-        "A run was killed": "Run it again; also a rollover of the token-signing key goes on where it was.",
-        "The token-signing key is known to others": "sysreg-deploy --rotate-token-key",
+        "Somebody changed a file": "sysreg-deploy --dry-run shows it, sysreg-deploy repairs it.",
+        "A run was killed": "Run sysreg-deploy again. It also continues a rollover of the token-signing key.",
+        "Somebody may have read the token-signing key": "sysreg-deploy --rotate-token-key",
     },
     "sysreg-agent(8), sysreg-token-server(8), sysreg.conf(5), docker-registry(1)",
 )
 
 
-def pages() -> dict[str, str]:
-    """File name -> page in man(7) macros; the same text for the same programs, so that it can be compared."""
-    help_text = inspect.cleandoc(deploy.help or "")
+def pages(introduction: str, settings: Iterable[Section]) -> dict[str, str]:
+    """Map file names to pages in man(7) macros; ``introduction`` and ``settings`` are the sample's."""
+    token_server = _argparse(token_server_parser())
     return {
         "sysreg-agent.8": _program("sysreg-agent", _AGENT, _argparse(agent_parser())),
-        "sysreg-deploy.8": _program("sysreg-deploy", _DEPLOY, dict(options(deploy)), help_text),
-        "sysreg-token-server.8": _program(
-            "sysreg-token-server", _TOKEN_SERVER, _argparse(token_server_parser())
+        "sysreg-deploy.8": _program(
+            "sysreg-deploy", _DEPLOY, dict(options(deploy)), inspect.cleandoc(deploy.help or "")
         ),
-        "sysreg.conf.5": _settings(SAMPLE.read_text()),
+        "sysreg-token-server.8": _program("sysreg-token-server", _TOKEN_SERVER, token_server),
+        "sysreg.conf.5": _settings(introduction, settings),
     }
 
 
 def _program(name: str, page: _Page, flags: Mapping[str, str], text: str = "") -> str:
     lines = [
-        *_head(name, 8, page.summary),
+        *head(name, 8, page.summary),
         ".SH SYNOPSIS",
         f".B {escaped(name)}",
         "[OPTIONS]",
@@ -136,38 +135,19 @@ def _program(name: str, page: _Page, flags: Mapping[str, str], text: str = "") -
     return "\n".join([*lines, ".SH SEE ALSO", escaped(page.see)]) + "\n"
 
 
-def _settings(sample: str) -> str:
-    """sysreg.conf(5) from the sample: its sections, keys with their defaults, and the comments above them."""
-    lines = [
-        *_head("sysreg.conf", 5, "settings of the local container registry"),
-        ".SH DESCRIPTION",
-    ]
-    introduction, *sections = re.split(r"^\[(\w+)\]\n", sample, flags=re.MULTILINE)
-    lines += list(paragraphs(" ".join(line.lstrip("# ") for line in introduction.splitlines())))[1:]
-    lines += [
-        ".PP",
-        "An unknown section or key and a bad value are named with file and line,",
-        "and nothing starts.",
-    ]
-    for section, text in zip(sections[::2], sections[1::2], strict=True):
-        lines.append(f".SH [{escaped(section)}]")
-        comment: list[str] = []
-        for line in text.splitlines():
-            if line.startswith("# "):
-                comment.append(line[2:])
-            elif line.startswith("#"):
-                lines += [".TP", f".B {escaped(line[1:].strip())}"]
-                lines += list(paragraphs(" ".join(comment)))[1:] if comment else ["\\&"]
-                comment = []
+def _settings(introduction: str, settings: Iterable[Section]) -> str:
+    lines = [*head("sysreg.conf", 5, "settings of the local container registry"), ".SH DESCRIPTION"]
+    lines += list(paragraphs(introduction))[1:]
+    lines += paragraphs(
+        "An unknown section, an unknown key or a bad value is an error. Each error is reported with file and"
+        " line, and nothing starts."
+    )
+    for section in settings:
+        lines.append(f".SH [{escaped(section.name)}]")
+        lines += list(paragraphs(section.comment))[1:] if section.comment else []
+        lines += terms({key.line: key.comment for key in section.keys})
     lines += [".SH SEE ALSO", escaped("sysreg-deploy(8), sysreg-agent(8), sysreg-token-server(8), system(1)")]
     return "\n".join(lines) + "\n"
-
-
-def _head(name: str, section: int, summary: str) -> Iterator[str]:
-    yield '.\\" Written by `python -m tools.write_reference`; change the sources it names, not this file.'
-    yield f'.TH {name.upper()} {section} 2026-11-25 "sysreg {__version__}" "System administration"'
-    yield ".SH NAME"
-    yield f"{escaped(name)} \\- {escaped(summary)}"
 
 
 def _argparse(parser: argparse.ArgumentParser) -> dict[str, str]:

@@ -44,7 +44,9 @@ ExecStart=/lib/systemd/systemd-socket-proxyd /run/share/keystone.sock
 
 def wheels() -> Path:
     """A directory with our wheel, built from this checkout, and all that it requires."""
-    sources = [CHECKOUT / name for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst")]
+    sources = [
+        CHECKOUT / name for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "LICENSE")
+    ]
     trees = [CHECKOUT / "sysreg_cli", CHECKOUT / "etc", CHECKOUT / "man"]
     files = [path for path in sources if path.exists()]
     files += sorted(path for tree in trees for path in tree.rglob("*") if _is_source(path))

@@ -1,8 +1,9 @@
-"""README's walk-through for a controller, typed in by a new operator: its output is what the README shows."""
+"""The commands in README and the operator's guide, typed in by a new operator, print what these show."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,25 +12,20 @@ from tests.controller.machine import Machine
 from tests.controller.people import start_runtimes
 
 
-def _walk_through() -> list[tuple[str, str]]:
-    """Each command of the section, and what it prints; ``...`` stands for anything."""
-    section = (
-        (CHECKOUT / "README.rst").read_text().partition("\nA controller\n")[2].partition("\nWork on it\n")[0]
-    )
-    steps: list[tuple[str, str]] = []
-    for line in section.splitlines():
-        if line.startswith("    $ "):
-            steps.append((line[6:], ""))
-        elif line.startswith("    ") and steps:
-            command, output = steps[-1]
-            steps[-1] = (command, f"{output}{line[4:]}\n")
-    return steps
+def _walk_through() -> Iterator[tuple[str, str]]:
+    """Each command of README's section and of the guide, and what it prints; ``...`` stands for anything."""
+    readme, guide = (CHECKOUT / "README.rst").read_text(), (CHECKOUT / "docs/controller.rst").read_text()
+    section = readme.partition("\nA controller\n")[2].partition("\nWhere to read on\n")[0]
+    for block in re.findall(r"::\n\n((?:    .*\n)+)", section + guide):
+        for step in re.split(r"^    \$ ", block, flags=re.MULTILINE)[1:]:  # a block without prompt has none
+            command, _, output = step.partition("\n")
+            yield command, re.sub("^    ", "", output, flags=re.MULTILINE)
 
 
 @pytest.mark.timeout(300)
-def test_every_command_of_the_readme_prints_what_the_readme_says(installed: Machine) -> None:
-    steps = _walk_through()
-    assert len(steps) > 15
+def test_every_command_of_the_walk_through_prints_what_it_shows(installed: Machine) -> None:
+    steps = list(_walk_through())
+    assert len(steps) > 20
     installed.file("/etc/sysreg/sysreg.conf").unlink()
     installed.file("/etc/sysreg").rmdir()
     start_runtimes(installed)
@@ -47,4 +43,4 @@ def test_every_command_of_the_readme_prints_what_the_readme_says(installed: Mach
     assert len(printed) == len(steps), done.stdout
     for (command, expected), actual in zip(steps, printed, strict=True):
         pattern = ".*".join(re.escape(part) for part in expected.split("..."))
-        assert re.fullmatch(pattern, actual, re.DOTALL), f"$ {command}\n{actual}\nREADME says:\n{expected}"
+        assert re.fullmatch(pattern, actual, re.DOTALL), f"$ {command}\n{actual}\nshown:\n{expected}"

@@ -1,4 +1,4 @@
-"""Help, README and man page say the same, and say what the code does."""
+"""Help, docs/reference.rst and man page say the same, and say what the code does."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def shown(*words: str) -> str:
     return result.output
 
 
-def readme() -> str:
-    return (ROOT / "README.rst").read_text()
+def reference() -> str:
+    return (ROOT / "docs/reference.rst").read_text()
 
 
 def man_page() -> str:
@@ -43,10 +43,10 @@ def man_page() -> str:
 
 
 def sections(name: str) -> dict[str, str]:
-    """What help, README and man page say of one command, and nothing of another."""
+    """What help, reference and man page say of one command, and nothing of another."""
     return {
         "help": shown(name, "--help"),
-        "README": readme().partition(f"\n{name}\n~~~")[2].partition("\n~~~")[0],
+        "reference": reference().partition(f"\n{name}\n~~~")[2].partition("\n~~~")[0],
         "man page": man_page().partition(f"\n.SS {name}\n")[2].partition("\n.SS ")[0],
     }
 
@@ -76,10 +76,10 @@ def test_the_summary_is_the_first_line_of_the_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_in_help_readme_and_man_page(name: str) -> None:
-    # What stands before the command too is told once in README and man page.
+def test_every_option_is_in_help_reference_and_man_page(name: str) -> None:
+    # What stands before the command too is told once in reference and man page.
     program = {word for option in write_reference.options(system) for word in option.opts}
-    whole = {"README": readme(), "man page": man_page()}
+    whole = {"reference": reference(), "man page": man_page()}
     for option in write_reference.options(EVERY[name]):
         for where, text in sections(name).items():
             for word in option.opts:
@@ -97,7 +97,7 @@ def test_the_arguments_are_those_of_the_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_sections_of_the_page_are_in_help_readme_and_man_page(name: str) -> None:
+def test_the_sections_of_the_page_are_in_help_reference_and_man_page(name: str) -> None:
     page = PAGES[name]
     terms = [term for term, _ in page.arguments] + [line for line, _ in page.examples]
     for where, text in sections(name).items():
@@ -122,11 +122,11 @@ def test_an_example_is_a_command_line_that_the_program_takes(name: str, example:
     assert example.startswith("system ")
 
 
-def test_every_exit_code_is_in_help_readme_and_man_page() -> None:
+def test_every_exit_code_is_in_help_reference_and_man_page() -> None:
     for code, meaning in EXIT_CODES.items():
         pattern = rf"{code}\b[`\s]+{re.escape(meaning[:20])}"
         texts = {name: shown(name, "--help") for name in COMMANDS}
-        for where, text in {**texts, "README": readme(), "man page": man_page()}.items():
+        for where, text in {**texts, "reference": reference(), "man page": man_page()}.items():
             assert re.search(pattern, text), f"{code} is not in {where}"
 
 
@@ -138,9 +138,9 @@ def test_every_variable_that_the_code_reads_is_documented_and_no_other() -> None
 
 
 @pytest.mark.parametrize("variable", ENVIRONMENT)
-def test_every_variable_is_in_help_readme_and_man_page(variable: str) -> None:
+def test_every_variable_is_in_help_reference_and_man_page(variable: str) -> None:
     helps = shown("--help") + "".join(shown(name, "--help") for name in COMMANDS)
-    for where, text in {"help": helps, "README": readme(), "man page": man_page()}.items():
+    for where, text in {"help": helps, "reference": reference(), "man page": man_page()}.items():
         assert variable in text, f"{variable} is not in the {where}"
 
 
