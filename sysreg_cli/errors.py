@@ -1,53 +1,34 @@
 """Every error that sysreg raises on purpose, as one tree.
 
-    SysregError                  exit 1, HTTP 500   something failed
-    +-- UsageError               exit 2, HTTP 400   the caller's words are wrong; nothing was tried
-    |   `-- InvalidReference     exit 2, HTTP 400   not an image reference
-    +-- SettingsError            exit 1, HTTP 500   sysreg.conf is wrong; every problem is in .problems
-    +-- CredentialsMissing       exit 1, HTTP 401   no user, password or token was given
-    +-- NotAuthenticated         exit 1, HTTP 401   the credentials were refused
-    +-- NotAuthorized            exit 1, HTTP 403   known, but not allowed
-    +-- NotFound                 exit 1, HTTP 404   no such repository, tag, digest or certificate
-    +-- NotSupported             exit 1, HTTP 405   the other side can't do that (read-only, delete disabled)
-    +-- Conflict                 exit 1, HTTP 409   something else is under way
-    +-- TooManyRequests          exit 1, HTTP 429   the other side asks to slow down
-    +-- ProtocolError            exit 1, HTTP 502   the other side's answer makes no sense
-    +-- Unavailable              exit 1, HTTP 503   no answer: refused, DNS, TLS, timeout, 5xx
-    |   +-- CertificateNotTrusted                   TLS: the other side's certificate is not acceptable
-    |   `-- NotStored                               the other side could not write: its disk may be full
-    `-- CertificateRefused       exit 1, HTTP 400   a certificate is not fit to be installed; see .problems
+    SysregError                  exit 1, HTTP 500
+    +-- UsageError               exit 2, HTTP 400
+    |   `-- InvalidReference     exit 2, HTTP 400
+    +-- SettingsError            exit 1, HTTP 500
+    +-- CredentialsMissing       exit 1, HTTP 401
+    +-- NotAuthenticated         exit 1, HTTP 401
+    +-- NotAuthorized            exit 1, HTTP 403
+    +-- NotFound                 exit 1, HTTP 404
+    +-- NotSupported             exit 1, HTTP 405
+    +-- Conflict                 exit 1, HTTP 409
+    +-- TooManyRequests          exit 1, HTTP 429
+    +-- ProtocolError            exit 1, HTTP 502
+    +-- Unavailable              exit 1, HTTP 503
+    |   +-- CertificateNotTrusted
+    |   `-- NotStored
+    `-- CertificateRefused       exit 1, HTTP 400
 
 A message is one line: what failed, on which object, why. ``next_step`` says what to do about it. Neither
-ever holds a secret: both are shown to users and written to logs.
+holds a secret, because both are shown to users and written to logs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
-
-__all__ = [
-    "CertificateNotTrusted",
-    "CertificateRefused",
-    "Conflict",
-    "CredentialsMissing",
-    "InvalidReference",
-    "NotAuthenticated",
-    "NotAuthorized",
-    "NotFound",
-    "NotStored",
-    "NotSupported",
-    "ProtocolError",
-    "SettingsError",
-    "SysregError",
-    "TooManyRequests",
-    "Unavailable",
-    "UsageError",
-]
 
 
 class SysregError(Exception):
-    """Something failed, and the message says what, on which object and why."""
+    """Something failed. The message says what, on which object and why."""
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
@@ -62,18 +43,18 @@ class SysregError(Exception):
 
 
 class UsageError(SysregError):
-    """The caller's words are wrong; nothing was tried."""
+    """The command line or the request is wrong. Nothing was tried."""
 
     exit_code = 2
     http_status = 400
 
 
 class InvalidReference(UsageError):
-    """Not an image reference (distribution's reference grammar)."""
+    """The text is not an image reference."""
 
 
 class _Problems(SysregError):
-    """An error with several reasons: all that were found, so that one round of mending is enough."""
+    """An error with several reasons. It reports them all at once, so that one correction is enough."""
 
     def __init__(self, message: str, problems: Sequence[str], *, next_step: str = "") -> None:
         super().__init__(f"{message}: {'; '.join(problems)}", next_step=next_step)
@@ -81,41 +62,41 @@ class _Problems(SysregError):
 
 
 class SettingsError(_Problems):
-    """The settings file is wrong; ``problems`` holds each with file and line."""
+    """The settings file is wrong. ``problems`` name file and line."""
 
 
 class CredentialsMissing(SysregError):
-    """No credentials were given; the message names the option and the variable."""
+    """No user, password or token was given. The message names the option and the variable."""
 
     http_status = 401
 
 
 class NotAuthenticated(SysregError):
-    """The credentials were refused."""
+    """The other side refused the credentials."""
 
     http_status = 401
 
 
 class NotAuthorized(SysregError):
-    """The caller is known, but may not do this."""
+    """The other side knows the caller, but does not allow this."""
 
     http_status = 403
 
 
 class NotFound(SysregError):
-    """There is no such repository, tag, digest or certificate."""
+    """The repository, tag, digest or certificate does not exist."""
 
     http_status = 404
 
 
 class NotSupported(SysregError):
-    """The other side can't do that: read-only, or deletes disabled."""
+    """The other side cannot do that: it is read-only, or deletes are disabled."""
 
     http_status = 405
 
 
 class Conflict(SysregError):
-    """Something else is under way that excludes this."""
+    """The state of the object, or another operation, excludes this."""
 
     http_status = 409
 
@@ -127,13 +108,13 @@ class TooManyRequests(SysregError):
 
 
 class ProtocolError(SysregError):
-    """The other side's answer makes no sense: not a registry, not an agent, cut short."""
+    """The response makes no sense: it is cut short, or not from a registry or an agent."""
 
     http_status = 502
 
 
 class Unavailable(SysregError):
-    """No usable answer: connection refused, name not found, TLS failed, timeout, or a 5xx."""
+    """No usable response: connection refused, name not found, TLS failed, timeout, or a status 5xx."""
 
     http_status = 503
 
@@ -143,10 +124,26 @@ class CertificateNotTrusted(Unavailable):
 
 
 class NotStored(Unavailable):
-    """The registry answered a write with 500, as it does when its storage takes nothing more."""
+    """The registry answered a write with 500, as it does when its disk is full."""
 
 
 class CertificateRefused(_Problems):
-    """A certificate is not fit to be installed; ``problems`` holds every reason found."""
+    """A certificate is not fit to be installed. ``problems`` holds every reason."""
 
     http_status = 400
+
+
+#: The error that the HTTP status of a response stands for.
+BY_STATUS: Mapping[int, type[SysregError]] = {
+    kind.http_status: kind
+    for kind in (
+        NotAuthenticated,
+        NotAuthorized,
+        NotFound,
+        NotSupported,
+        Conflict,
+        TooManyRequests,
+        ProtocolError,
+        Unavailable,
+    )
+}

@@ -1,9 +1,9 @@
-"""Image references: one parser, used everywhere.
+"""Image references: the one parser of ``[HOST:PORT/]NAME[:TAG|@DIGEST]``.
 
-Grammar: the distribution project's ``reference`` package (repository names lower case, components joined by
-``/``; tags up to 128 characters; digests ``algorithm:hex``). A registry's ``host:port`` in front is taken off
-only if it is ours: ``docker.io/starlingx/x`` is a repository of the local registry whose first component is
-``docker.io``, as StarlingX mirrors images.
+The grammar is that of the distribution project's package ``reference``: repository names are lower case, with
+components joined by ``/``; tags have up to 128 characters; digests are ``algorithm:hex``. The parser removes
+``host:port`` only if it is an address of this registry. So ``docker.io/starlingx/x`` is a repository of the
+local registry, with the first component ``docker.io``. StarlingX mirrors images under such names.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sysreg_cli.errors import InvalidReference
+from sysreg_cli.text import shorten
 
+#: a digest that registries of distribution 2.8 and 3 store, to be matched with ``fullmatch``
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 # One component: alphanumerics, with one ".", one or two "_", or any number of "-" in between.
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 # The registry's limit for the repository name (distribution: NameTotalLengthMax).
 _MAX_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """A repository, with a tag, or with a digest, or with neither. Never both."""
+    """A repository with a tag, with a digest, or with neither of them. Never with both."""
 
     repository: str
     tag: str = ""
@@ -35,14 +37,22 @@ class ImageReference:
             return f"{self.repository}:{self.tag}"
         return f"{self.repository}@{self.digest}" if self.digest else self.repository
 
+    def with_tag(self, tag: str) -> ImageReference:
+        """Return the reference of ``tag`` in the same repository."""
+        return ImageReference(self.repository, tag=tag)
+
+    def with_digest(self, digest: str) -> ImageReference:
+        """Return the reference of ``digest`` in the same repository."""
+        return ImageReference(self.repository, digest=digest)
+
 
 def is_component(text: str) -> bool:
-    """Whether ``text`` may stand between two slashes of a repository name; user names must."""
+    """Whether ``text`` may stand between two slashes of a repository name. User names must."""
     return _COMPONENT.fullmatch(text) is not None
 
 
 def is_repository(text: str) -> bool:
-    """Whether ``text`` is a repository name, as the registry's API takes it."""
+    """Whether ``text`` is a repository name that the registry's API takes."""
     return len(text) <= _MAX_NAME and all(is_component(part) for part in text.split("/"))
 
 
@@ -51,23 +61,20 @@ def is_tag(text: str) -> bool:
 
 
 def is_digest(text: str) -> bool:
-    return _DIGEST.fullmatch(text) is not None
+    return DIGEST.fullmatch(text) is not None
 
 
-def parse(text: str, own_hosts: Collection[str] = ()) -> ImageReference:
-    """Parse ``[HOST:PORT/]NAME[:TAG|@DIGEST]``; HOST:PORT only if it is one of ``own_hosts``.
+def parse(text: str, own_addresses: Collection[str] = ()) -> ImageReference:
+    """Parse an image reference. A leading HOST:PORT must be one of ``own_addresses``.
 
     Raises InvalidReference, whose message quotes the text with control characters escaped.
     """
     if not text:
         raise InvalidReference("the image name is empty")
     shown = shorten(text)
-    rest = text
-    host, slash, behind = text.partition("/")
-    if slash and host.lower() in own_hosts:
-        rest = behind
-    name, at, digest = rest.partition("@")
-    # A tag is what follows a colon behind the last slash: before it, a colon belongs to a foreign host:port.
+    host, slash, path = text.partition("/")
+    name, at, digest = (path if slash and host.lower() in own_addresses else text).partition("@")
+    # A tag follows a colon behind the last slash. A colon before it belongs to a host:port of somebody else.
     head, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     name = head + slash + last
@@ -84,18 +91,14 @@ def parse(text: str, own_hosts: Collection[str] = ()) -> ImageReference:
 
 
 def _check_name(name: str, shown: str) -> None:
+    first, slash, _ = name.partition("/")
     if len(name) > _MAX_NAME:
         raise InvalidReference(f"{shown}: the image name is longer than {_MAX_NAME} characters")
-    if ":" in name.partition("/")[0] and "/" in name:
-        raise InvalidReference(f"{shown}: {shorten(name.partition('/')[0])} is not this registry")
+    if slash and ":" in first:
+        raise InvalidReference(f"{shown}: {shorten(first)} is not this registry")
     if name != name.lower() and is_repository(name.lower()):
         raise InvalidReference(f"{shown}: image names are lower case", next_step=f"try {name.lower()}")
     if not is_repository(name):
         raise InvalidReference(
             f"{shown}: not an image name (a-z and 0-9, joined by . _ - inside each part between slashes)"
         )
-
-
-def shorten(text: str, most: int = 80) -> str:
-    """``text`` quoted for a message: control characters escaped, cut when long."""
-    return ascii(text if len(text) <= most else text[:most] + "...")

@@ -16,7 +16,6 @@ from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.access import Access
-from sysreg_cli.tokens.scope import parse_scopes
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -31,16 +30,14 @@ class OwnTokens:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._signer = TokenSigner.load(settings)
-        self._tokens: dict[tuple[str, ...], str] = {}
+        self._tokens: dict[tuple[Access, ...], str] = {}
 
-    def token(self, challenge: Challenge, scopes: Sequence[str], *, fresh: bool = False) -> str:
-        """A token with all of ``scopes``. Raises Unavailable for a write token while a collection runs."""
-        key = tuple(scopes)
+    def token(self, challenge: Challenge, access: Sequence[Access], *, fresh: bool = False) -> str:
+        """A token for all of ``access``. Raises Unavailable for a write token while a collection runs."""
+        key = tuple(access)
         if fresh or key not in self._tokens:
-            access = [Access(scope.type, scope.name, scope.actions) for scope in parse_scopes(scopes)]
-            self._tokens[key] = (
-                self._write(access) if any(one.writes for one in access) else self._read(access)
-            )
+            writes = any(entry.writes for entry in access)
+            self._tokens[key] = self._write(access) if writes else self._read(access)
         return self._tokens[key]
 
     def _read(self, access: Sequence[Access]) -> str:

@@ -19,8 +19,9 @@ from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.registry_access import open_registry
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import ImageReference
-from sysreg_cli.registry.deletion import delete_digest, delete_tag
+from sysreg_cli.registry.deletion import delete_image
 from sysreg_cli.settings import Settings
+from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants, Identity
 
 PATH = "/v1/registry_image"
@@ -50,7 +51,7 @@ class _Calls:
         if name is not None:
             image = self._parse(name, "image_name")
             if image.tag or image.digest:
-                raise InvalidReference(f"{reference.shorten(name)}: image_name takes no tag or digest")
+                raise InvalidReference(f"{shorten(name)}: image_name takes no tag or digest")
             tags = await asyncio.to_thread(self._tags, caller, image.repository)
             return _images((image.repository, tag) for tag in tags)
         names = await asyncio.to_thread(self._names, caller, filtered)
@@ -60,10 +61,10 @@ class _Calls:
         text = request.query_params.get("image_name_and_tag")
         if not text:
             raise UsageError(f"DELETE {PATH}: image_name_and_tag=NAME:TAG is missing")
-        request.state.audit_object = reference.shorten(text)
+        request.state.audit_object = shorten(text)
         image = self._parse(text, "image_name_and_tag")
         if not image.tag and not image.digest:
-            raise InvalidReference(f"{reference.shorten(text)}: names no tag")
+            raise InvalidReference(f"{shorten(text)}: names no tag")
         # A thread of its own: a client that goes away doesn't stop a delete between two requests.
         await asyncio.to_thread(self._delete, image)
         return Response(status_code=204)
@@ -86,10 +87,7 @@ class _Calls:
 
     def _delete(self, image: ImageReference) -> None:
         with open_registry(self._settings) as registry:
-            if image.tag:
-                delete_tag(registry, image.repository, image.tag)
-            else:
-                delete_digest(registry, image.repository, image.digest)
+            delete_image(registry, image)
 
     def _may_pull(self, caller: Caller, repository: str) -> bool:
         if caller.role >= Role.ADMIN:

@@ -8,12 +8,12 @@ from collections.abc import Collection
 from sysreg_cli.cli.completion_cache import Identity
 from sysreg_cli.cli.options import Invocation
 from sysreg_cli.errors import UsageError
-from sysreg_cli.reference import shorten
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
 from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.credentials import Credentials
+from sysreg_cli.registry.credentials import RegistryCredentials
 from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
+from sysreg_cli.text import shorten
 
 # The token server holds a request for a write token while a collection runs, at most 300 s
 # (docs/contracts.rst, "Tokens").
@@ -37,20 +37,20 @@ def is_own(invocation: Invocation) -> bool:
     return address(invocation).lower() in {configured, *invocation.settings.registry.addresses}
 
 
-def credentials(invocation: Invocation) -> Credentials:
+def credentials(invocation: Invocation) -> RegistryCredentials:
     """What the caller gave: a token, an application credential, or user and password.
 
     Raises CredentialsMissing, UsageError.
     """
     kind = invocation.credential_kind()
     if kind == "token":
-        return Credentials(token=_token(invocation.text("os_auth_token")))
+        return RegistryCredentials(token=_token(invocation.text("os_auth_token")))
     if kind == "application_credential":
-        return Credentials(
+        return RegistryCredentials(
             invocation.required("os_application_credential_id"),
             invocation.required("os_application_credential_secret"),
         )
-    return Credentials(invocation.required("os_username"), invocation.password())
+    return RegistryCredentials(invocation.required("os_username"), invocation.password())
 
 
 def identity(invocation: Invocation) -> Identity | None:

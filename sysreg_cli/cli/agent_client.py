@@ -17,14 +17,10 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from sysreg_cli.errors import (
-    Conflict,
-    NotAuthenticated,
+    BY_STATUS,
     NotAuthorized,
-    NotFound,
-    NotSupported,
     ProtocolError,
     SysregError,
-    TooManyRequests,
     Unavailable,
     UsageError,
 )
@@ -32,16 +28,6 @@ from sysreg_cli.errors import (
 if TYPE_CHECKING:
     from sysreg_cli.cli.options import Invocation
 
-_ERRORS: dict[int, type[SysregError]] = {
-    401: NotAuthenticated,
-    403: NotAuthorized,
-    404: NotFound,
-    405: NotSupported,
-    409: Conflict,
-    429: TooManyRequests,
-    502: ProtocolError,
-    503: Unavailable,
-}
 # an error text is a few lines; whatever is longer isn't from our agent
 _LONGEST_ERROR = 64 * 1024
 
@@ -159,7 +145,7 @@ class AgentClient:
         return answer
 
     def _error(self, response: requests.Response) -> SysregError:
-        kind = _ERRORS.get(response.status_code, SysregError)
+        kind = BY_STATUS.get(response.status_code, SysregError)
         try:
             text = json.loads(response.json()["error_message"])["faultstring"]
         except (ValueError, TypeError, KeyError):

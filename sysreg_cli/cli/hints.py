@@ -55,7 +55,7 @@ def space(deletions: Iterable[Deletion]) -> None:
             f"this releases up to {size}; system registry-garbage-collect frees it,"
             " and says with --dry-run how much it is in all"
         )
-    elif all(deletion.digest for deletion in found):
+    elif all(deletion.digest and not deletion.warnings for deletion in found):
         hint("this frees no space: other tags stand for the same content")
 
 

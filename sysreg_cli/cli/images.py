@@ -14,8 +14,7 @@ from sysreg_cli.cli.options import Invocation, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, ProtocolError, SysregError
 from sysreg_cli.reference import ImageReference, parse
-from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.deletion import Deletion, delete_digest, delete_tag
+from sysreg_cli.registry.deletion import Deletion, delete_image
 
 DELETE_COLUMNS = ("image", "deleted", "digest", "tags", "manifests", "warnings")
 
@@ -105,7 +104,7 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     deletions: list[Deletion] = []
     for image in wanted:
         try:
-            deletion = _delete(registry, image, yes, dry_run)
+            deletion = delete_image(registry, image, all_tags=yes, dry_run=dry_run)
         except SysregError as error:
             invocation.report(error)
             if isinstance(error, NotFound):
@@ -127,12 +126,6 @@ def _with_tag(text: str, hosts: Any) -> ImageReference:
     if not image.tag and not image.digest:
         raise InvalidReference(f"{text}: names no tag", next_step=f"give one, as in {text}:latest")
     return image
-
-
-def _delete(registry: RegistryClient, image: ImageReference, yes: bool, dry_run: bool) -> Deletion:
-    if image.tag:
-        return delete_tag(registry, image.repository, image.tag, dry_run=dry_run)
-    return delete_digest(registry, image.repository, image.digest, all_tags=yes, dry_run=dry_run)
 
 
 def _also(image: ImageReference, deletion: Deletion) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sysreg_cli.errors import CredentialsMissing, SysregError, UsageError
+from sysreg_cli.text import printable
 
 if TYPE_CHECKING:
     from sysreg_cli.settings import Settings
@@ -141,13 +142,6 @@ class Invocation:
 def show_error(message: str) -> None:
     """One line on stderr; what a server or a user put into the message can't steer the terminal."""
     print(f"system: {printable(message)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with every control, format and unassigned character escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sysreg_cli.cli.options import Invocation, printable
+from sysreg_cli.cli.options import Invocation
 from sysreg_cli.errors import UsageError
+from sysreg_cli.text import printable
 
 
 def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sysreg_cli.errors import (
+    BY_STATUS,
     NotAuthenticated,
     NotAuthorized,
     NotFound,
@@ -18,27 +19,39 @@ from sysreg_cli.errors import (
     TooManyRequests,
     Unavailable,
 )
-from sysreg_cli.reference import is_repository, shorten
-from sysreg_cli.registry.authorization import Authorizer, explain
+from sysreg_cli.reference import ImageReference, is_digest, is_repository
+from sysreg_cli.registry.authorization import Authorizer
 from sysreg_cli.registry.challenge import Challenge, parse_bearer
-from sysreg_cli.registry.manifests import ACCEPT, Manifest
+from sysreg_cli.registry.manifests import ACCEPT, RemoteManifest, UnreadableManifest
 from sysreg_cli.registry.pages import next_page
-from sysreg_cli.registry.transport import CONNECTIONS, Answer, Transport
+from sysreg_cli.registry.transport import CONNECTIONS, Response, Transport
+from sysreg_cli.text import shorten
+from sysreg_cli.tokens.access import Access
 
-CATALOG_SCOPE = "registry:catalog:*"
-# The most that 2.8 allows; every page costs the registry a walk over all repositories, however short it is.
+_CATALOG = (Access("registry", "catalog", ("*",)),)
+# The most that 2.8 allows. For each page the registry walks over all repositories, however short the page is.
 _CATALOG_PAGE = 1000
-# Repositories per token request; 25 to 50 is the fastest (docs/behaviour.rst, "docker-registry").
+# Repositories for which one token is requested: 25 to 50 is the fastest (measured).
 _TOKEN_BATCH = 32
-# More is no listing of a controller's registry, but a server that never stops.
+# A longer listing is not that of a controller's registry, but of a server that never stops.
 _MAX_ENTRIES = 1_000_000
+
+_PULL = ("pull",)
+_WRITE = ("delete", "pull", "push")
+# method of a request about a manifest -> its verb in messages, and what its token has to allow
+_METHODS = {
+    "GET": ("reading", _PULL),
+    "HEAD": ("reading", _PULL),
+    "PUT": ("writing", _WRITE),
+    "DELETE": ("deleting", _WRITE),
+}
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 class RegistryClient:
-    """The registry at ``transport``; may be used by several threads.
+    """Client of the registry at ``transport``. Several threads may use it.
 
     Every method raises what Transport.request and the authorizer raise, and for the registry's refusals:
     NotAuthenticated, NotAuthorized, NotFound, NotSupported, TooManyRequests, Unavailable, ProtocolError.
@@ -48,7 +61,7 @@ class RegistryClient:
         self._transport = transport
         self._authorizer = authorizer
         self._challenge: Challenge | None = None
-        self._asked = False
+        self._version_checked = False
 
     @property
     def where(self) -> str:
@@ -57,51 +70,51 @@ class RegistryClient:
 
     @property
     def certificate_ends(self) -> float | None:
-        """When the registry's certificate ends, in seconds since the epoch; None before the first answer."""
+        """When the registry's certificate ends, in seconds since the epoch. None before a response."""
         return self._transport.certificate_ends
 
     # -- listings
 
     def catalog(self) -> list[str]:
-        """Every repository, sorted by plain byte order, without duplicates."""
+        """Return every repository once, in plain byte order."""
         return self._listing(
-            f"/v2/_catalog?n={_CATALOG_PAGE}", "repositories", (CATALOG_SCOPE,), "listing the repositories"
+            f"/v2/_catalog?n={_CATALOG_PAGE}", "repositories", _CATALOG, "listing the repositories"
         )
 
     def tags(self, repository: str) -> list[str]:
-        """Every tag, sorted; empty for a repository that is unknown or holds no tag."""
-        return self._tags(repository, (pull_scope(repository),))
+        """Return every tag, sorted. An unknown repository has none."""
+        return self._tags(repository, (_pull(repository),))
 
     def tagged(self, repositories: Sequence[str]) -> list[str]:
-        """Those of ``repositories`` that hold a tag, in the same order; asked in parallel."""
+        """Return those of ``repositories`` that hold a tag, in the same order. Requests run in parallel."""
         names = [name for name in repositories if is_repository(name)]
         size = max(1, min(_TOKEN_BATCH, math.ceil(len(names) / CONNECTIONS)))
         batches = [names[start : start + size] for start in range(0, len(names), size)]
 
         def check(batch: list[str]) -> list[str]:
-            scopes = tuple(pull_scope(name) for name in batch)
-            return [name for name in batch if self._tags(name, scopes)]
+            access = tuple(_pull(name) for name in batch)
+            return [name for name in batch if self._tags(name, access)]
 
-        return [name for found in in_parallel(check, batches) for name in found]
+        return [name for batch in in_parallel(check, batches) for name in batch]
 
-    def _tags(self, repository: str, scopes: Sequence[str]) -> list[str]:
+    def _tags(self, repository: str, access: Sequence[Access]) -> list[str]:
         try:
             return self._listing(
-                f"/v2/{repository}/tags/list", "tags", scopes, f"listing the tags of {repository}"
+                f"/v2/{repository}/tags/list", "tags", access, f"listing the tags of {repository}"
             )
         except NotFound:
             return []
 
-    def _listing(self, target: str, key: str, scopes: Sequence[str], what: str) -> list[str]:
-        """All pages of one listing, each entry once, sorted."""
+    def _listing(self, target: str, key: str, access: Sequence[Access], what: str) -> list[str]:
+        """Return all pages of one listing, each entry once, sorted."""
         entries: set[str] = set()
         seen = {target}
         while True:
-            answer = self._send("GET", target, scopes, what, allowed=(200,))
-            page = _entries(answer, key)
+            response = self._send("GET", target, access, what, allowed=(200,))
+            page = _entries(response, key)
             before = len(entries)
             entries.update(page)
-            link = answer.headers.get("Link", "")
+            link = response.headers.get("Link", "")
             target = next_page(self._transport.base_url + target, link) if link else ""
             if not target:
                 return sorted(entries)
@@ -113,64 +126,69 @@ class RegistryClient:
 
     # -- manifests
 
-    def manifest(self, repository: str, reference: str) -> Manifest | None:
-        """What a tag or a digest stands for, or None if there is nothing."""
-        answer = self._send(
-            "GET",
-            f"/v2/{repository}/manifests/{reference}",
-            (pull_scope(repository),),
-            f"reading {join(repository, reference)}",
-            allowed=(200, 404),
-            headers={"Accept": ACCEPT},
-        )
-        if answer.status == 404:
+    def manifest(self, image: ImageReference) -> RemoteManifest | UnreadableManifest | None:
+        """Return what a tag or a digest stands for, or None if the registry knows nothing of it."""
+        response = self._manifest_request("GET", image, allowed=(200, 404, 500), headers={"Accept": ACCEPT})
+        if response.status == 404:
             return None
-        media_type = str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
-        manifest = Manifest(media_type, answer.body)
-        if ":" in reference and reference.startswith("sha256:") and manifest.digest != reference:
-            raise ProtocolError(
-                f"{self.where}: {join(repository, reference)}: the content has another digest"
-            )
+        if response.status == 500:
+            return UnreadableManifest(image.digest)
+        media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
+        manifest = RemoteManifest(media_type, response.body)
+        digest = image.digest or str(response.headers.get("Docker-Content-Digest", ""))
+        if is_digest(digest) and digest.startswith("sha256:") and manifest.digest != digest:
+            return UnreadableManifest(digest)
         return manifest
 
-    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """Store ``manifest`` under a tag, or under its own digest."""
-        self._send(
-            "PUT",
-            f"/v2/{repository}/manifests/{reference}",
-            (write_scope(repository),),
-            f"writing {join(repository, reference)}",
-            allowed=(201,),
-            headers={"Content-Type": manifest.media_type},
-            body=manifest.content,
-        )
+    def stands_for(self, image: ImageReference, digest: str) -> bool:
+        """Whether a tag stands for ``digest``. The registry compares them without reading the manifest."""
+        headers = {"Accept": ACCEPT, "If-None-Match": f'"{digest}"'}
+        response = self._manifest_request("HEAD", image, allowed=(200, 304, 404, 500), headers=headers)
+        return response.status == 304
 
-    def delete_manifest(self, repository: str, digest: str) -> bool:
-        """Delete a manifest, and on distribution **every tag on it**; False if it wasn't there."""
-        answer = self._send(
-            "DELETE",
-            f"/v2/{repository}/manifests/{digest}",
-            (write_scope(repository),),
-            f"deleting {repository}@{digest}",
-            allowed=(202, 404),
+    def put_manifest(self, image: ImageReference, manifest: RemoteManifest) -> None:
+        """Store ``manifest`` under a tag or its own digest. Raises NotStored, for example on a full disk."""
+        headers = {"Content-Type": manifest.media_type}
+        response = self._manifest_request(
+            "PUT", image, allowed=(201, 500), headers=headers, body=manifest.content
         )
-        return answer.status == 202
+        if response.status == 500:
+            message = self._failure(response, f"writing {image}")
+            raise NotStored(message, next_step="its disk may be full: see its journal")
 
-    def delete_tag(self, repository: str, tag: str) -> bool:
-        """Delete a tag and nothing else, or return False where the registry can't: 2.8 can't, 3 can.
+    def delete_manifest(self, image: ImageReference) -> bool:
+        """Delete a digest, and on distribution **every tag on it**. Return False if it did not exist."""
+        return self._manifest_request("DELETE", image, allowed=(202, 404)).status == 202
+
+    def delete_tag(self, image: ImageReference) -> bool:
+        """Delete a tag and nothing else. Return False where the registry cannot: 2.8 cannot, 3 can.
 
         Raises NotSupported if the registry is read-only or has deletes switched off.
         """
-        answer = self._send(
-            "DELETE",
-            f"/v2/{repository}/manifests/{quote(tag)}",
-            (write_scope(repository),),
-            f"deleting {repository}:{tag}",
-            allowed=(202, 400, 404),
+        response = self._manifest_request("DELETE", image, allowed=(202, 400, 404))
+        if response.status == 400 and response.error.code != "DIGEST_INVALID":
+            raise self._refusal(response, f"deleting {image}")
+        return response.status != 400
+
+    def _manifest_request(
+        self,
+        method: str,
+        image: ImageReference,
+        *,
+        allowed: Sequence[int],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Response:
+        verb, actions = _METHODS[method]
+        return self._send(
+            method,
+            f"/v2/{image.repository}/manifests/{quote(image.tag or image.digest, safe=':')}",
+            (Access("repository", image.repository, actions),),
+            f"{verb} {image}",
+            allowed=allowed,
+            headers=headers,
+            body=body,
         )
-        if answer.status == 400 and "DIGEST_INVALID" not in explain(answer):
-            raise self._refusal(answer, f"deleting {repository}:{tag}")
-        return answer.status != 400
 
     # -- requests
 
@@ -178,92 +196,73 @@ class RegistryClient:
         self,
         method: str,
         target: str,
-        scopes: Sequence[str],
+        access: Sequence[Access],
         what: str,
         *,
         allowed: Sequence[int],
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Answer:
-        """One request with a token for ``scopes``; any status not ``allowed`` is raised as an error."""
+    ) -> Response:
+        """Send one request with a token for ``access``. Raises an error unless its status is ``allowed``."""
         challenge = self._first_challenge()
         for fresh in (False, True):
             sent = dict(headers or {})
             if challenge:
-                sent["Authorization"] = "Bearer " + self._authorizer.token(challenge, scopes, fresh=fresh)
-            answer = self._transport.request(method, target, headers=sent, body=body)
-            refused = (
-                parse_bearer(answer.headers.get_all("WWW-Authenticate", [])) if answer.status == 401 else None
-            )
+                sent["Authorization"] = "Bearer " + self._authorizer.token(challenge, access, fresh=fresh)
+            response = self._transport.request(method, target, headers=sent, body=body)
+            refused = _challenge_of(response) if response.status == 401 else None
             if refused is None or refused.error == "insufficient_scope" or challenge is None:
                 break
-        if answer.status not in allowed:
-            raise self._refusal(answer, what)
-        return answer
+        if response.status not in allowed:
+            raise self._refusal(response, what)
+        return response
 
     def _first_challenge(self) -> Challenge | None:
-        """Ask /v2/ once whether tokens are wanted, which also tells a registry from any other web server."""
-        if not self._asked:
-            answer = self._transport.request("GET", "/v2/")
-            challenge = parse_bearer(answer.headers.get_all("WWW-Authenticate", []))
-            if answer.status >= 500 or answer.status == 429:
-                raise self._refusal(answer, "asking for the API version")
-            if answer.status not in (200, 401) or (answer.status == 401 and challenge is None):
+        """Find out once, with GET /v2/, whether this is a registry and whether it wants tokens."""
+        if not self._version_checked:
+            response = self._transport.request("GET", "/v2/")
+            challenge = _challenge_of(response)
+            if response.status >= 500 or response.status == 429:
+                raise self._refusal(response, "asking for the API version")
+            if response.status not in (200, 401) or (response.status == 401 and challenge is None):
                 raise ProtocolError(
-                    f"{self.where}: is not a registry that takes tokens (GET /v2/ answered {answer.status})",
+                    f"{self.where}: is not a registry that takes tokens (GET /v2/ answered"
+                    f" {response.status})",
                     next_step="check the registry's address",
                 )
-            if answer.status == 200:
-                answer.json()
-            self._challenge, self._asked = challenge, True
+            if response.status == 200:
+                response.json()
+            self._challenge, self._version_checked = challenge, True
         return self._challenge
 
-    def _refusal(self, answer: Answer, what: str) -> SysregError:
-        status = answer.status
-        message = f"{what} failed: {self.where} answered {status}{explain(answer)}"
+    def _refusal(self, response: Response, what: str) -> SysregError:
+        status = response.status
         if status == 401:
-            refused = parse_bearer(answer.headers.get_all("WWW-Authenticate", []))
+            refused = _challenge_of(response)
             if refused and refused.error == "insufficient_scope":
                 return NotAuthorized(
                     f"{what} failed: {self.where}: this user may not do it",
                     next_step="use the credentials of its owner or of an administrator",
                 )
-            return NotAuthenticated(f"{what} failed: {self.where} refused the token{explain(answer)}")
-        if status == 403:
-            return NotAuthorized(message)
-        if status == 404:
-            return NotFound(message)
+            suffix = response.error.suffix
+            return NotAuthenticated(f"{what} failed: {self.where} refused the token{suffix}")
         if status == 405:
             return NotSupported(
                 f"{what} failed: {self.where} is read-only, or has deletes switched off",
                 next_step="see storage.delete and storage.maintenance of its configuration",
             )
-        if status == 429:
-            return TooManyRequests(message, next_step="try again later")
-        if status == 500 and what.startswith("writing"):
-            return NotStored(message, next_step="its disk may be full: see its journal")
-        if status >= 500:
-            return Unavailable(message, next_step="try again later")
-        return ProtocolError(message)
+        kind = Unavailable if status >= 500 else BY_STATUS.get(status, ProtocolError)
+        later = "try again later" if kind in (Unavailable, TooManyRequests) else ""
+        return kind(self._failure(response, what), next_step=later)
 
-
-def pull_scope(repository: str) -> str:
-    return f"repository:{repository}:pull"
-
-
-def write_scope(repository: str) -> str:
-    return f"repository:{repository}:delete,pull,push"
-
-
-def join(repository: str, reference: str) -> str:
-    """``name:tag`` or ``name@digest``, for messages."""
-    return f"{repository}{'@' if ':' in reference else ':'}{reference}"
+    def _failure(self, response: Response, what: str) -> str:
+        return f"{what} failed: {self.where} answered {response.status}{response.error.suffix}"
 
 
 def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """``function`` of every item, in order, with as many threads as there are connections.
+    """Call ``function`` for every item with as many threads as there are connections. Keep the order.
 
-    The first error is raised at once; what runs then is left behind.
+    Raises the first error at once, and leaves the calls behind that still run.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -274,18 +273,23 @@ def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _entries(answer: Answer, key: str) -> list[str]:
-    data: Any = answer.json()
+def _pull(repository: str) -> Access:
+    return Access("repository", repository, _PULL)
+
+
+def _challenge_of(response: Response) -> Challenge | None:
+    return parse_bearer(response.headers.get_all("WWW-Authenticate", []))
+
+
+def _entries(response: Response, key: str) -> list[str]:
+    data: Any = response.json()
     entries = data.get(key) if isinstance(data, dict) else None
     if isinstance(data, dict) and key in data and entries is None:
-        return []  # 2.8 answers so when the last tag went
+        return []  # 2.8 answers this after the last tag was deleted
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        shown = shorten(response.body[:100].decode(errors="replace"))
         raise ProtocolError(
-            f"{answer.where}: the answer has no list of {key}: {_shown(answer.body)}",
+            f"{response.where}: the answer has no list of {key}: {shown}",
             next_step="check that this is the registry's address",
         )
     return entries
-
-
-def _shown(body: bytes) -> str:
-    return shorten(body[:100].decode(errors="replace"))

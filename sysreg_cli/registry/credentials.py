@@ -1,4 +1,4 @@
-"""Who the caller says to be, and how the token server is told."""
+"""The caller's credentials, and the header that carries them to the token server."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """A Keystone token, or a name with a password (an application credential's id with its secret)."""
+class RegistryCredentials:
+    """A Keystone token, or a name with a password (or an application credential's id with its secret)."""
 
     name: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
 
     def headers(self) -> dict[str, str]:
-        """X-Auth-Token, or Basic (RFC 7617, UTF-8)."""
+        """Return X-Auth-Token, or Basic (RFC 7617, UTF-8)."""
         if self.token:
             return {"X-Auth-Token": self.token}
         pair = f"{self.name}:{self.password}".encode()

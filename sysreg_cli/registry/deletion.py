@@ -1,316 +1,285 @@
-"""Deleting one tag, or one digest, and nothing that anything else needs.
+"""Delete one tag, or one digest, and nothing that another tag needs.
 
-Distribution 2.8 deletes by digest only, and with the digest every tag on it. So the tag is first moved to a
-throw-away manifest that no other tag can share; deleting the throw-away's digest then deletes that tag alone.
-Distribution 3 deletes a tag by its name; it is asked first (2.8 answers 400, a registry that can't delete
-405). A full disk takes no throw-away: there an image is deleted by its digest, if no other tag reaches it.
+1. *Delete the tags.* Distribution 3 deletes a tag by its name. Distribution 2.8 answers that with 400: it
+   deletes only digests, each with every tag on it. There the tag is first moved to a placeholder manifest,
+   which no other tag can share.
+2. *Delete the manifests* that the tags stood for, an image or an index with its platforms, as far as no other
+   tag needs them.
+3. *Delete the placeholder*, and with it the tags that were moved to it.
+4. *Verify* that the tags are gone.
 
-What the tag stood for, an image or an index with its platforms, is *released*: deleted too, as far as no
-other tag reaches it. The throw-away goes last and names what is to be released, so that it is the journal of
-the delete: killed between any two requests, every other tag is whole, and the same delete again goes on where
-this one stopped.
+The placeholder lists the manifests of step 2, so it is the journal of the delete. If the delete is killed
+between any two requests, every other tag is whole, and the same delete again finishes it. A full disk accepts
+no placeholder. There an image is deleted in place, by its digest, if no other tag needs it.
 
-The registry can't be locked against pushes. Therefore all tags are read right before and right after the
-releases, and a platform that a push began to share meanwhile is put back, byte for byte. What stays open is a
-push of the same image under another tag that begins and ends between that look and the delete itself.
+A tag whose manifest the registry cannot read is deleted in the same way. While another tag cannot be read,
+step 2 is left out: that tag may need the manifests.
+
+A registry cannot be locked against pushes. Therefore all tags are read right before and right after step 2,
+and a platform that a push began to share in between is put back, byte for byte. One gap remains: a push of
+the same image under another tag that begins and ends between the first of these reads and the delete itself.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from sysreg_cli.errors import Conflict, NotFound, NotStored, ProtocolError, SysregError
-from sysreg_cli.registry.client import RegistryClient, in_parallel, join
-from sysreg_cli.registry.manifests import Manifest, throw_away
-
-_HALF_DONE = "the delete is half done: run the same command again to finish it"
-_UNTAGGED = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
+from sysreg_cli.reference import ImageReference
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest, placeholder
+from sysreg_cli.registry.repository import Manifest, Repository
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """What was deleted, or what would be."""
 
-    #: what the tag stood for; empty for a tag whose manifest was gone
+    #: what the tag stood for; empty for a tag whose manifest is missing or cannot be read
     digest: str
     tags: tuple[str, ...]
-    #: digests of the manifests released with it
+    #: digests of the manifests that were deleted with the tags
     manifests: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    #: blobs that no tag of this repository needs any more, digest -> bytes; other repositories may need them
+    #: blobs that no tag of this repository needs any more, digest to bytes; other repositories may need them
     frees: Mapping[str, int] = field(default_factory=dict)
 
 
-def delete_tag(client: RegistryClient, repository: str, tag: str, *, dry_run: bool = False) -> Deletion:
-    """Delete ``tag`` and no other.
-
-    Raises NotFound, NotSupported (read-only, or deletes switched off) and what RegistryClient raises; then
-    nothing has changed, unless the message says to run the command again. A KeyboardInterrupt has such a
-    message too.
-    """
-    manifest = client.manifest(repository, tag)
-    if manifest is None and tag not in client.tags(repository):
-        raise NotFound(f"{repository}:{tag}: there is no such image in {client.where}")
-    family = _family(client, repository, manifest)
-    if dry_run:
-        return Deletion(next(iter(family), ""), (tag,), _released(client, repository, family, without=(tag,)))
-    return _delete(client, repository, {tag: manifest}, family)
-
-
-def delete_digest(
-    client: RegistryClient, repository: str, digest: str, *, all_tags: bool = False, dry_run: bool = False
+def delete_image(
+    client: RegistryClient, image: ImageReference, *, all_tags: bool = False, dry_run: bool = False
 ) -> Deletion:
-    """Delete the manifest ``digest`` with the tag on it; with several of them if ``all_tags`` says so.
+    """Delete the tag of ``image`` and no other, or its digest with the tag on it; ``all_tags``: with several.
 
-    Raises Conflict for several tags without ``all_tags``, and for a platform of a tagged index; else as
-    delete_tag.
+    Raises NotFound; Conflict for a digest with several tags without ``all_tags``, or one that another tag may
+    need; NotSupported (read-only, or deletes switched off); and what RegistryClient raises. Then nothing has
+    changed, unless the message says what to do. A KeyboardInterrupt has such a message too.
     """
-    family = _family(client, repository, client.manifest(repository, digest))
-    tagged = _read_tags(client, repository)
-    tags = {tag: manifest for tag, manifest in tagged.items() if _stands_for(manifest, digest)}
-    if not family:
-        for manifest in tags.values():
-            family |= _family(client, repository, manifest)
-    if not family and not tags:
-        raise NotFound(f"{repository}@{digest}: there is no such image in {client.where}")
-    for tag, manifest in tagged.items():
-        if tag not in tags and digest in _reached(client, repository, manifest):
+    repository = Repository(client, image)
+    delete = _delete_of_tag(repository) if image.tag else _delete_of_digest(repository, all_tags=all_tags)
+    return delete.preview() if dry_run else delete.run()
+
+
+def _delete_of_tag(repository: Repository) -> _Delete:
+    client, image = repository.client, repository.image
+    manifest = client.manifest(image)
+    # 2.8 keeps a tag whose manifest is gone. It answers 404 as for an unknown tag, but lists the tag.
+    if not isinstance(manifest, RemoteManifest) and image.tag not in client.tags(image.repository):
+        raise NotFound(f"{image}: there is no such image in {client.where}")
+    return _Delete(repository, {image.tag: manifest}, repository.tree(manifest))
+
+
+def _delete_of_digest(repository: Repository, *, all_tags: bool) -> _Delete:
+    client, image = repository.client, repository.image
+    root = client.manifest(image)
+    tagged = repository.tags()
+    tags = {tag: tagged[tag] for tag in tagged if repository.is_on(tag, tagged[tag], image.digest)}
+    if root is None and not tags:
+        raise NotFound(f"{image}: there is no such image in {client.where}")
+    for tag in (tag for tag in tagged if tag not in tags):
+        other = image.with_tag(tag)
+        needed = repository.needed_by(tagged[tag])
+        if needed is None:
+            raise Conflict(f"{other} cannot be read, and may need {image}", next_step=f"delete {other} first")
+        if image.digest in needed:
             raise Conflict(
-                f"{repository}@{digest} is a part of the image {repository}:{tag}",
-                next_step=f"to delete all of it, delete {repository}:{tag}",
+                f"{image} is a part of the image {other}", next_step=f"to delete all of it, delete {other}"
             )
     if len(tags) > 1 and not all_tags:
         raise Conflict(
-            f"{repository}@{digest} has several tags: {', '.join(sorted(tags))}",
+            f"{image} has several tags: {', '.join(sorted(tags))}",
             next_step="delete one of them by its name, or give --yes to delete them all",
         )
-    if dry_run:
-        names = tuple(sorted(tags))
-        return Deletion(digest, names, _released(client, repository, family, without=names))
-    return _delete(client, repository, tags, family)
+    return _Delete(repository, tags, repository.tree(*([root] if root else tags.values())))
 
 
-def _delete(
-    client: RegistryClient,
-    repository: str,
-    tags: dict[str, Manifest | None],
-    family: dict[str, Manifest | None],
-) -> Deletion:
-    """Delete ``tags``, and of ``family`` what nothing else reaches."""
-    # A throw-away on a tag is of a delete that was cut short: it is used again, and goes in the end.
-    throw_aways = {m.digest for m in tags.values() if m is not None and m.releases is not None}
-    resumed = bool(throw_aways)
-    marker = throw_away(tuple(family))
-    moved: dict[str, Manifest | None] = {}
-    by_name: list[str] = []
-    released: list[str] = []
-    frees: Mapping[str, int] | None = None
-    what = ", ".join(join(repository, one) for one in sorted(tags) or family)
-    with _told_if_interrupted(what, resumed, moved, by_name, released):
-        try:
-            for tag, manifest in sorted(tags.items()):
-                if manifest is not None and manifest.digest in throw_aways:
-                    continue
-                if not moved and client.delete_tag(repository, tag):
-                    by_name.append(tag)
-                    continue
-                throw_aways.add(marker.digest)
-                moved[tag] = manifest
-                client.put_manifest(repository, tag, marker)
-            frees = _release(client, repository, family, released)
-            for digest in throw_aways:
-                client.delete_manifest(repository, digest)
-        except SysregError as error:
-            if resumed or (moved and (released or not _move_back(client, repository, moved, marker))):
-                error.next_step = _HALF_DONE
-                raise
-            if by_name or released:
-                error.next_step = _UNTAGGED
-                raise
-            if not isinstance(error, NotStored):
-                raise
-            _delete_in_place(client, repository, tags, family, released, error)
-    if frees is None:
-        frees = _out_of_use(family, released, _read_tags(client, repository).values())
-    return Deletion(
-        next(iter(family), ""),
-        tuple(sorted(tags)),
-        tuple(released),
-        _verify(client, repository, tags, throw_aways),
-        frees,
-    )
+class _State(Enum):
+    """How far a delete has changed the registry. The value says what to do if it stops there."""
+
+    UNTOUCHED = ""
+    #: a tag stands for the placeholder, or for an image some of whose platforms are deleted
+    HALF_DONE = "the delete is half done: run the same command again to finish it"
+    #: the tags are gone, and nothing lists the manifests that are left
+    UNTAGGED = "the tag is gone; registry-garbage-collect --delete-untagged frees its image"
 
 
-@contextlib.contextmanager
-def _told_if_interrupted(
-    what: str, resumed: bool, moved: Collection[str], by_name: Collection[str], released: Collection[str]
-) -> Iterator[None]:
-    """Let a Ctrl-C say what it leaves behind.
+class _Delete:
+    """One delete of ``tags``, and of the manifests in ``tree`` that no other tag needs."""
 
-    Nothing is moved back: the registry may still be about to do what it was asked last.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        if resumed or moved:
-            left = _HALF_DONE
-        elif by_name or released:
-            left = _UNTAGGED
-        else:
-            raise
-        raise KeyboardInterrupt(f"interrupted: {what}: {left}") from None
-
-
-def _delete_in_place(
-    client: RegistryClient,
-    repository: str,
-    tags: Mapping[str, Manifest | None],
-    family: dict[str, Manifest | None],
-    released: list[str],
-    error: SysregError,
-) -> None:
-    """Delete by digest, with nothing to be stored, what no tag but ``tags`` reaches.
-
-    The platforms go first, so that the tag still names what is left of them until it goes itself. Raises
-    ``error`` if another tag needs the image.
-    """
-    doomed = _released(client, repository, family, without=tuple(tags))
-    if not doomed or doomed[0] != next(iter(family)):
-        error.next_step = "its disk may be full: delete an image first that has no other tag"
-        raise error
-    try:
-        for digest in reversed(doomed):
-            if client.delete_manifest(repository, digest):
-                released.append(digest)
-    except SysregError as failure:
-        if released:
-            failure.next_step = _HALF_DONE
-        raise
-
-
-def _move_back(
-    client: RegistryClient, repository: str, moved: dict[str, Manifest | None], marker: Manifest
-) -> bool:
-    """Whether every moved tag stands for its old manifest again, and the throw-away is gone."""
-    try:
-        for tag, manifest in moved.items():
-            current = client.manifest(repository, tag)
-            if current is None or current.digest != marker.digest:
-                continue  # never moved, or somebody pushed it anew
-            if manifest is None:
-                return False
-            client.put_manifest(repository, tag, manifest)
-        client.delete_manifest(repository, marker.digest)
-    except SysregError:
-        return False
-    return True
-
-
-def _release(
-    client: RegistryClient, repository: str, family: dict[str, Manifest | None], released: list[str]
-) -> dict[str, int]:
-    """Delete what no tag reaches of ``family``, and add each to ``released`` when it is gone.
-
-    Returns the blobs that went out of use with them, as far as the tags' own manifests tell.
-    """
-    for digest in _released(client, repository, family):
-        if client.delete_manifest(repository, digest):
-            released.append(digest)
-    if not released:
-        return {}
-    staying = _read_tags(client, repository).values()
-    needed = _reached(client, repository, *staying)
-    for digest in reversed(released):  # platforms before the index that names them
-        manifest = family.get(digest)
-        if digest in needed and manifest is not None:
-            client.put_manifest(repository, digest, manifest)
-            released.remove(digest)
-    return _out_of_use(family, released, staying)
-
-
-def _out_of_use(
-    family: Mapping[str, Manifest | None], released: Sequence[str], staying: Collection[Manifest | None]
-) -> dict[str, int]:
-    """The blobs of what was released that no tag's own manifest needs, digest to size."""
-    used = {blob for manifest in staying if manifest for blob in manifest.blobs}
-    gone = (manifest for digest in released if (manifest := family.get(digest)))
-    return {blob: size for manifest in gone for blob, size in manifest.blobs.items() if blob not in used}
-
-
-def _released(
-    client: RegistryClient,
-    repository: str,
-    family: dict[str, Manifest | None],
-    without: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """The part of ``family`` that no tag reaches, not counting the tags ``without``."""
-    others = (m for tag, m in _read_tags(client, repository).items() if tag not in without)
-    needed = _reached(client, repository, *others)
-    return tuple(digest for digest, manifest in family.items() if manifest and digest not in needed)
-
-
-def _verify(
-    client: RegistryClient,
-    repository: str,
-    tags: dict[str, Manifest | None],
-    throw_aways: set[str],
-) -> tuple[str, ...]:
-    """Look at the live registry; the warnings name tags that were pushed again meanwhile."""
-    warnings = []
-    for tag, before in tags.items():
-        now = client.manifest(repository, tag)
-        if now is None:
-            continue
-        if now.digest in throw_aways or (before is not None and now.digest == before.digest):
-            raise ProtocolError(
-                f"{client.where}: {repository}:{tag} is still there after the registry said it is deleted",
-                next_step="run the same command again",
+    def __init__(
+        self, repository: Repository, tags: Mapping[str, Manifest], tree: Mapping[str, Manifest]
+    ) -> None:
+        self._repository = repository
+        self._client = repository.client
+        self._image = repository.image
+        self._tags = dict(sorted(tags.items()))
+        self._tree = tree
+        self._root = next(iter(tree), "")
+        self._placeholder = placeholder(tuple(tree))
+        # A placeholder on a tag is from a delete that was cut short. It is used again, and deleted at last.
+        self._placeholders = {
+            manifest.digest
+            for manifest in tags.values()
+            if isinstance(manifest, RemoteManifest) and manifest.replaces is not None
+        }
+        self._resumed = bool(self._placeholders)
+        self._state = _State.HALF_DONE if self._resumed else _State.UNTOUCHED
+        self._moved: list[ImageReference] = []
+        self._deleted: list[str] = []
+        #: what the tags stood for that remained when they were last read
+        self._remaining: Mapping[str, Manifest] = {}
+        self._warnings: dict[str, None] = {}
+        if UnreadableManifest() in tags.values():
+            self._warn(
+                "its manifest cannot be read, and stays: if registry-garbage-collect stops at a damaged"
+                f" digest, delete {self._image.repository}@DIGEST"
             )
-        warnings.append(f"{repository}:{tag} was pushed again meanwhile, and stays")
-    return tuple(warnings)
+
+    def preview(self) -> Deletion:
+        """Return what ``run`` would delete."""
+        return self._result(self._unneeded(without=self._tags))
+
+    def run(self) -> Deletion:
+        """Delete, and verify. Raises what ``delete_image`` raises."""
+        try:
+            try:
+                self._delete_tags()
+                self._delete_manifests()
+                self._delete_placeholders()
+            except SysregError as error:
+                self._move_back()
+                if self._state is not _State.UNTOUCHED or not isinstance(error, NotStored):
+                    raise
+                self._delete_in_place(error)
+        except SysregError as error:
+            if self._state is _State.UNTOUCHED:
+                raise
+            raise type(error)(error.message, next_step=self._state.value) from error
+        except KeyboardInterrupt:
+            # Nothing is moved back: the registry may still be carrying out the last request.
+            if self._state is _State.UNTOUCHED:
+                raise
+            names = ", ".join(str(self._image.with_tag(tag)) for tag in self._tags) or str(self._image)
+            raise KeyboardInterrupt(f"interrupted: {names}: {self._state.value}") from None
+        self._verify()
+        return self._result(self._deleted)
+
+    def _delete_tags(self) -> None:
+        for tag, manifest in self._tags.items():
+            image = self._image.with_tag(tag)
+            if manifest is not None and manifest.digest in self._placeholders:
+                continue
+            # Try to delete the tag by its name. Distribution 3 can.
+            if not self._moved and self._client.delete_tag(image):
+                if self._state is _State.UNTOUCHED:
+                    self._state = _State.UNTAGGED
+                continue
+            # Fall back to the placeholder. The state comes first: a request that fails may be carried out.
+            self._state = _State.HALF_DONE
+            self._moved.append(image)
+            self._placeholders.add(self._placeholder.digest)
+            self._client.put_manifest(image, self._placeholder)
+
+    def _delete_manifests(self) -> None:
+        for digest in self._unneeded():
+            self._delete_manifest(digest, then=_State.UNTAGGED)
+        if not self._deleted:
+            return
+        # Put back what a push has begun to share meanwhile: platforms before the index that names them.
+        self._remaining = self._repository.tags()
+        needed = [self._repository.needed_by(manifest) for manifest in self._remaining.values()]
+        for digest in self._deleted[::-1]:
+            manifest = self._tree[digest]
+            is_needed = any(digests is None or digest in digests for digests in needed)
+            if is_needed and isinstance(manifest, RemoteManifest):
+                self._client.put_manifest(self._image.with_digest(digest), manifest)
+                self._deleted.remove(digest)
+
+    def _delete_placeholders(self) -> None:
+        for digest in self._placeholders:
+            self._client.delete_manifest(self._image.with_digest(digest))
+
+    def _move_back(self) -> None:
+        """Make every moved tag stand for its old manifest again, unless a manifest is deleted already."""
+        if not self._moved or self._deleted or self._resumed:
+            return
+        try:
+            for image in self._moved:
+                now = self._client.manifest(image)
+                if now is None or now.digest != self._placeholder.digest:
+                    continue  # the tag was not moved, or somebody pushed it again
+                before = self._tags[image.tag]
+                if not isinstance(before, RemoteManifest):
+                    return
+                self._client.put_manifest(image, before)
+            self._client.delete_manifest(self._image.with_digest(self._placeholder.digest))
+        except SysregError:
+            return
+        self._state = _State.UNTOUCHED
+
+    def _delete_in_place(self, error: NotStored) -> None:
+        """Delete the manifests by digest, and with the root the tags, where the registry can store nothing.
+
+        The platforms come first, so that the tag names what is left of them until the last request. Raises
+        NotStored if another tag may need the image.
+        """
+        to_delete = self._unneeded(without=self._tags)
+        if self._root not in to_delete:
+            advice = "its disk may be full: delete an image first that has no other tag"
+            raise NotStored(error.message, next_step=advice) from error
+        for digest in reversed(to_delete):
+            self._delete_manifest(digest, then=_State.HALF_DONE)
+
+    def _verify(self) -> None:
+        for tag, before in self._tags.items():
+            image = self._image.with_tag(tag)
+            now = self._client.manifest(image)
+            if now is None:
+                continue
+            if now.digest in self._placeholders or (before is not None and now.digest == before.digest):
+                raise ProtocolError(
+                    f"{self._client.where}: {image} is still there after the registry said it is deleted",
+                    next_step="run the same command again",
+                )
+            self._warn(f"{image} was pushed again meanwhile, and stays")
+
+    def _delete_manifest(self, digest: str, *, then: _State) -> None:
+        if self._client.delete_manifest(self._image.with_digest(digest)):
+            self._deleted.append(digest)
+            if self._state is _State.UNTOUCHED:
+                self._state = then
+
+    def _unneeded(self, without: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the manifests of the tree that no tag needs, not counting the tags ``without``.
+
+        Return none if a tag cannot be read.
+        """
+        tags = self._repository.tags()
+        self._remaining = {tag: manifest for tag, manifest in tags.items() if tag not in without}
+        needed: set[str] = set()
+        for tag, manifest in self._remaining.items():
+            digests = self._repository.needed_by(manifest)
+            if digests is None:
+                self._warn(f"{self._image.with_tag(tag)} cannot be read, and may need the image, which stays")
+                return ()
+            needed |= digests
+        return tuple(digest for digest, manifest in self._tree.items() if manifest and digest not in needed)
+
+    def _warn(self, text: str) -> None:
+        self._warnings[text] = None
+
+    def _result(self, manifests: Collection[str]) -> Deletion:
+        used = {blob for manifest in self._remaining.values() for blob in _blobs(manifest)}
+        freed = [entry for digest in manifests for entry in _blobs(self._tree[digest]).items()]
+        return Deletion(
+            self._root,
+            tuple(self._tags),
+            tuple(manifests),
+            tuple(self._warnings),
+            {blob: size for blob, size in freed if blob not in used},
+        )
 
 
-def _stands_for(manifest: Manifest | None, digest: str) -> bool:
-    """Whether a tag with this manifest is one on ``digest``, or was before a delete that was cut short."""
-    if manifest is None:
-        return False
-    return manifest.digest == digest or bool(manifest.releases and manifest.releases[0] == digest)
-
-
-def _family(client: RegistryClient, repository: str, manifest: Manifest | None) -> dict[str, Manifest | None]:
-    """A manifest and, if it is an index, its parts at any depth, itself first; what is missing is None.
-
-    For a throw-away: what its tag stood for.
-    """
-    if manifest is None:
-        return {}
-    family: dict[str, Manifest | None]
-    if manifest.releases is not None:
-        family, waiting = {}, list(manifest.releases)
-    else:
-        family, waiting = {manifest.digest: manifest}, list(manifest.children)
-    while waiting:
-        digest = waiting.pop(0)
-        if digest not in family:
-            family[digest] = part = client.manifest(repository, digest)
-            waiting += part.children if part else ()
-    return family
-
-
-def _read_tags(client: RegistryClient, repository: str) -> dict[str, Manifest | None]:
-    tags = client.tags(repository)
-    return dict(zip(tags, in_parallel(lambda tag: client.manifest(repository, tag), tags), strict=True))
-
-
-def _reached(client: RegistryClient, repository: str, *manifests: Manifest | None) -> set[str]:
-    """The digests of ``manifests``, and of all they name, through indexes in indexes."""
-    reached: set[str] = set()
-    for manifest in manifests:
-        if manifest is not None and manifest.digest not in reached:
-            reached.add(manifest.digest)
-            reached.update(manifest.children)
-            for digest in manifest.nested:
-                reached |= _reached(client, repository, client.manifest(repository, digest))
-    return reached
+def _blobs(manifest: Manifest) -> Mapping[str, int]:
+    return manifest.blobs if isinstance(manifest, RemoteManifest) else {}

@@ -1,4 +1,4 @@
-"""Manifests as the registry stores them, and the throw-away that deletes a tag; pure.
+"""Manifests as the registry stores them, and the placeholder manifest that deletes a tag. No I/O.
 
 Media types: OCI image specification 1.1, docker image manifest version 2 schema 2.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,15 +19,28 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_INDEXES = (OCI_INDEX, DOCKER_LIST)
+_IMAGES = (OCI_MANIFEST, DOCKER_MANIFEST)
 #: All four, always: asked for fewer, 2.8 answers with the linux/amd64 child of a list, or 404 for an index.
-ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+ACCEPT = ", ".join(_INDEXES + _IMAGES)
 
-_THROW_AWAY = "org.starlingx.sysreg.throw-away"
-_RELEASES = "org.starlingx.sysreg.releases"
+# Registries hold these names: a delete that an older version left half done has to be found again.
+_PLACEHOLDER = "org.starlingx.sysreg.throw-away"
+_REPLACES = "org.starlingx.sysreg.releases"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableManifest:
+    """A manifest that the registry cannot read: its file is empty, cut short, or another one's.
+
+    ``digest`` is empty if the registry does not tell it, as 2.8 does not for a tag.
+    """
+
+    digest: str = ""
 
 
 @dataclass(frozen=True)
-class Manifest:
+class RemoteManifest:
     """One manifest, byte for byte as stored."""
 
     media_type: str
@@ -39,46 +52,56 @@ class Manifest:
 
     @cached_property
     def children(self) -> tuple[str, ...]:
-        """Digests of the manifests that an index names; empty for an image."""
-        return tuple(dict.fromkeys(digest for digest, _ in self._entries))
+        """Digests of the manifests that an index names. Empty for an image.
+
+        The index of a buildx cache names layers. The registry serves these as blobs, not as manifests.
+        """
+        return self._digests(lambda kind: kind in (*_INDEXES, *_IMAGES, ""))
 
     @cached_property
-    def nested(self) -> tuple[str, ...]:
-        """Those of the children that are, or may be, an index themselves."""
-        images = (OCI_MANIFEST, DOCKER_MANIFEST)
-        return tuple(dict.fromkeys(digest for digest, kind in self._entries if kind not in images))
+    def indexes(self) -> tuple[str, ...]:
+        """Those of ``children`` that are an index, or may be one."""
+        return self._digests(lambda kind: kind in (*_INDEXES, ""))
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """Digests of all that an index names, whatever media types it gives them."""
+        return self._digests(lambda _: True)
 
     @cached_property
     def blobs(self) -> dict[str, int]:
-        """What goes with an image when nothing else needs it, digest -> bytes: itself, its config and layers.
-
-        For an index itself alone. The sizes are those that the manifest names.
-        """
-        found = {self.digest: len(self.content)}
-        layers = self._data.get("layers")
-        for entry in (self._data.get("config"), *(layers if isinstance(layers, list) else ())):
-            size = entry.get("size") if isinstance(entry, dict) else None
-            if isinstance(size, int) and size >= 0 and isinstance(entry.get("digest"), str):
-                found[entry["digest"]] = size
-        return found
+        """Digest to bytes of itself and of the blobs that it names. The sizes are those that it names."""
+        blobs = {self.digest: len(self.content)}
+        for entry in (*self._entries("config"), *self._entries("layers"), *self._entries("manifests")):
+            size = entry.get("size")
+            if isinstance(size, int) and size >= 0 and entry["digest"] not in self.children:
+                blobs[entry["digest"]] = size
+        return blobs
 
     @cached_property
-    def _entries(self) -> list[tuple[str, str]]:
-        entries = self._data.get("manifests")
-        found = []
-        for entry in entries if isinstance(entries, list) else ():
-            digest = entry.get("digest") if isinstance(entry, dict) else None
-            if isinstance(digest, str) and is_digest(digest):
-                found.append((digest, str(entry.get("mediaType", ""))))
-        return found
-
-    @cached_property
-    def releases(self) -> tuple[str, ...] | None:
-        """For a throw-away of ours: the manifests that its tag stood for; None for every other manifest."""
+    def replaces(self) -> tuple[str, ...] | None:
+        """Of a placeholder: the manifests that its tag stood for, the root first. Of others: None."""
         annotations = self._data.get("annotations")
-        if not isinstance(annotations, dict) or _THROW_AWAY not in annotations or self.children:
+        if (
+            not isinstance(annotations, dict)
+            or _PLACEHOLDER not in annotations
+            or self._data.get("manifests")
+        ):
             return None
-        return tuple(digest for digest in str(annotations.get(_RELEASES, "")).split() if is_digest(digest))
+        return tuple(digest for digest in str(annotations.get(_REPLACES, "")).split() if is_digest(digest))
+
+    def _digests(self, accepts: Callable[[object], bool]) -> tuple[str, ...]:
+        entries = self._entries("manifests")
+        return tuple(dict.fromkeys(e["digest"] for e in entries if accepts(e.get("mediaType", ""))))
+
+    def _entries(self, key: str) -> list[dict[str, Any]]:
+        """Return the descriptors under ``key``, one or a list of them, that have a digest."""
+        value = self._data.get(key)
+        return [
+            entry
+            for entry in (value if isinstance(value, list) else [value])
+            if isinstance(entry, dict) and isinstance(entry.get("digest"), str) and is_digest(entry["digest"])
+        ]
 
     @cached_property
     def _data(self) -> dict[str, Any]:
@@ -89,15 +112,15 @@ class Manifest:
         return data if isinstance(data, dict) else {}
 
 
-def throw_away(releases: Sequence[str]) -> Manifest:
-    """An empty index that no other tag can share: the registry takes it without any blob.
+def placeholder(replaces: Sequence[str]) -> RemoteManifest:
+    """Make an empty index that no other tag can share. The registry accepts it without any blob.
 
-    It carries the digests that its tag stood for, so that a delete which was cut short can be finished.
+    It carries the digests that its tag stood for, so that a delete that was cut short can be finished.
     """
     content = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": [],
-        "annotations": {_THROW_AWAY: str(uuid.uuid4()), _RELEASES: " ".join(releases)},
+        "annotations": {_PLACEHOLDER: str(uuid.uuid4()), _REPLACES: " ".join(replaces)},
     }
-    return Manifest(OCI_INDEX, json.dumps(content).encode())
+    return RemoteManifest(OCI_INDEX, json.dumps(content).encode())

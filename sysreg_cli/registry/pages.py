@@ -1,4 +1,7 @@
-"""Pagination by the Link header (RFC 8288; distribution API: catalog and tags), pure."""
+"""Pagination by the Link header (RFC 8288; distribution API: catalog and tags). No I/O.
+
+Parsed by hand: requests.utils.parse_header_links can do it, but a listing does not import requests.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,26 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from sysreg_cli.errors import ProtocolError
-from sysreg_cli.reference import shorten
+from sysreg_cli.text import shorten
 
-_LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[A-Za-z*]+\s*=\s*(?:"[^"]*"|[^\s;,"]*))*)')
-_NEXT = re.compile(r';\s*rel\s*=\s*"?(?:[^";,]*\s)?next(?:\s[^";,]*)?"?\s*(?:;|$)', re.IGNORECASE)
+# Possessive quantifiers (*+, ++) keep these from trying every split of a long row of blanks.
+_TARGET = re.compile(r"<([^<>]*+)>")
+_PARAMETER = re.compile(r'\s*+;\s*+([A-Za-z*]++)\s*+=\s*+(?:"([^"]*+)"|([^\s;,"]*+))')
 
 
 def next_page(url: str, link: str) -> str:
-    """The path and query of the page after ``url``, or an empty text if ``link`` names none.
+    """Return the path and query of the page after ``url``, or an empty text if ``link`` names none.
 
-    Raises ProtocolError for a link that leaves the registry, or the listing: following it would send our
-    token to somebody else.
+    Raises ProtocolError for a link to another server or another listing, which would get our token.
     """
-    for target, parameters in _LINK.findall(link):
-        if not _NEXT.search(parameters):
-            continue
+    for target in _next_targets(link):
         here = urlsplit(url)
         try:
             there = urlsplit(urljoin(url, target))
-            if not (target.isascii() and target.isprintable()) or " " in target:
-                raise ValueError(target)  # noqa: TRY301
         except ValueError:
-            raise ProtocolError(
-                f"{here.netloc}: the next page of the listing is no URL: {shorten(target)}"
-            ) from None
+            there = None
+        if there is None or not (target.isascii() and target.isprintable()) or " " in target:
+            raise ProtocolError(f"{here.netloc}: the next page of the listing is no URL: {shorten(target)}")
         if (here.scheme, here.netloc.lower()) != (there.scheme, there.netloc.lower()):
             raise ProtocolError(
                 f"{here.netloc}: the next page of the listing is elsewhere: {shorten(target)}"
@@ -40,3 +39,17 @@ def next_page(url: str, link: str) -> str:
             )
         return f"{there.path}?{there.query}" if there.query else there.path
     return ""
+
+
+def _next_targets(link: str) -> list[str]:
+    """Return the targets of all links whose relation types contain ``next``."""
+    targets = []
+    position = 0
+    while target := _TARGET.search(link, position):
+        position = target.end()
+        while parameter := _PARAMETER.match(link, position):
+            position = parameter.end()
+            name, quoted, bare = parameter.groups()
+            if name.lower() == "rel" and "next" in (bare if quoted is None else quoted).lower().split():
+                targets.append(target[1])
+    return targets

@@ -1,8 +1,8 @@
-"""HTTPS to one host and port: a pool of keep-alive connections, retries of what is safe, and clear errors.
+"""HTTPS to one host and port: a pool of connections, retries where a repetition is safe, and clear errors.
 
-http.client with a pool of our own, not urllib3 or requests: a process that gets 1,000 small answers in 8
-threads takes 0.27 s of CPU, with urllib3 0.48 s, with requests 1.3 s (measured), and here the client shares
-two cores with the registry that it waits for.
+This uses http.client with a pool of its own, not urllib3 or requests. To get 1,000 small responses in 8
+threads takes 0.27 s of CPU, with urllib3 0.48 s, with requests 1.3 s (measured). The client shares two cores
+with the registry that it waits for.
 """
 
 from __future__ import annotations
@@ -20,59 +20,83 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sysreg_cli import __version__
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import CertificateNotTrusted, ProtocolError, SysregError, Unavailable
-from sysreg_cli.reference import shorten
+from sysreg_cli.text import shorten
 
 CONNECTIONS = 8
-_NAME = f"sysreg/{__version__}"
-# A tag list of 2.8 comes in one piece: 64 MiB are some 400,000 of the longest tags.
-MAX_ANSWER = 64 * 1024 * 1024
+#: statuses that the next attempt may not meet
+TRANSIENT = frozenset({429, 502, 503, 504})
 
+_USER_AGENT = f"sysreg/{__version__}"
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD"})
-#: statuses that may be gone with the next attempt
-PASSING = frozenset({429, 502, 503, 504})
 _ATTEMPTS = 3
-_BACKOFF = 0.25
-# However long the other side asks us to wait, somebody sits in front of the terminal.
+# The other side may ask for more, but somebody waits in front of the terminal.
 _MAX_RETRY_AFTER = 5.0
 
-# OpenSSL's X509_V_ERR_* that an operator meets.
+_UNKNOWN_CA = "its certificate comes from an unknown CA"
+_GIVE_CA = "give its CA with --registry-ca, or put it into /etc/docker/certs.d"
+_SEE_CERTIFICATE = "see which one it presents: openssl s_client -connect {address}"
+# OpenSSL's X509_V_ERR_* that an operator meets: the problem, and what to do about it.
 _CERTIFICATE_PROBLEMS = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    18: "its certificate is self-signed and not trusted",
-    19: "its certificate comes from an unknown CA",
-    20: "its certificate comes from an unknown CA",
-    21: "its certificate comes from an unknown CA",
-    62: "its certificate does not carry this name",
-    64: "its certificate does not carry this address",
+    9: ("its certificate is not valid yet", _SEE_CERTIFICATE),
+    10: ("its certificate has expired", _SEE_CERTIFICATE),
+    18: ("its certificate is self-signed and not trusted", _GIVE_CA),
+    19: (_UNKNOWN_CA, _GIVE_CA),
+    20: (_UNKNOWN_CA, _GIVE_CA),
+    21: (_UNKNOWN_CA, _GIVE_CA),
+    62: ("its certificate does not carry this name", _SEE_CERTIFICATE),
+    64: ("its certificate does not carry this address", _SEE_CERTIFICATE),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer; header names are matched without regard to case."""
+class ErrorBody:
+    """The first error of a JSON error body (distribution specification, "Error Codes"). Both may be empty."""
+
+    code: str = ""
+    message: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """``: CODE message`` to be appended to a message, or an empty text."""
+        text = f"{self.code} {self.message}".strip()
+        return f": {text}" if text else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete response. ``headers`` match names without regard to case."""
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
-    #: host:port, for messages
+    #: where it came from, for messages
     where: str
 
     def json(self) -> Any:
-        """The body as JSON. Raises ProtocolError, which says what came instead."""
+        """Return the body as JSON. Raises ProtocolError that says which kind of body came instead."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
-            kind = str(self.headers.get("Content-Type", "")) or "nothing we know"
+            kind = str(self.headers.get("Content-Type", "")) or "no media type"
             raise ProtocolError(
                 f"{self.where}: answered with {shorten(kind)}, not with JSON",
                 next_step="check that this is the registry's address",
             ) from None
 
+    @property
+    def error(self) -> ErrorBody:
+        try:
+            first = self.json()["errors"][0]
+            code, message = first.get("code"), first.get("message")
+        except (ProtocolError, KeyError, IndexError, TypeError, AttributeError):
+            return ErrorBody()
+        return ErrorBody(*(text[:300] if isinstance(text, str) else "" for text in (code, message)))
 
-class _Broken(Exception):
-    """No connection, or one that broke: worth another try where that is safe; ``error`` is for the caller."""
+
+class _ConnectionBroken(Exception):
+    """There was no connection, or it broke. Another attempt may succeed; ``error`` is for the caller."""
 
     def __init__(self, error: SysregError) -> None:
         super().__init__(str(error))
@@ -80,24 +104,35 @@ class _Broken(Exception):
 
 
 class Transport:
-    """Requests to ``https://host:port``; may be used by several threads.
+    """Sends requests to ``https://host:port``. Several threads may use it.
 
-    ``timeout`` is seconds to connect, and between two bytes of an answer.
+    ``timeout`` is in seconds, to connect, and between two bytes of a response. ``role`` says in messages what
+    listens there, where the user did not type the address.
     """
 
+    #: seconds before the second attempt; twice as many before the third
+    backoff = 0.25
+    #: bytes of a response. A tag list of 2.8 comes in one piece: 64 MiB are some 400,000 of the longest tags.
+    max_response = 64 * 1024 * 1024
+
     def __init__(
-        self, base_url: str, context: ssl.SSLContext, *, timeout: float, connections: int = CONNECTIONS
+        self,
+        base_url: str,
+        context: ssl.SSLContext,
+        *,
+        timeout: float,
+        role: str = "",
+        connections: int = CONNECTIONS,
     ) -> None:
         parts = urlsplit(base_url)
-        self.host = parts.hostname or ""
-        self.port = parts.port or 443
-        self.where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        self.base_url = f"https://{self.where}"
+        self._address = HostPort(parts.hostname or "", parts.port or 443)
+        self.where = f"{self._address} ({role})" if role else str(self._address)
+        self.base_url = f"https://{self._address}"
         self._timeout = timeout
         self._context = context
-        #: when the certificate ends that was presented first, seconds since the epoch; None: not yet known
+        #: when the certificate of the first connection ends, in seconds since the epoch; None before it
         self.certificate_ends: float | None = None
-        # last in, first out: the warmest connection is taken first; None is one still to be made
+        # Last in, first out, so that the connection used last is used next. None: not connected yet.
         self._pool: queue.LifoQueue[http.client.HTTPSConnection | None] = queue.LifoQueue()
         for _ in range(connections):
             self._pool.put(None)
@@ -110,7 +145,7 @@ class Transport:
                 connection.close()
 
     def __del__(self) -> None:
-        # a client forgotten by its last user leaves no open socket behind
+        # A client that nobody uses any more leaves no open socket behind.
         self.close()
 
     def request(
@@ -121,35 +156,36 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         timeout: float | None = None,
-        passing: Collection[int] = PASSING,
-    ) -> Answer:
-        """Send one request and read the whole answer, whatever its status; redirects are not followed.
+        retry_on: Collection[int] = TRANSIENT,
+    ) -> Response:
+        """Send one request and read the whole response, whatever its status. Redirects are not followed.
 
-        GET and HEAD are tried three times, with growing pauses or the (bounded) Retry-After, when the
-        connection is refused or breaks, and on a status in ``passing``; a timeout or a TLS failure is final.
+        GET and HEAD get three attempts if the connection is refused or breaks, and on a status in
+        ``retry_on``. The pauses between them grow, or follow Retry-After up to a limit. A timeout or a TLS
+        failure is final.
 
-        Raises Unavailable, CertificateNotTrusted, or ProtocolError for an answer cut short or too large.
+        Raises Unavailable, CertificateNotTrusted, or ProtocolError for a response cut short or too large.
         """
         attempts = _ATTEMPTS if method in _SAFE_TO_REPEAT else 1
         for attempt in range(1, attempts + 1):
-            pause = _BACKOFF * 2 ** (attempt - 1)
+            pause = self.backoff * 2 ** (attempt - 1)
             try:
-                answer = self._once(method, target, headers or {}, body, timeout or self._timeout)
-            except _Broken as broken:
+                response = self._send(method, target, headers or {}, body, timeout or self._timeout)
+            except _ConnectionBroken as broken:
                 if attempt == attempts:
                     raise broken.error from broken
             else:
-                if answer.status not in passing or attempt == attempts:
-                    return answer
-                pause = max(pause, _retry_after(answer.headers.get("Retry-After", "")))
+                if response.status not in retry_on or attempt == attempts:
+                    return response
+                pause = max(pause, _retry_after(response.headers.get("Retry-After", "")))
             time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _once(
+    def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout: float
-    ) -> Answer:
+    ) -> Response:
         connection = self._pool.get()
-        complete = False
+        reusable = False
         try:
             if connection is not None and _is_dropped(connection):
                 connection.close()
@@ -158,7 +194,7 @@ class Transport:
                 connection = self._connect(timeout)
             connection.sock.settimeout(timeout)
             try:
-                connection.request(method, target, body=body, headers={"User-Agent": _NAME, **headers})
+                connection.request(method, target, body=body, headers={"User-Agent": _USER_AGENT, **headers})
                 response = connection.getresponse()
                 content = self._read(response)
             except TimeoutError as error:
@@ -167,24 +203,25 @@ class Transport:
                     next_step="try again, or give a longer --timeout",
                 ) from error
             except (OSError, http.client.HTTPException) as error:
-                raise _Broken(
+                raise _ConnectionBroken(
                     ProtocolError(f"{self.where}: the connection broke in the middle of an answer")
                 ) from error
-            complete = not response.will_close
-            return Answer(response.status, response.headers, content, self.where)
+            reusable = not response.will_close
+            return Response(response.status, response.headers, content, self.where)
         finally:
-            if connection is not None and not complete:
+            if connection is not None and not reusable:
                 connection.close()
-            self._pool.put(connection if complete else None)
+            self._pool.put(connection if reusable else None)
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self._context)
+        host, port = self._address.host, self._address.port
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
         connected = False
         try:
             connection.connect()
         except socket.gaierror as error:
             raise Unavailable(
-                f"{self.where}: the name {self.host} is not known", next_step="check /etc/hosts and DNS"
+                f"{self.where}: the name {host} is not known", next_step="check /etc/hosts and DNS"
             ) from error
         except TimeoutError as error:
             missing = "answer" if connection.sock is not None else "connection"
@@ -194,7 +231,7 @@ class Transport:
         except OSError as error:
             reason = (error.strerror or "no connection").lower()
             refused = Unavailable(f"{self.where}: {reason}", next_step="check that it runs")
-            raise _Broken(refused) from error
+            raise _ConnectionBroken(refused) from error
         else:
             connected = True
             if self.certificate_ends is None:
@@ -205,23 +242,19 @@ class Transport:
                 connection.close()
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        if response.length is not None and response.length <= MAX_ANSWER:
+        if response.length is not None and response.length <= self.max_response:
             return response.read()  # unlike read(n), this notices a body that is too short
-        content = response.read(MAX_ANSWER + 1) if response.length is None else None
-        if content is None or len(content) > MAX_ANSWER:
-            raise ProtocolError(f"{self.where}: the answer is larger than {MAX_ANSWER >> 20} MiB")
+        content = response.read(self.max_response + 1) if response.length is None else None
+        if content is None or len(content) > self.max_response:
+            raise ProtocolError(f"{self.where}: the answer is larger than {self.max_response >> 20} MiB")
         return content
 
     def _explain_tls(self, cause: ssl.SSLError) -> SysregError:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            problem = _CERTIFICATE_PROBLEMS.get(
-                cause.verify_code, f"its certificate is refused: {cause.verify_message}"
-            )
+            other = (f"its certificate is refused: {cause.verify_message}", _SEE_CERTIFICATE)
+            problem, advice = _CERTIFICATE_PROBLEMS.get(cause.verify_code, other)
             return CertificateNotTrusted(
-                f"{self.where}: {problem}",
-                next_step="give its CA with --registry-ca, or put it into /etc/docker/certs.d"
-                if "CA" in problem or "self-signed" in problem
-                else "see which one it presents: openssl s_client -connect " + self.where,
+                f"{self.where}: {problem}", next_step=advice.format(address=self._address)
             )
         reason = str(getattr(cause, "reason", "") or cause).replace("_", " ").lower()
         return Unavailable(f"{self.where}: TLS failed: {reason}", next_step="check that it speaks HTTPS")
@@ -235,12 +268,12 @@ def _end_of(certificate: Any) -> float | None:
 
 
 def _is_dropped(connection: http.client.HTTPSConnection) -> bool:
-    """Whether the other side closed an idle connection: then it is readable though nothing was asked."""
+    """Whether the other side closed an idle connection: its socket is readable without any request."""
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _retry_after(value: str) -> float:
-    """Seconds of a Retry-After header, bounded; its date form and nonsense count as nothing."""
+    """Return the seconds of a Retry-After header, up to a limit. Its date form and nonsense count as 0."""
     return min(float(value), _MAX_RETRY_AFTER) if value.isascii() and value.isdecimal() else 0.0

@@ -15,8 +15,8 @@ from urllib3.exceptions import ReadTimeoutError
 
 from sysreg_cli.daemon.tls import system_authorities
 from sysreg_cli.errors import NotAuthenticated, SettingsError, Unavailable
-from sysreg_cli.reference import shorten
 from sysreg_cli.settings import KeystoneSettings
+from sysreg_cli.text import shorten
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.tokens.grants import Identity
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sysreg_cli import reference
 from sysreg_cli.settings import TokenServerSettings
+from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.scope import Scope
 
@@ -50,7 +51,7 @@ class Grants:
         if self.is_administrator(identity) or name in self._reserved or reference.is_component(name):
             return ""
         return (
-            f"user {reference.shorten(name)} can't use the registry: a user owns the images below USER/, and"
+            f"user {shorten(name)} can't use the registry: a user owns the images below USER/, and"
             " parts of an image name are made of a-z and 0-9, joined by . _ or -"
         )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sysreg_cli.errors import UsageError
-from sysreg_cli.reference import shorten
+from sysreg_cli.text import shorten
 
 # A batch of a client of ours asks for 50; 500 repositories of 255 characters are more than a URL may hold.
 MOST_SCOPES = 500

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from devstack.controller import Controller
@@ -20,3 +22,17 @@ def tags(controller: Controller, repository: str) -> set[str]:
 
 def _repository(controller: Controller, repository: str) -> Path:
     return controller.storage / "docker/registry/v2/repositories" / repository
+
+
+@contextlib.contextmanager
+def damaged(controller: Controller, digest: str, content: bytes = b"") -> Iterator[None]:
+    """Replace the content of a stored manifest meanwhile: by nothing, as a full disk or a crash does."""
+    sha256 = digest.removeprefix("sha256:")
+    data = controller.storage / "docker/registry/v2/blobs/sha256" / sha256[:2] / sha256 / "data"
+    whole = data.read_bytes()
+    data.write_bytes(content)
+    try:
+        yield
+    finally:
+        if data.exists():
+            data.write_bytes(whole)

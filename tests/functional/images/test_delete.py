@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_sibling_tag_on_the_same_image_survives(
     assert registry.tags(name) == ["v1", "v3"]
     assert registry.is_whole(name, "v1")
     assert registry.is_whole(name, "v3")
-    assert storage.manifests(controller, name) == {image.digest}, "a throw-away was left"
+    assert storage.manifests(controller, name) == {image.digest}, "a placeholder was left"
 
 
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
@@ -67,7 +68,7 @@ def test_the_last_tag_takes_the_image_with_all_its_platforms_along(
     assert controller.system("registry-image-delete", f"{name}:v1").returncode == 0
 
     assert registry.tags(name) == []
-    assert storage.manifests(controller, name) == set(), "half an image, or a throw-away, was left"
+    assert storage.manifests(controller, name) == set(), "half an image, or a placeholder, was left"
 
 
 def test_a_platform_that_another_image_shares_stays(
@@ -289,3 +290,104 @@ def test_the_same_content_under_another_repository_stays(
     registry.push(f"{name}/below", "v1", replace(image))
     assert controller.system("registry-image-delete", f"{name}:v1").returncode == 0
     assert registry.is_whole(f"{name}/below", "v1")
+
+
+# Damaged manifests: the registry answers 500 for them
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schemaVersion": 2, "config'], ids=["empty", "cut"])
+def test_a_tag_with_a_damaged_manifest_is_deleted_alone(
+    controller: Controller, registry: RegistryClient, name: str, content: bytes
+) -> None:
+    name += "-cut" if content else "-empty"
+    damaged, healthy = images.single(), images.single()
+    for tag, image in (("damaged", damaged), ("also-damaged", damaged), ("healthy", healthy)):
+        registry.push(name, tag, image)
+
+    with storage.damaged(controller, damaged.digest, content):
+        assert registry.manifest(name, "damaged").status_code == 500
+        done = controller.system("registry-image-delete", f"{name}:damaged")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"delete {name}@DIGEST" in done.stdout
+    assert storage.tags(controller, name) == {"also-damaged", "healthy"}
+    assert storage.manifests(controller, name) == {damaged.digest, healthy.digest}
+
+
+def test_a_damaged_digest_is_deleted_with_its_tags(
+    controller: Controller, registry: RegistryClient, name: str
+) -> None:
+    damaged, healthy = images.single(), images.single()
+    for tag, image in (("damaged", damaged), ("also-damaged", damaged), ("healthy", healthy)):
+        registry.push(name, tag, image)
+
+    with storage.damaged(controller, damaged.digest):
+        refused = controller.system("registry-image-delete", f"{name}@{damaged.digest}")
+        done = controller.system("registry-image-delete", "--yes", f"{name}@{damaged.digest}")
+
+    assert "has several tags: also-damaged, damaged" in refused.stderr
+    assert (refused.returncode, done.returncode) == (1, 0)
+    assert storage.tags(controller, name) == {"healthy"}
+    assert storage.manifests(controller, name) == {healthy.digest}
+
+
+def test_a_damaged_tag_stops_no_delete_of_another_and_its_content_stays(
+    controller: Controller, registry: RegistryClient, name: str
+) -> None:
+    index = images.multi_arch()
+    damaged = images.index(index.children[0])
+    for tag, image in (("damaged", damaged), ("healthy", index), ("sibling", index)):
+        registry.push(name, tag, image)
+    before = storage.manifests(controller, name)
+
+    with storage.damaged(controller, damaged.digest):
+        for tag in ("healthy", "sibling"):
+            done = controller.system("registry-image-delete", f"{name}:{tag}")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert f"{name}:damaged cannot be read, and may need the image, which stays" in done.stdout
+
+    assert storage.tags(controller, name) == {"damaged"}
+    assert storage.manifests(controller, name) == before
+    assert registry.is_whole(name, "damaged")
+
+
+def test_a_damaged_manifest_that_a_collection_stops_at_can_be_deleted(
+    new_controller: Callable[..., AbstractContextManager[Controller]],
+) -> None:
+    with new_controller() as controller:
+        registry = controller.client()
+        registry.push("app", "damaged", damaged := images.single())
+        registry.push("app", "healthy", images.single())
+        with storage.damaged(controller, damaged.digest):
+            deleted = controller.system("registry-image-delete", "app:damaged")
+            stopped = controller.system("registry-garbage-collect")
+            again = controller.system("registry-image-delete", f"app@{damaged.digest}")
+            done = controller.system("registry-garbage-collect")
+        assert (deleted.returncode, stopped.returncode) == (0, 1)
+        assert damaged.digest in stopped.stderr
+        assert (again.returncode, done.returncode) == (0, 0), done.stderr
+        assert registry.is_whole("app", "healthy")
+
+
+def test_a_build_cache_and_a_tag_beside_it_are_deleted(
+    controller: Controller, registry: RegistryClient, name: str
+) -> None:
+    """A cache that buildx exports is an index whose entries are layers."""
+    image = images.single()
+    registry.push(name, "v1", image)
+    entries = [
+        {"mediaType": kind, "digest": images.digest_of(blob), "size": len(blob)}
+        for kind, blob in zip(
+            ("application/vnd.buildkit.cacheconfig.v0", "application/vnd.oci.image.layer.v1.tar+gzip"),
+            image.blobs,
+            strict=True,
+        )
+    ]
+    index = {"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": entries}
+    cache = images.Image(json.dumps(index).encode(), images.OCI_INDEX)
+    registry.put_manifest(name, "cache", cache)
+
+    assert controller.system("registry-image-delete", f"{name}:v1").returncode == 0
+    assert storage.manifests(controller, name) == {cache.digest}
+    assert controller.system("registry-image-delete", f"{name}:cache").returncode == 0
+    assert storage.manifests(controller, name) == set()

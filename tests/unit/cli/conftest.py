@@ -10,7 +10,7 @@ from pytest_httpserver import HTTPServer
 
 from sysreg_cli.cli.main import run
 from sysreg_cli.cli.options import Invocation
-from sysreg_cli.registry import transport
+from sysreg_cli.registry.transport import Transport
 
 Outcome = tuple[int, str, str]
 
@@ -73,7 +73,7 @@ def system(ca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is tried again is tried at once."""
-    monkeypatch.setattr(transport, "_BACKOFF", 0.0)
+    monkeypatch.setattr(Transport, "backoff", 0.0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from sysreg_cli.registry import transport
+from sysreg_cli.registry.transport import Transport
 from tests.unit.cli.conftest import Outcome
 from tests.unit.cli.fakes import raw_server
 
@@ -84,7 +84,7 @@ def test_a_connection_that_closes_half_way(
 def test_an_answer_without_end(
     listing: Callable[..., str], registry: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER", 3 << 20)
+    monkeypatch.setattr(Transport, "max_response", 3 << 20)
     registry.expect_request("/v2/_catalog").respond_with_data(b" " * (4 << 20))
     assert "the answer is larger than 3 MiB" in listing(registry.port)
 

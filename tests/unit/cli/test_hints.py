@@ -12,8 +12,9 @@ import trustme
 from pytest_httpserver import HTTPServer
 
 from sysreg_cli.cli import hints
-from sysreg_cli.registry.deletion import Deletion, delete_tag
-from sysreg_cli.registry.manifests import OCI_MANIFEST, Manifest
+from sysreg_cli.reference import parse
+from sysreg_cli.registry.deletion import Deletion, delete_image
+from sysreg_cli.registry.manifests import OCI_MANIFEST, RemoteManifest
 from tests.unit.registry.memory import MemoryRegistry
 
 EXPIRY = [
@@ -79,9 +80,11 @@ def test_so_is_the_one_that_the_registry_presents_while_it_is_listed(
                 assert err == ""
 
 
-def image(*layers: tuple[str, int]) -> Manifest:
+def image(*layers: tuple[str, int]) -> RemoteManifest:
     named = [f'{{"digest": "sha256:{name * 64}", "size": {size}}}' for name, size in layers]
-    return Manifest(OCI_MANIFEST, f'{{"config": {named[0]}, "layers": [{", ".join(named[1:])}]}}'.encode())
+    return RemoteManifest(
+        OCI_MANIFEST, f'{{"config": {named[0]}, "layers": [{", ".join(named[1:])}]}}'.encode()
+    )
 
 
 def shown_after(
@@ -101,18 +104,18 @@ def test_what_a_delete_releases_leaves_out_what_other_tags_need(
     registry.push("v1", first)
     registry.push("also", first)
     registry.push("v2", second)
-    shared = delete_tag(registry, "app", "also")
+    shared = delete_image(registry, parse("app:also"))
     assert "frees no space" in shown_after(monkeypatch, capsys, shared)
-    last = delete_tag(registry, "app", "v1")
+    last = delete_image(registry, parse("app:v1"))
     assert "up to 70.0 MB" in shown_after(monkeypatch, capsys, last)
     # Deleted in one command, what both needed counts, and counts once.
-    rest = delete_tag(registry, "app", "v2")
+    rest = delete_image(registry, parse("app:v2"))
     assert "up to 76.0 MB" in shown_after(monkeypatch, capsys, shared, last, rest)
 
 
 def test_a_manifest_that_makes_no_sense_takes_its_own_size() -> None:
     for content in (b"", b"[]", b'{"config": 1, "layers": {"size": 1}}', b'{"layers": [{"size": "x"}, 1]}'):
-        odd = Manifest(OCI_MANIFEST, content)
+        odd = RemoteManifest(OCI_MANIFEST, content)
         assert odd.blobs == {odd.digest: len(content)}
 
 

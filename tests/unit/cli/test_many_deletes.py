@@ -33,7 +33,7 @@ def test_every_deleted_image_is_told(
 ) -> None:
     deletion = Deletion("sha256:" + 64 * "0", ("v1",), ())
     monkeypatch.setattr(images, "open_registry", lambda _: None)
-    monkeypatch.setattr(images, "delete_tag", lambda *_, **__: deletion)
+    monkeypatch.setattr(images, "delete_image", lambda *_, **__: deletion)
     code, out, err = system("registry-image-delete", "-f", format_, *(f"{name}:v1" for name in NAMES))
     assert (code, err) == (0, "")
     assert READ[format_](out) == [(f"{name}:v1", True) for name in NAMES]

@@ -9,16 +9,19 @@ import json
 from collections.abc import Callable
 
 from sysreg_cli.errors import NotStored, NotSupported
-from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
+from sysreg_cli.reference import ImageReference
+from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, RemoteManifest, UnreadableManifest
 
 
-def image(name: str) -> Manifest:
-    return Manifest(OCI_MANIFEST, json.dumps({"schemaVersion": 2, "annotations": {"name": name}}).encode())
+def image(name: str) -> RemoteManifest:
+    return RemoteManifest(
+        OCI_MANIFEST, json.dumps({"schemaVersion": 2, "annotations": {"name": name}}).encode()
+    )
 
 
-def index(*parts: Manifest) -> Manifest:
+def index(*parts: RemoteManifest) -> RemoteManifest:
     entries = [{"mediaType": part.media_type, "digest": part.digest} for part in parts]
-    return Manifest(OCI_INDEX, json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+    return RemoteManifest(OCI_INDEX, json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
 
 
 class MemoryRegistry:
@@ -28,14 +31,16 @@ class MemoryRegistry:
         self.deletes_tags = deletes_tags
         self.read_only = read_only
         self.full = full
-        self.manifests: dict[str, Manifest] = {}
+        self.manifests: dict[str, RemoteManifest] = {}
         self.tagged: dict[str, str] = {}
+        #: digests whose manifests the registry answers with 500
+        self.damaged: set[str] = set()
         self.calls: list[str] = []
         self.before: dict[int, Callable[[], None]] = {}
 
     # what somebody else does
 
-    def push(self, tag: str, *parts: Manifest) -> None:
+    def push(self, tag: str, *parts: RemoteManifest) -> None:
         """Push parts and, last, what the tag shall stand for."""
         for part in parts:
             self.manifests[part.digest] = part
@@ -54,31 +59,39 @@ class MemoryRegistry:
         self._count("tags")
         return sorted(self.tagged)
 
-    def manifest(self, repository: str, reference: str) -> Manifest | None:
+    def manifest(self, image: ImageReference) -> RemoteManifest | UnreadableManifest | None:
+        reference = image.tag or image.digest
         self._count(f"get {reference}")
-        return self.manifests.get(self.tagged.get(reference, reference))
+        digest = self.tagged.get(reference, reference)
+        if digest in self.damaged and digest in self.manifests:
+            return UnreadableManifest(image.digest)
+        return self.manifests.get(digest)
 
-    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        self._count(f"put {reference}")
+    def stands_for(self, image: ImageReference, digest: str) -> bool:
+        self._count(f"compare {image.tag}")
+        return self.tagged.get(image.tag) == digest
+
+    def put_manifest(self, image: ImageReference, manifest: RemoteManifest) -> None:
+        self._count(f"put {image.tag or image.digest}")
         self._check_writable()
         if self.full:
             raise NotStored("no space left")
         assert all(child in self.manifests for child in manifest.children)
         self.manifests[manifest.digest] = manifest
-        if not reference.startswith("sha256:"):
-            self.tagged[reference] = manifest.digest
+        if image.tag:
+            self.tagged[image.tag] = manifest.digest
 
-    def delete_manifest(self, repository: str, digest: str) -> bool:
-        self._count(f"delete {digest}")
+    def delete_manifest(self, image: ImageReference) -> bool:
+        self._count(f"delete {image.digest}")
         self._check_writable()
-        self.tagged = {tag: on for tag, on in self.tagged.items() if on != digest}
-        return self.manifests.pop(digest, None) is not None
+        self.tagged = {tag: on for tag, on in self.tagged.items() if on != image.digest}
+        return self.manifests.pop(image.digest, None) is not None
 
-    def delete_tag(self, repository: str, tag: str) -> bool:
-        self._count(f"delete {tag}")
+    def delete_tag(self, image: ImageReference) -> bool:
+        self._count(f"delete {image.tag}")
         self._check_writable()
         if self.deletes_tags:
-            self.tagged.pop(tag, None)
+            self.tagged.pop(image.tag, None)
         return self.deletes_tags
 
     def _count(self, call: str) -> None:

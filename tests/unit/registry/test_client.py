@@ -13,10 +13,12 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from sysreg_cli.errors import NotSupported, ProtocolError, Unavailable
+from sysreg_cli.errors import NotStored, NotSupported, ProtocolError, SysregError, Unavailable
+from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
 from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.credentials import Credentials
+from sysreg_cli.registry.credentials import RegistryCredentials
+from sysreg_cli.registry.manifests import UnreadableManifest, placeholder
 from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 
@@ -44,7 +46,9 @@ def registry(server: tuple[HTTPServer, Path]) -> Iterator[HTTPServer]:
 @pytest.fixture
 def client(server: tuple[HTTPServer, Path], registry: HTTPServer) -> RegistryClient:
     context = client_context(str(server[1]))
-    authorizer = TokenServerAuthorizer(Credentials("admin", "secret"), context, timeout=0.5, write_wait=5)
+    authorizer = TokenServerAuthorizer(
+        RegistryCredentials("admin", "secret"), context, timeout=0.5, write_wait=5
+    )
     return RegistryClient(Transport(f"https://localhost:{registry.port}", context, timeout=0.5), authorizer)
 
 
@@ -60,7 +64,7 @@ def test_a_tag_is_deleted_by_its_name_where_the_registry_can(
     registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_json(
         {"errors": [{"code": code}]}, status=status
     )
-    assert client.delete_tag("app", "v1") is deleted
+    assert client.delete_tag(ImageReference("app", tag="v1")) is deleted
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, ProtocolError), (405, NotSupported), (500, Unavailable)])
@@ -70,7 +74,7 @@ def test_a_refused_delete_is_an_error_and_is_sent_once(
     _tokens(registry)
     registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_data("", status)
     with pytest.raises(error):
-        client.delete_tag("app", "v1")
+        client.delete_tag(ImageReference("app", tag="v1"))
     assert [request.method for request, _ in registry.log].count("DELETE") == 1
 
 
@@ -83,7 +87,7 @@ def test_a_write_token_is_waited_for_while_a_collection_holds_it(
 
     registry.expect_request("/token").respond_with_handler(hold)
     registry.expect_request("/v2/app/manifests/v1", method="DELETE").respond_with_data("", 202)
-    assert client.delete_tag("app", "v1")
+    assert client.delete_tag(ImageReference("app", tag="v1"))
     with pytest.raises(Unavailable, match=r"no answer within 0.5 s"):
         client.tags("app")
 
@@ -93,7 +97,7 @@ def test_a_write_token_that_was_held_in_vain_is_not_asked_again(
 ) -> None:
     registry.expect_request("/token").respond_with_data("", 503)
     with pytest.raises(Unavailable, match="answered 503"):
-        client.delete_tag("app", "v1")
+        client.delete_tag(ImageReference("app", tag="v1"))
     assert [request.path for request, _ in registry.log].count("/token") == 1
 
 
@@ -113,14 +117,13 @@ def test_a_token_that_became_invalid_is_replaced_once(client: RegistryClient, re
     assert client.tags("app") == ["v1"]
 
 
-def test_a_manifest_with_another_digest_than_asked_for_is_refused(
+def test_a_manifest_with_another_digest_than_requested_counts_as_unreadable(
     client: RegistryClient, registry: HTTPServer
 ) -> None:
     _tokens(registry)
     digest = "sha256:" + "0" * 64
     registry.expect_request(f"/v2/app/manifests/{digest}").respond_with_data("{}")
-    with pytest.raises(ProtocolError, match="another digest"):
-        client.manifest("app", digest)
+    assert client.manifest(ImageReference("app", digest=digest)) == UnreadableManifest(digest)
 
 
 def test_many_tags_come_in_pages(client: RegistryClient, registry: HTTPServer) -> None:
@@ -134,3 +137,59 @@ def test_many_tags_come_in_pages(client: RegistryClient, registry: HTTPServer) -
 
     registry.expect_request("/v2/app/tags/list").respond_with_handler(serve)
     assert client.tags("app") == [f"v{number:03}" for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(500, {}), (200, {"Docker-Content-Digest": "sha256:" + "1" * 64})]
+)
+def test_a_damaged_manifest_of_a_tag_is_unreadable_and_its_digest_known_if_the_registry_tells_it(
+    client: RegistryClient, registry: HTTPServer, status: int, headers: dict[str, str]
+) -> None:
+    _tokens(registry)
+    registry.expect_request("/v2/app/manifests/v1").respond_with_data("{}", status, headers=headers)
+    expected = UnreadableManifest(headers.get("Docker-Content-Digest", ""))
+    assert client.manifest(ImageReference("app", tag="v1")) == expected
+
+
+@pytest.mark.parametrize(("status", "expected"), [(304, True), (200, False), (404, False), (500, False)])
+def test_the_registry_compares_a_tag_with_a_digest(
+    client: RegistryClient, registry: HTTPServer, status: int, expected: bool
+) -> None:
+    _tokens(registry)
+    digest = "sha256:" + "0" * 64
+    registry.expect_request(
+        "/v2/app/manifests/v1", method="HEAD", headers={"If-None-Match": f'"{digest}"'}
+    ).respond_with_data("", status)
+    assert client.stands_for(ImageReference("app", tag="v1"), digest) is expected
+
+
+def test_a_write_that_the_registry_cannot_store_is_an_error_of_its_own(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    _tokens(registry)
+    registry.expect_request("/v2/app/manifests/v1", method="PUT").respond_with_json(
+        {"errors": [{"code": "UNKNOWN", "message": "unknown error"}]}, status=500
+    )
+    with pytest.raises(
+        NotStored, match=r"writing app:v1 failed: localhost:\d+ answered 500: UNKNOWN unknown error"
+    ):
+        client.put_manifest(ImageReference("app", tag="v1"), placeholder(()))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, {"code": "UNAUTHORIZED", "message": "the password is wrong"}, "the password is wrong"),
+        (401, {"code": "DENIED"}, "the credentials of admin were refused: DENIED"),
+        (401, {}, "the credentials of admin were refused"),
+        (503, {"code": "UNAVAILABLE", "message": "no changes now"}, "no changes now"),
+        (500, {"code": "UNKNOWN", "message": "x"}, "answered 500: UNKNOWN x"),
+    ],
+)
+def test_the_token_servers_refusal_is_told_in_its_words_with_its_address(
+    client: RegistryClient, registry: HTTPServer, status: int, body: dict[str, str], message: str
+) -> None:
+    registry.expect_request("/token").respond_with_json({"errors": [body]}, status=status)
+    with pytest.raises(SysregError) as caught:
+        client.delete_tag(ImageReference("app", tag="v1"))
+    assert caught.value.message == f"localhost:{registry.port} (token server): {message}"

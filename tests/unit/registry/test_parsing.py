@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from sysreg_cli.errors import ProtocolError
 from sysreg_cli.registry.challenge import Challenge, parse_bearer
-from sysreg_cli.registry.manifests import OCI_INDEX, Manifest, throw_away
+from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, RemoteManifest, placeholder
 from sysreg_cli.registry.pages import next_page
 
 _REALM = "https://registry.local:9002/token/"
@@ -93,23 +94,49 @@ def test_no_link_whatever_breaks_the_parser_or_leaves_the_listing(link: str) -> 
     assert target == "" or target.startswith("/v2/_catalog")
 
 
-def test_a_throw_away_is_unique_and_carries_what_its_tag_stood_for() -> None:
+def test_a_placeholder_is_unique_and_carries_what_its_tag_stood_for() -> None:
     digests = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
-    first, second = throw_away(digests), throw_away(digests)
+    first, second = placeholder(digests), placeholder(digests)
     assert first.digest != second.digest
-    assert first.releases == second.releases == digests
+    assert first.replaces == second.replaces == digests
     assert first.children == ()
 
 
-def test_an_image_or_index_is_no_throw_away() -> None:
+def test_an_image_or_index_is_no_placeholder() -> None:
     entry = {"mediaType": "x", "digest": "sha256:" + "a" * 64}
-    data = json.loads(throw_away(()).content)
-    assert Manifest(OCI_INDEX, json.dumps({**data, "manifests": [entry]}).encode()).releases is None
-    assert Manifest(OCI_INDEX, b'{"manifests": []}').releases is None
+    data = json.loads(placeholder(()).content)
+    assert RemoteManifest(OCI_INDEX, json.dumps({**data, "manifests": [entry]}).encode()).replaces is None
+    assert RemoteManifest(OCI_INDEX, b'{"manifests": []}').replaces is None
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b'{"manifests": 1}', b'{"manifests": [1, {"digest": "../x"}]}', b"[" * 100000]
 )
 def test_a_malformed_manifest_has_no_children(content: bytes) -> None:
-    assert Manifest(OCI_INDEX, content).children == ()
+    assert RemoteManifest(OCI_INDEX, content).children == ()
+
+
+def test_only_entries_of_an_index_with_a_manifests_media_type_are_manifests() -> None:
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": "sha256:" + "a" * 64}
+    config = {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": "sha256:" + "b" * 64}
+    untyped = {"digest": "sha256:" + "c" * 64}
+    image = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "d" * 64}
+    cache = RemoteManifest(
+        OCI_INDEX, json.dumps({"manifests": [{**layer, "size": 7}, config, untyped, image]}).encode()
+    )
+    assert cache.children == (untyped["digest"], image["digest"])
+    assert cache.indexes == (untyped["digest"],)
+    assert set(cache.references) == {entry["digest"] for entry in (layer, config, untyped, image)}
+    assert cache.blobs == {cache.digest: len(cache.content), layer["digest"]: 7}
+
+
+@pytest.mark.parametrize(
+    "start", ["", "Bearer ", "Bearer a", "Bearer a=", "a,", '<a>;rel="', "<a>;", "<a>;rel=x"]
+)
+def test_a_long_row_of_blanks_takes_no_long_time(start: str) -> None:
+    header = start + " " * 200_000 + "\x00"
+    before = time.process_time()
+    parse_bearer([header])
+    next_page(_HERE, header)
+    # A pattern that tries every split of the blanks takes minutes.
+    assert time.process_time() - before < 5

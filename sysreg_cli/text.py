@@ -1,0 +1,15 @@
+"""How text from outside is shown: in a message, on a terminal, in a log. It never starts a second line."""
+
+from __future__ import annotations
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """Quote ``text`` for a message in ASCII, with control characters escaped. Cut it after ``limit``."""
+    return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Escape every control, format and unassigned character of ``text``. Cut it after ``limit``."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if limit is None or len(text) <= limit else text[:limit] + "..."
