@@ -1,13 +1,16 @@
 """PEM bundle -> checked certificate chain: bytes in, value or CertificateRefused out. No I/O.
 
-pem.py         text -> blocks (imports nothing heavy; the CLI may)
-keys.py        one private key block -> key
-facts.py       one certificate -> everything the rules ask about, read once
-weaknesses.py  what makes one certificate unfit in every mode
-der.py         parts of a certificate exactly as they are encoded
-names.py       host names against SANs and name constraints
+check.py       the whole check: check_server, check_authorities, read_certificates
+pem.py         text -> PEM blocks (imports nothing heavy; the CLI may)
+keys.py        a private key block -> key
+facts.py       a certificate -> everything that the rules ask about, read once
 rules.py       the rules for one certificate, and for a chain
-check.py       the whole: check_server, check_authorities, read_certificates
-describe.py    a certificate as the rows of `certificate-show`
+weaknesses.py  what makes a certificate unfit in every mode
+names.py       host names against SANs and name constraints
+der.py         parts of a certificate exactly as they are encoded
+describe.py    a certificate as certificate-show shows it
 selfsigned.py  a first certificate for a new controller
+
+These checks are written by hand: no library reports every reason at once, and a certificate must pass Go's
+parser, which is stricter than cryptography's.
 """

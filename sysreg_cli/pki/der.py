@@ -1,4 +1,4 @@
-"""As much of DER (X.690) as cryptography doesn't show: parts of a certificate exactly as they are encoded."""
+"""Parts of a certificate exactly as they are encoded (DER, X.690), which cryptography does not show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SEQUENCE, INTEGER = 0x30, 0x02
 
 
 def read(data: bytes) -> tuple[int, bytes, bytes]:
-    """(tag, content, rest) of the first element of ``data``. Raises ValueError."""
+    """Return (tag, content, rest) of the first element of ``data``. Raises ValueError."""
     if len(data) < 2:
         raise ValueError("cut short")
     tag, length, start = data[0], data[1], 2
@@ -19,32 +19,35 @@ def read(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def elements(content: bytes) -> list[tuple[int, bytes]]:
-    """(tag, content) of every element in a row. Raises ValueError."""
-    found = []
+    """Return (tag, content) of every element in a row. Raises ValueError."""
+    row = []
     while content:
         tag, inner, content = read(content)
-        found.append((tag, inner))
-    return found
+        row.append((tag, inner))
+    return row
 
 
 def integers(content: bytes) -> list[int]:
-    """Every INTEGER in the SEQUENCEs of ``content``, however deep. Raises ValueError."""
-    found: list[int] = []
+    """Return every INTEGER in the SEQUENCEs of ``content``, however deep. Raises ValueError."""
+    numbers: list[int] = []
     pending = [content]
     while pending:
         for tag, inner in elements(pending.pop()):
             if tag == SEQUENCE:
                 pending.append(inner)
             elif tag == INTEGER:
-                found.append(int.from_bytes(inner, "big", signed=True))
-    return found
+                numbers.append(int.from_bytes(inner, "big", signed=True))
+    return numbers
 
 
 def signature_algorithms(certificate: bytes, signed: bytes) -> tuple[bytes, bytes]:
-    """The algorithm inside and outside the signed part; RFC 5280 4.1.1.2: the same. Raises ValueError."""
+    """Return the algorithms inside and outside the signed part. RFC 5280 4.1.1.2 demands that they are equal.
+
+    Raises ValueError.
+    """
     _, outer, _ = read(certificate[certificate.index(signed) + len(signed) :])
     _, content, _ = read(signed)
-    # version [0] is left out in version 1; then come the serial number and the algorithm
+    # version [0], which X.509 version 1 lacks, then the serial number, then the algorithm
     inside = [inner for tag, inner in elements(content) if tag != 0xA0]
     if len(inside) < 2:
         raise ValueError("cut short")
@@ -52,10 +55,11 @@ def signature_algorithms(certificate: bytes, signed: bytes) -> tuple[bytes, byte
 
 
 def name_strings(name: bytes) -> list[tuple[int, bytes]]:
-    """(tag, content) of every value in an encoded Name (RFC 5280 4.1.2.4). Raises ValueError."""
-    found = []
+    """Return (tag, content) of every value in an encoded Name (RFC 5280 4.1.2.4). Raises ValueError."""
     _, sets, _ = read(name)
-    for _, attributes in elements(sets):
-        for _, attribute in elements(attributes):
-            found += elements(attribute)[1:]
-    return found
+    return [
+        value
+        for _, attributes in elements(sets)
+        for _, attribute in elements(attributes)
+        for value in elements(attribute)[1:]
+    ]

@@ -1,18 +1,18 @@
-"""Everything the rules ask about one certificate, read from it once.
+"""Everything that the rules ask about one certificate, read from it once.
 
-cryptography parses lazily: a damaged extension raises only when it is asked for. Reading all of it here means
-that the rules themselves are plain comparisons and cannot fail.
+cryptography parses lazily: a damaged extension raises only when it is read. This module reads all of them, so
+the rules are plain comparisons that cannot fail.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import ipaddress
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sysreg_cli.pki import weaknesses
 from sysreg_cli.pki.names import Address, Network
+from sysreg_cli.text import printable
 
 #: What cryptography raises for input that is not what it should be.
 PARSE_ERRORS = (
@@ -33,18 +34,16 @@ PARSE_ERRORS = (
     x509.UnsupportedGeneralNameType,
 )
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class CertificateProblem(ValueError):
-    """Why a certificate cannot be read, in words."""
+    """Why a certificate cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """A CA's name constraints; ``None`` means that names of the kind are not limited."""
+    """A CA's name constraints. ``None``: it does not limit this kind of names."""
 
     permitted_dns: tuple[str, ...] | None = None
     permitted_networks: tuple[Network, ...] | None = None
@@ -54,7 +53,7 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One certificate, read. ``weaknesses`` are what no mode accepts, in words."""
+    """One certificate, read. ``weaknesses`` are reasons against it in every mode."""
 
     certificate: x509.Certificate
     subject_der: bytes
@@ -85,19 +84,15 @@ class Facts:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def quietly(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Keep cryptography's warnings about odd input off stderr: our rules say what is wrong with it."""
-
-    @functools.wraps(function)
-    def quiet(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        with warnings.catch_warnings(action="ignore"):
-            return function(*args, **kwargs)
-
-    return quiet
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep cryptography's warnings about odd input off stderr. The rules report what is wrong with it."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
 
 
 def load(pem: bytes) -> x509.Certificate:
-    """One PEM block -> certificate. Raises CertificateProblem."""
+    """Load the certificate of one PEM block. Raises CertificateProblem."""
     try:
         return x509.load_pem_x509_certificate(pem)
     except PARSE_ERRORS:
@@ -105,33 +100,37 @@ def load(pem: bytes) -> x509.Certificate:
 
 
 def read(certificate: x509.Certificate) -> Facts:
-    """All facts of ``certificate``. Raises CertificateProblem where one of them cannot be read."""
+    """Read all facts of ``certificate``. Raises CertificateProblem if one of them cannot be read."""
     try:
         return _read(certificate)
     except PARSE_ERRORS as error:
         if isinstance(error, CertificateProblem):
             raise
-        raise CertificateProblem(f"is damaged: {printable(str(error) or type(error).__name__)}") from None
-
-
-def printable(text: str, most: int = 200) -> str:
-    """``text`` as one line that is safe for a terminal and a log."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= most else shown[:most] + "..."
+        raise CertificateProblem(
+            f"is damaged: {printable(str(error) or type(error).__name__, 200)}"
+        ) from None
 
 
 def subject_of(certificate: x509.Certificate) -> str:
-    """The subject as RFC 4514 writes it, most significant part first as OpenSSL shows it, on one line."""
+    """Return the subject on one line, as RFC 4514 writes it."""
     return printable(certificate.subject.rfc4514_string(), 1000)
 
 
 def short_name(certificate: x509.Certificate) -> str:
-    """The common name, else the whole subject: what a person calls this certificate."""
+    """Return what a person calls this certificate: the common name, or else the whole subject."""
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return printable(str(names[0].value) if names else subject_of(certificate), 80)
     except PARSE_ERRORS:
         return ""
+
+
+def public_key(certificate: x509.Certificate) -> object:
+    """Return the public key, or None if cryptography does not know its kind."""
+    try:
+        return certificate.public_key()
+    except PARSE_ERRORS:
+        return None
 
 
 def _read(certificate: x509.Certificate) -> Facts:
@@ -174,9 +173,9 @@ def _extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extensio
 
 
 def _addresses(names: x509.SubjectAlternativeName | None) -> tuple[Address, ...]:
-    found = names.get_values_for_type(x509.IPAddress) if names else ()
+    values = names.get_values_for_type(x509.IPAddress) if names else ()
     kinds = (ipaddress.IPv4Address, ipaddress.IPv6Address)
-    return tuple(dict.fromkeys(one for one in found if isinstance(one, kinds)))
+    return tuple(dict.fromkeys(value for value in values if isinstance(value, kinds)))
 
 
 def _constraints(extension: x509.NameConstraints | None) -> Constraints:
@@ -192,9 +191,10 @@ def _constraints(extension: x509.NameConstraints | None) -> Constraints:
 
 
 def _dns(subtrees: Iterable[x509.GeneralName]) -> tuple[str, ...]:
-    return tuple(one.value for one in subtrees if isinstance(one, x509.DNSName))
+    return tuple(subtree.value for subtree in subtrees if isinstance(subtree, x509.DNSName))
 
 
 def _networks(subtrees: Iterable[x509.GeneralName]) -> tuple[Network, ...]:
-    values = [one.value for one in subtrees if isinstance(one, x509.IPAddress)]
-    return tuple(one for one in values if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network))
+    values = (subtree.value for subtree in subtrees if isinstance(subtree, x509.IPAddress))
+    kinds = (ipaddress.IPv4Network, ipaddress.IPv6Network)
+    return tuple(value for value in values if isinstance(value, kinds))

@@ -1,35 +1,36 @@
-"""One private key block -> key, or the reason in words (PKCS8, PKCS1, SEC1; encrypted in any usual way)."""
+"""A private key block -> key, or the reason against it (PKCS8, PKCS1, SEC1; encrypted in any usual way)."""
 
 from __future__ import annotations
 
 import base64
+import math
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sysreg_cli.pki import der
-from sysreg_cli.pki.pem import Block
+from sysreg_cli.pki.pem import PemBlock
 
 ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-#: Go's TLS refuses larger RSA keys in a handshake (CVE-2023-29409), so no docker or containerd would connect.
+#: Go's TLS refuses larger RSA keys in a handshake (CVE-2023-29409), so docker and containerd cannot connect.
 MAX_RSA_BITS = 8192
 MIN_RSA_BITS = 2048
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
-# What deriving a key from the passphrase may cost: a file of 1 KiB must not keep the agent busy for hours.
+# Limits for deriving a key from the passphrase: a file of 1 KiB must not keep the agent busy for hours.
 _MAX_ITERATIONS = 5_000_000
 _MAX_SCRYPT = 2**21  # N * r * p; times 128 bytes of memory
 _OID_SCRYPT = bytes.fromhex("2b06010401da47040b")
 
 
 class KeyProblem(ValueError):
-    """Why a private key is of no use, in words; never holds a part of the key or the passphrase."""
+    """Why a private key cannot be used. It never holds a part of the key or the passphrase."""
 
 
-def load(block: Block, passphrase: bytes | None) -> ServerKey:
-    """The key in ``block``; a passphrase for a key that isn't encrypted is ignored.
+def load(block: PemBlock, passphrase: bytes | None) -> ServerKey:
+    """Load the key in ``block``. A passphrase for a key that is not encrypted is ignored.
 
     Raises KeyProblem.
     """
@@ -42,7 +43,7 @@ def load(block: Block, passphrase: bytes | None) -> ServerKey:
         _check_derivation(block)
     password = passphrase if encrypted else None
     try:
-        # Validating a huge RSA key takes minutes; its size is known without.
+        # To validate a huge RSA key takes minutes. Its size is known without that.
         key = serialization.load_pem_private_key(block.text, password, unsafe_skip_rsa_key_validation=True)
         if isinstance(key, rsa.RSAPrivateKey) and key.key_size <= MAX_RSA_BITS:
             key = serialization.load_pem_private_key(block.text, password)
@@ -70,14 +71,14 @@ def load(block: Block, passphrase: bytes | None) -> ServerKey:
 
 
 def to_pem(key: ServerKey) -> bytes:
-    """The key as unencrypted PKCS8, the form that the registry (Go) and the daemons (OpenSSL) load."""
+    """Return the key as unencrypted PKCS8, which the registry (Go) and the daemons (OpenSSL) load."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _check_derivation(block: Block) -> None:
-    """Bound the work that an EncryptedPrivateKeyInfo (RFC 5958) asks of PBES1, PBES2 or scrypt."""
+def _check_derivation(block: PemBlock) -> None:
+    """Limit the work that an EncryptedPrivateKeyInfo (RFC 5958) demands of PBES1, PBES2 or scrypt."""
     body = b"".join(
         line for line in block.text.splitlines() if b":" not in line and not line.startswith(b"-")
     )
@@ -87,9 +88,6 @@ def _check_derivation(block: Block) -> None:
         numbers = der.integers(algorithm)
     except ValueError:
         raise KeyProblem("the encrypted private key is damaged") from None
-    product = 1
-    for number in numbers[:3]:
-        product *= max(number, 1)
-    scrypt = _OID_SCRYPT in algorithm
-    if max(numbers, default=0) > _MAX_ITERATIONS or (scrypt and product > _MAX_SCRYPT):
+    cost = math.prod(max(number, 1) for number in numbers[:3])
+    if max(numbers, default=0) > _MAX_ITERATIONS or (_OID_SCRYPT in algorithm and cost > _MAX_SCRYPT):
         raise KeyProblem("decrypting the private key would take too long: encrypt it with fewer iterations")

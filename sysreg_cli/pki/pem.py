@@ -1,8 +1,8 @@
-"""PEM text as operators have it, cut into blocks (RFC 7468, and RFC 1421 headers inside a block).
+"""PEM text, cut into blocks (RFC 7468, and RFC 1421 headers inside a block).
 
-Lenient where an operator can't have meant anything else: text around the blocks, CRLF or CR, indentation,
-a byte order mark, two blocks on one line because a file lacked its last newline. Nothing here imports
-cryptography: the CLI only wants to know whether a file holds a private key.
+The parser accepts what operators' files contain: text around the blocks, CRLF or CR, indentation, a byte
+order mark, two blocks on one line because a file lacked its last newline. This module does not import
+cryptography: the CLI only needs to know whether a file holds a private key.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _GLUED = re.compile(rb"(-----END [A-Z0-9 #]{1,64}-----)(?=-----BEGIN )")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One PEM block: its label, and its text in the one form that every parser takes."""
+class PemBlock:
+    """One PEM block. Its text is in the one form that every parser accepts."""
 
     label: str
     text: bytes
 
     def __repr__(self) -> str:
-        # The text may be a private key; a repr ends up in logs.
-        return f"Block({self.label!r}, {len(self.text)} bytes)"
+        # The text may be a private key, and logs hold reprs.
+        return f"PemBlock({self.label!r}, {len(self.text)} bytes)"
 
     @property
     def is_certificate(self) -> bool:
@@ -37,9 +37,9 @@ class Block:
         return self.label.endswith("PRIVATE KEY")
 
 
-def split(data: bytes) -> tuple[tuple[Block, ...], tuple[str, ...]]:
-    """The blocks of ``data`` in their order, and what is wrong with its armour, in words."""
-    blocks: list[Block] = []
+def split(data: bytes) -> tuple[tuple[PemBlock, ...], tuple[str, ...]]:
+    """Return the blocks of ``data`` in their order, and the problems of its armour."""
+    blocks: list[PemBlock] = []
     problems: list[str] = []
     label: bytes | None = None
     body: list[bytes] = []
@@ -62,16 +62,16 @@ def split(data: bytes) -> tuple[tuple[Block, ...], tuple[str, ...]]:
     return tuple(blocks), tuple(problems)
 
 
-def _block(label: bytes, body: list[bytes]) -> Block:
-    # Some tools write X509 CERTIFICATE; cryptography reads both, but writes and expects the plain label.
+def _block(label: bytes, body: list[bytes]) -> PemBlock:
+    # Some tools write X509 CERTIFICATE. cryptography reads both, but writes and expects the plain label.
     plain = b"CERTIFICATE" if label.decode() in CERTIFICATE_LABELS else label
     headers_end = next((at + 1 for at, line in enumerate(body) if not line), 0)
     headers = body[:headers_end] if any(b":" in line for line in body[:headers_end]) else []
     encoded = [line for line in body[len(headers) :] if line]
     lines = [b"-----BEGIN %s-----" % plain, *headers, *encoded, b"-----END %s-----" % plain]
-    return Block(label.decode(), b"\n".join(lines) + b"\n")
+    return PemBlock(label.decode(), b"\n".join(lines) + b"\n")
 
 
 def holds_private_key(data: bytes) -> bool:
-    """Whether ``data`` holds what looks like a private key, even a damaged one: the file must be guarded."""
+    """Whether ``data`` looks as if it held a private key. A damaged key is a secret, too."""
     return re.search(rb"-----BEGIN [A-Z0-9 #]{0,64}PRIVATE KEY-----", data) is not None

@@ -1,8 +1,8 @@
-"""The rules of docs/contracts.rst, "Certificate". Each one yields its reasons as sentences for the operator.
+"""The rules of docs/contracts.rst, "Certificate". Each rule yields its reasons as sentences for the operator.
 
-Beyond the contract's own list a chain is refused if Go's or OpenSSL's clients would refuse it although every
-signature is right: name constraints, path length, extended key usage along the chain, key identifiers that
-don't meet, critical extensions nobody understands. Better now than after the switch.
+A chain is also refused if clients in Go or with OpenSSL refuse it although every signature is right: because
+of name constraints, path length, extended key usage along the chain, key identifiers that do not match, or
+critical extensions that they do not understand. The operator learns it before the certificate is live.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from sysreg_cli.pki import names
 from sysreg_cli.pki.facts import PARSE_ERRORS, Facts
 
 
-def validity(one: Facts, now: datetime) -> Iterator[str]:
-    if now < one.not_before:
-        yield f"is not valid before {one.not_before} (it is {now:%Y-%m-%d %H:%M:%S} UTC now)"
-    if now > one.not_after:
-        yield f"expired at {one.not_after}"
+def validity(facts: Facts, now: datetime) -> Iterator[str]:
+    if now < facts.not_before:
+        yield f"is not valid before {facts.not_before} (it is {now:%Y-%m-%d %H:%M:%S} UTC now)"
+    if now > facts.not_after:
+        yield f"expired at {facts.not_after}"
 
 
-def authority(one: Facts) -> Iterator[str]:
-    """What a CA needs so that clients accept what it signed."""
-    if not one.is_ca:
+def authority(facts: Facts) -> Iterator[str]:
+    """Check what clients demand of a CA."""
+    if not facts.is_ca:
         yield "is not a CA (basic constraints)"
-    elif not one.may_sign_certificates:
+    elif not facts.may_sign_certificates:
         yield "may not sign certificates (key usage)"
 
 
-def server(one: Facts, host_names: Sequence[str]) -> Iterator[str]:
-    """What the first certificate of a chain needs to serve ``host_names`` over TLS."""
-    if one.is_ca:
-        # Self-signed ones too: whoever stole the server's key could sign any name for every client.
-        hint = "; a self-signed one needs basicConstraints=CA:FALSE" if one.self_issued else ""
+def server(facts: Facts, host_names: Sequence[str]) -> Iterator[str]:
+    """Check what the first certificate of a chain needs to serve ``host_names`` over TLS."""
+    if facts.is_ca:
+        # Also if it is self-signed: a thief of its key could sign any name, and every client would accept it.
+        hint = "; a self-signed one needs basicConstraints=CA:FALSE" if facts.self_issued else ""
         yield f"is a CA; the server certificate comes first{hint}"
-    if not one.may_sign_handshakes:
+    if not facts.may_sign_handshakes:
         # RFC 8446 4.4.2.2
         yield "may not be used for a TLS server (key usage lacks digitalSignature)"
-    if not one.has_san:
+    if not facts.has_san:
         yield "has no subject alternative name; a common name alone counts for nothing"
     else:
         for host in host_names:
-            if not names.covers(host, one.dns_names, one.addresses):
+            if not names.covers(host, facts.dns_names, facts.addresses):
                 kind = "IP address" if names.as_address(host) else "DNS name"
                 yield f"its subject alternative name lacks the {kind} {host}"
 
 
-def purpose(one: Facts) -> Iterator[str]:
-    # Go and OpenSSL demand it of every certificate in the chain that has the extension at all.
-    if not one.for_servers:
+def purpose(facts: Facts) -> Iterator[str]:
+    # Go and OpenSSL demand it of every certificate in the chain that has the extension.
+    if not facts.for_servers:
         yield "may not be used for a TLS server (extended key usage lacks serverAuth)"
 
 
 def link(child: Facts, parent: Facts, below: int) -> Iterator[str]:
-    """Whether ``parent`` issued ``child``; ``below`` counts the intermediates under ``parent``."""
+    """Check that ``parent`` issued ``child``. ``below`` is the number of intermediates under ``parent``."""
     if child.fingerprint == parent.fingerprint:
         yield "stands twice"
         return
@@ -74,7 +74,7 @@ def link(child: Facts, parent: Facts, below: int) -> Iterator[str]:
 
 
 def signed_by(child: Facts, parent: Facts) -> bool:
-    """Whether the signature is right; one of a kind that is refused anyway is not looked at."""
+    """Whether the signature is right. An algorithm that is refused anyway is not checked."""
     if not child.verifiable:
         return True
     try:
@@ -84,19 +84,19 @@ def signed_by(child: Facts, parent: Facts) -> bool:
     return True
 
 
-def claims_own_signature(one: Facts) -> bool:
-    """Self-issued, and not a key roll-over (whose authority key identifier names the older key)."""
-    identifiers = (one.issuer_key_identifier, one.key_identifier)
-    return one.self_issued and (None in identifiers or identifiers[0] == identifiers[1])
+def claims_own_signature(facts: Facts) -> bool:
+    """Whether it is self-issued. In a key roll-over the authority key identifier names the old key."""
+    identifiers = (facts.issuer_key_identifier, facts.key_identifier)
+    return facts.self_issued and (None in identifiers or identifiers[0] == identifiers[1])
 
 
-def own_signature(one: Facts) -> Iterator[str]:
-    if claims_own_signature(one) and not signed_by(one, one):
+def own_signature(facts: Facts) -> Iterator[str]:
+    if claims_own_signature(facts) and not signed_by(facts, facts):
         yield "is self-signed, but not with its own key"
 
 
 def constrained(leaf: Facts, parent: Facts) -> Iterator[str]:
-    """Whether a CA's name constraints leave room for every name of the server certificate."""
+    """Check that a CA's name constraints permit every name of the server certificate."""
     limits = parent.constraints
     for name in leaf.dns_names:
         allowed = limits.permitted_dns is None or any(
@@ -112,6 +112,6 @@ def constrained(leaf: Facts, parent: Facts) -> Iterator[str]:
             yield f"forbids the IP address {address} (name constraints)"
 
 
-def expiry_warnings(one: Facts, now: datetime, days: int) -> Iterator[str]:
-    if now <= one.not_after < now + timedelta(days=days):
-        yield f"expires within {days} days, at {one.not_after}"
+def expiry_warnings(facts: Facts, now: datetime, days: int) -> Iterator[str]:
+    if now <= facts.not_after < now + timedelta(days=days):
+        yield f"expires within {days} days, at {facts.not_after}"

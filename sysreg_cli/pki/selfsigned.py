@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -22,35 +21,31 @@ def self_signed(
     days: int = 365,
     addresses: Sequence[str] = (),
 ) -> tuple[bytes, bytes]:
-    """A new P-256 key (PKCS8 PEM) and its certificate (PEM) for ``host_names`` and IP ``addresses``.
+    """Make a P-256 key (PKCS8 PEM), and its certificate (PEM) for ``host_names`` and IP ``addresses``.
 
-    It passes ``check_server``: no CA, so that its key can sign for no other name.
+    The certificate passes ``check_server``. It is not a CA, so its key cannot sign for another name.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    found = [as_address(host) or host for host in host_names] + [
-        ipaddress.ip_address(one) for one in addresses
-    ]
+    hosts = [as_address(host) or host for host in (*host_names, *addresses)]
     sans = [
-        x509.DNSName(one) if isinstance(one, str) else x509.IPAddress(one) for one in dict.fromkeys(found)
+        x509.DNSName(host) if isinstance(host, str) else x509.IPAddress(host) for host in dict.fromkeys(hosts)
     ]
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    usage = dict.fromkeys(
-        (
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
+    unused = (
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
     )
+    usage = x509.KeyUsage(digital_signature=True, **dict.fromkeys(unused, False))
     certificate = (
-        # A client whose clock is a little behind accepts it too.
+        # Valid from five minutes ago, for clients whose clock is a little behind.
         _builder(key, host_names[0], now - timedelta(minutes=5), now + timedelta(days=days))
-        .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
+        .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(sans), critical=False)
         .add_extension(identifier, critical=False)
@@ -60,8 +55,8 @@ def self_signed(
 
 
 def signing_certificate(key: ec.EllipticCurvePrivateKey, *, now: datetime, days: int = 3650) -> bytes:
-    """A certificate for a token-signing key: a name for the key, as ``x5c`` needs one (PEM)."""
-    # A day back: a controller's clock may be set back after its first start.
+    """Make a certificate (PEM) for a token-signing key. ``x5c`` in a token's header holds certificates."""
+    # Valid from yesterday: a controller's clock may be set back after its first start.
     builder = _builder(
         key, f"sysreg token signing {now:%Y-%m-%d}", now - timedelta(days=1), now + timedelta(days=days)
     )

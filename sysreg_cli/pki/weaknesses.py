@@ -1,6 +1,6 @@
-"""What makes one certificate unfit in every mode, in words: its key, its signature, its form.
+"""What makes one certificate unfit in every mode: its key, its signature, its encoding.
 
-Beyond weak keys and hashes this is what Go's crypto/x509 is stricter about than cryptography: docker,
+Weak keys and hashes are refused, and what Go's crypto/x509 refuses although cryptography accepts it: docker,
 containerd and skopeo would call the certificate broken, and the registry could not load it.
 """
 
@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 from sysreg_cli.pki import der
 from sysreg_cli.pki.keys import CURVES, MAX_RSA_BITS, MIN_RSA_BITS
 
-# Critical extensions that Go's crypto/x509 and OpenSSL both handle; any other one makes a client refuse.
+# Critical extensions that Go's crypto/x509 and OpenSSL both handle. Clients refuse any other.
 _MAY_BE_CRITICAL = frozenset(
     {
         ExtensionOID.KEY_USAGE,
@@ -49,7 +49,7 @@ _WEAK_SIGNATURES = {
 }
 
 _DOMAIN = re.compile(r"\.?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
-# scheme, then maybe user@host:port, then the rest; a percent sign only before two hex digits
+# scheme, then user@host:port if it has one, then the rest; a percent sign only before two hex digits
 _URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:"
     r"(//([A-Za-z0-9._~!$&'()*+,;=:-]*@)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(:[0-9]{0,5})?(?=[/?#]|$))?"
@@ -57,9 +57,19 @@ _URI = re.compile(
 )
 _MAILBOX = re.compile(r"([A-Za-z0-9._+-]+@)?" + _DOMAIN.pattern)
 
+_UTF8_STRING = 12
+# tag of the other string types (X.680) -> their characters, as Go's crypto/x509 checks them
+_STRINGS = {
+    18: re.compile(rb"[0-9 ]*"),  # NumericString
+    19: re.compile(rb"[A-Za-z0-9 '()+,./:=?*&-]*"),  # PrintableString; Go accepts * and &, which are common
+    20: re.compile(rb"[\x00-\xff]*"),  # T61String
+    22: re.compile(rb"[\x00-\x7f]*"),  # IA5String
+    30: re.compile(rb"(?:[\x00-\xff]{2})*"),  # BMPString
+}
+
 
 def of(certificate: x509.Certificate) -> Iterator[str]:
-    """Everything; raises what cryptography raises for a certificate that it cannot parse."""
+    """Yield every weakness. Raises one of facts.PARSE_ERRORS if cryptography cannot parse the certificate."""
     yield from of_key(certificate)
     yield from of_signature(certificate)
     yield from of_form(certificate)
@@ -90,14 +100,14 @@ def of_key(certificate: x509.Certificate) -> Iterator[str]:
         return
     usual = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if usual not in certificate.tbs_certificate_bytes:
-        # Explicit curve parameters, an RSASSA-PSS key, missing NULL parameters: Go's parser takes none.
+        # Go's parser refuses explicit curve parameters, an RSASSA-PSS key, and missing NULL parameters.
         yield "its key is encoded in a way that Go's clients refuse; use a named curve, or a plain RSA key"
 
 
 def of_signature(certificate: x509.Certificate) -> Iterator[str]:
     oid = certificate.signature_algorithm_oid
     if oid not in _KNOWN_SIGNATURES:
-        # The OID's name is not public API, and a bare number is of no use to an operator.
+        # The OID's name is not public API, and its number does not help an operator.
         yield f"it is signed with {_WEAK_SIGNATURES.get(oid, 'an algorithm that clients do not know')}"
         return
     algorithm = certificate.signature_hash_algorithm
@@ -114,7 +124,7 @@ def of_signature(certificate: x509.Certificate) -> Iterator[str]:
 
 def of_form(certificate: x509.Certificate) -> Iterator[str]:
     if certificate.version is not x509.Version.v3:
-        # RFC 5280, 4.1.2.1: with extensions it has to be 3. Go reads none in a certificate of version 1.
+        # RFC 5280 4.1.2.1 demands version 3 for extensions. Go reads none in a certificate of version 1.
         yield "it is of X.509 version 1, whose extensions clients do not read; version 3 is needed"
     encoded = certificate.public_bytes(serialization.Encoding.DER)
     inside, outside = der.signature_algorithms(encoded, certificate.tbs_certificate_bytes)
@@ -155,23 +165,11 @@ def _of_constraints(constraints: x509.NameConstraints, *, critical: bool) -> Ite
 
 
 def _is_text(tag: int, content: bytes) -> bool:
-    """Whether Go's crypto/x509 takes this value of a name: the string types of X.680, strictly."""
-    match tag:
-        case 12:  # UTF8String
-            try:
-                content.decode()
-            except UnicodeDecodeError:
-                return False
-            return True
-        case 18:  # NumericString
-            return re.fullmatch(rb"[0-9 ]*", content) is not None
-        case 19:  # PrintableString; Go lets * and & pass, which are common
-            return re.fullmatch(rb"[A-Za-z0-9 '()+,./:=?*&-]*", content) is not None
-        case 20:  # T61String
-            return True
-        case 22:  # IA5String
-            return content.isascii()
-        case 30:  # BMPString
-            return len(content) % 2 == 0
-        case _:
+    """Whether Go's crypto/x509 accepts this value of a name."""
+    if tag == _UTF8_STRING:
+        try:
+            content.decode()
+        except UnicodeDecodeError:
             return False
+        return True
+    return tag in _STRINGS and _STRINGS[tag].fullmatch(content) is not None

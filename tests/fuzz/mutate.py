@@ -62,7 +62,7 @@ def _point() -> x509.DistributionPoint:
 
 
 @functools.cache
-def _blocks() -> tuple[pem.Block, ...]:
+def _blocks() -> tuple[pem.PemBlock, ...]:
     return tuple(block for seed in seeds() for block in pem.split(seed)[0])
 
 
@@ -71,7 +71,7 @@ def donors() -> list[der.Node]:
     return [node for block in _blocks() if (node := _tree(block)) is not None]
 
 
-def _body(block: pem.Block) -> bytes:
+def _body(block: pem.PemBlock) -> bytes:
     lines = [line for line in block.text.splitlines() if b":" not in line and not line.startswith(b"-----")]
     try:
         return base64.b64decode(b"".join(lines))
@@ -79,7 +79,7 @@ def _body(block: pem.Block) -> bytes:
         return b""
 
 
-def _tree(block: pem.Block) -> der.Node | None:
+def _tree(block: pem.PemBlock) -> der.Node | None:
     nodes = der.parse(_body(block))
     return nodes[0] if nodes else None
 
@@ -158,7 +158,7 @@ def _rearranged(data: bytes, random: Random) -> bytes:
     elif what == 4:
         at = random.randrange(len(blocks))
         label = random.choice(blocks + list(_blocks())).label
-        blocks[at] = pem.Block(label, armour(label, _body(blocks[at])))
+        blocks[at] = pem.PemBlock(label, armour(label, _body(blocks[at])))
     else:
         blocks[random.randrange(len(blocks))] = random.choice(_blocks())
     return b"".join(block.text for block in blocks)
