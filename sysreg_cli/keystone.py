@@ -1,6 +1,7 @@
 """What every part needs of Keystone: its URL, safe sessions, and what a token says about its owner.
 
-Importing this module costs little; ``open_session`` imports keystoneauth1, which takes a third of a second.
+Only this module opens sessions with Keystone. Importing it costs little; ``open_session`` imports
+keystoneauth1, which takes a third of a second.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sysreg_cli.text import shorten
+
 if TYPE_CHECKING:
     from keystoneauth1.session import Session
+    from requests import Response
 
 _ADMIN_ROLE = "admin"
 # Keys of a token that acts for a user with fewer rights than the user has.
 _DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
+#: what reading a response raises that isn't a token
+NOT_A_TOKEN = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def identity_url(auth_url: str) -> str:
@@ -27,19 +34,28 @@ def identity_url(auth_url: str) -> str:
 
 
 def open_session(
-    *, ca_file: str | Path | None, timeout: float, connections: int = 1, auth: Any = None
+    *, program: str, ca_file: str | Path | None, timeout: float, connections: int = 1, auth: Any = None
 ) -> Session:
     """Open a session with Keystone. ``timeout`` is in seconds; ``connections`` is the size of the pool.
 
-    A session sends secrets. Therefore it follows no redirect, asks no proxy, reads no ~/.netrc, and sends
-    no request a second time by itself: Keystone counts each failed login.
+    ``program`` is the name in the header User-Agent.
+
+    A session sends secrets. Therefore it takes a redirect for an error, asks no proxy, reads no ~/.netrc, and
+    sends no request a second time by itself: Keystone counts each failed login.
     """
     import requests
+    from keystoneauth1 import exceptions
     from keystoneauth1.session import Session
     from requests.adapters import HTTPAdapter
 
+    def refuse_redirect(response: Response, **_options: Any) -> None:
+        # keystoneauth returns a redirect that it may not follow like a success, and callers believe its body
+        if 300 <= response.status_code < 400:
+            raise exceptions.HttpError(http_status=response.status_code)
+
     http = requests.Session()
     http.trust_env = False
+    http.hooks["response"].append(refuse_redirect)
     for scheme in ("http://", "https://"):
         http.mount(scheme, HTTPAdapter(pool_maxsize=connections))
     return Session(
@@ -47,10 +63,34 @@ def open_session(
         session=http,
         verify=str(ca_file) if ca_file else system_authorities(),
         timeout=timeout,
+        app_name=program,
         redirect=False,
         # keystoneauth takes a slow response for a failed connection, and would send the password again
         connect_retries=0,
     )
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in a few words why a request to Keystone failed.
+
+    ``error`` is what the session raised, or what parsing the response raised. Its own text may quote secrets.
+    """
+    from keystoneauth1 import exceptions
+
+    match error:
+        case exceptions.NotFound():
+            return "it has no v3 API there"
+        case exceptions.HttpError() if 300 <= error.http_status < 400:
+            return "it redirects to another URL, which is not followed"
+        case exceptions.HttpError():
+            return f"it answered {error.http_status}"
+        case exceptions.SSLError():
+            return "its TLS certificate is not trusted"
+        case exceptions.ConnectTimeout():
+            return "no response in time"
+        case exceptions.ConnectFailure():
+            return "no connection"
+    return "its response makes no sense"
 
 
 def system_authorities() -> str | bool:
@@ -79,17 +119,28 @@ class TokenOwner:
     delegated: bool
     #: whether an application credential limits which calls the token may be used for
     has_access_rules: bool
+    #: seconds of the wall clock
+    expires_at: float
 
     @property
     def may_administer(self) -> bool:
         """Whether an administrator's token has the administrator's rights: a delegation needs the role."""
         return not self.delegated or _ADMIN_ROLE in self.roles
 
+    def why_refused(self, user_domain: str) -> str:
+        """Say why nobody may use the token here, or return "" if its owner may."""
+        name = shorten(self.name)
+        if self.domain != user_domain:
+            return f"user {name} is not of the domain {shorten(user_domain)}, but of {shorten(self.domain)}"
+        if self.has_access_rules:
+            return f"the application credential of user {name} has access rules; use one without"
+        return ""
+
     @classmethod
     def of(cls, token: Mapping[str, Any]) -> TokenOwner:
         """Read the ``token`` object of Keystone's API v3.
 
-        Raises KeyError, TypeError, AttributeError or ValueError if it isn't one.
+        Raises one of NOT_A_TOKEN if it isn't one.
         """
         user, project = token["user"], token.get("project")
         name, domain = user["name"], user["domain"]["name"]
@@ -100,6 +151,8 @@ class TokenOwner:
             domain=domain,
             project=(project["name"], project["domain"]["name"]) if project else None,
             roles=frozenset(role["name"] for role in token.get("roles") or ()),
-            delegated=any(key in token for key in _DELEGATIONS),
+            delegated=any(key in token for key in _DELEGATIONS)
+            or "application_credential" in token.get("methods", ()),
             has_access_rules=bool((token.get("application_credential") or {}).get("access_rules")),
+            expires_at=datetime.fromisoformat(token["expires_at"]).timestamp(),
         )

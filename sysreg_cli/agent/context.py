@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sysreg_cli.agent.identity import Caller, Identity, Peer, Role
+from sysreg_cli.agent.identity import Authenticator, Caller, Peer, Role
 from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import NotAuthenticated, SysregError
 from sysreg_cli.settings import Settings
@@ -30,7 +30,7 @@ class AgentContext:
     """One per agent process."""
 
     settings: Settings
-    identity: Identity
+    authenticator: Authenticator
     #: the TLS of our own listener; None where there is none
     tls: ServerTLS | None = None
     #: ends with the agent; route modules keep tasks here that outlive the request that started them
@@ -52,9 +52,9 @@ class AgentContext:
             try:
                 token = request.headers.get("x-auth-token")
                 if token is None:  # at once: root needs neither Keystone nor a thread that waits for it
-                    caller = self.identity.identify(None, peer)
+                    caller = self.authenticator.authenticate(None, peer)
                 else:
-                    caller = await asyncio.to_thread(self.identity.identify, token, peer)
+                    caller = await asyncio.to_thread(self.authenticator.authenticate, token, peer)
                 who = caller.name
                 caller.require(role)
                 response = await endpoint(request, caller)

@@ -1,8 +1,8 @@
-"""Who calls the agent: a Keystone token, or root at the other end of the unix socket.
+"""Who calls the agent: the owner of a Keystone token, or root at the other end of the unix socket.
 
-A token that is sent decides, whoever sends it. Roles count only in the configured project and domain, and
-users of other domains are nobody. Keystone lets every token validate itself, so the agent needs no account of
-its own there (Keystone policy identity:validate_token, rule token_subject).
+If a request carries a token, the token decides. Roles count only in the configured project and domain, and
+users of other domains are refused. Keystone lets every token validate itself (policy
+identity:validate_token, rule token_subject), so the agent needs no account of its own there.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sysreg_cli.daemon.tls import system_authorities
+from cachetools import TLRUCache
+
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
+from sysreg_cli.keystone import NOT_A_TOKEN, TokenOwner, describe_failure, identity_url, open_session
 
 if TYPE_CHECKING:
     from sysreg_cli.settings import KeystoneSettings
 
-_DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
-_CACHE_SECONDS = 30.0
-_CACHE_ENTRIES = 1000
-# Fernet and JWS tokens are some hundred bytes; Keystone itself refuses more than this
-_LONGEST_TOKEN = 8192
+_MAX_CACHE_SECONDS = 30.0
+_MAX_CACHE_ENTRIES = 1000
+# Fernet and JWS tokens have some hundred bytes; Keystone refuses more than this
+_MAX_TOKEN = 8192
 
 
 class Role(enum.IntEnum):
-    """What a caller may do; each includes those before it."""
+    """What a caller may do; each role includes those before it."""
 
     NONE = 0  # a known user of the domain, without a role in the project
     READER = 1
@@ -51,17 +50,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as Keystone or the kernel named it, and the most that this caller may do."""
+    """The sender of a request, named by Keystone or the kernel, and the highest role of this sender."""
 
     name: str
     role: Role
-    user_id: str = ""
-    #: whether the token carries all that the user is: false for a trust or an application credential
-    #: without the role admin
+    #: whether the token has all rights of its owner, see TokenOwner.may_administer
     may_administer: bool = False
 
     def require(self, role: Role) -> None:
-        """Raises NotAuthorized unless the caller has ``role`` or more."""
+        """Raise NotAuthorized unless the caller has ``role`` or a higher one."""
         if self.role < role:
             raise NotAuthorized(
                 f"{self.name} may not do this: it needs the role {role.name.lower()}",
@@ -69,48 +66,50 @@ class Caller:
             )
 
 
-class Identity:
-    """Finds out who calls; remembers what Keystone said about a token for half a minute at most."""
+class Authenticator:
+    """Finds the caller of a request. Keeps Keystone's response about a token for half a minute at most."""
 
     def __init__(self, keystone: KeystoneSettings) -> None:
         self._keystone = keystone
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        # the value is the caller, and the time.time() at which the token expires
+        self._known: TLRUCache[bytes, tuple[Caller, float]] = TLRUCache(
+            _MAX_CACHE_ENTRIES,
+            lambda _key, known, now: now + min(known[1] - time.time(), _MAX_CACHE_SECONDS),
+        )
 
     def forget(self) -> None:
-        """Ask Keystone anew about everybody."""
+        """Ask Keystone again about every token."""
         with self._lock:
             self._known.clear()
 
-    def identify(self, token: str | None, peer: Peer | None) -> Caller:
-        """Name the caller who sent ``token`` (None: none was sent) from ``peer``. Blocks on Keystone.
+    def authenticate(self, token: str | None, peer: Peer | None) -> Caller:
+        """Return the caller who sent ``token`` (None: no token) from ``peer``. Blocks on Keystone.
 
         Raises NotAuthenticated, NotAuthorized (a user of another domain, an application credential with
-        access rules), Unavailable (no answer from Keystone).
+        access rules), Unavailable and ProtocolError (no usable response from Keystone).
         """
         if token is None:
             if peer is not None and peer.uid == 0:
                 return Caller("root", Role.ADMIN)
             raise NotAuthenticated("no token was sent", next_step="send a Keystone token as X-Auth-Token")
-        if not token or len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():
-            raise NotAuthenticated("what was sent as X-Auth-Token is no Keystone token")
+        if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
+            raise NotAuthenticated("X-Auth-Token is not a Keystone token")
         key = hashlib.blake2b(token.encode(), key=self._secret, digest_size=32).digest()
         with self._lock:
-            known = self._known.get(key)
-            if known is not None and time.monotonic() < known[0]:
-                return known[1]
-        caller, lifetime = self._ask(token)
+            if known := self._known.get(key):
+                return known[0]
+        owner = self._validate(token)
+        caller = caller_of(owner, self._keystone)
         with self._lock:
-            self._known[key] = (time.monotonic() + min(lifetime, _CACHE_SECONDS), caller)
-            while len(self._known) > _CACHE_ENTRIES:
-                self._known.popitem(last=False)
+            self._known[key] = caller, owner.expires_at
         return caller
 
-    def _ask(self, token: str) -> tuple[Caller, float]:
-        """What Keystone says about the token, and for how many seconds that can still be true."""
+    def _validate(self, token: str) -> TokenOwner:
+        """Let Keystone validate the token."""
         # half a second of imports, which an agent that only root uses never needs
-        from keystoneauth1 import exceptions, session, token_endpoint
+        from keystoneauth1 import exceptions, token_endpoint
         from keystoneclient.v3 import client
 
         settings = self._keystone
@@ -119,19 +118,19 @@ class Identity:
                 "tokens cannot be checked: auth_url is not set in section [keystone] of sysreg.conf",
                 next_step="set it, or call as root on the unix socket",
             )
-        keystone = client.Client(
-            session=session.Session(
-                auth=token_endpoint.Token(settings.auth_url, token),
-                verify=str(settings.ca_file) if settings.ca_file else system_authorities(),
-                timeout=settings.timeout,
-            ),
-            endpoint_override=settings.auth_url,
+        url = identity_url(settings.auth_url)
+        session = open_session(
+            program="sysreg-agent",
+            ca_file=settings.ca_file,
+            timeout=settings.timeout,
+            auth=token_endpoint.Token(url, token),
         )
         try:
-            # nothing is said about access_rules_support: Keystone then refuses tokens that carry such rules
-            answer = keystone.tokens.get_token_data(token, include_catalog=False)
-            expires = datetime.fromisoformat(answer["token"]["expires_at"])
-            return caller_of(answer["token"], settings), expires.timestamp() - time.time()
+            # without access_rules_support Keystone refuses a token that has access rules
+            body: Mapping[str, Any] = client.Client(
+                session=session, endpoint_override=url
+            ).tokens.get_token_data(token, include_catalog=False)
+            return TokenOwner.of(body["token"])
         except (exceptions.Unauthorized, exceptions.NotFound):
             raise NotAuthenticated(
                 "the token is wrong, revoked or expired", next_step="get a new one from Keystone"
@@ -140,34 +139,22 @@ class Identity:
             raise NotAuthorized("Keystone does not let this token be checked") from None
         except exceptions.ClientException as error:
             raise Unavailable(
-                f"Keystone at {settings.auth_url} gives no answer ({type(error).__name__})",
+                f"Keystone at {url} can't be asked: {describe_failure(error)}",
                 next_step="try again, or call as root on the unix socket",
             ) from None
-        except (KeyError, TypeError, ValueError):
-            raise ProtocolError(f"what answers at {settings.auth_url} is not Keystone") from None
+        except NOT_A_TOKEN:
+            raise ProtocolError(f"what answers at {url} is not Keystone") from None
 
 
-def caller_of(token: Mapping[str, Any], settings: KeystoneSettings) -> Caller:
-    """The caller that a validated token (the ``token`` object of Keystone's API v3) stands for.
+def caller_of(owner: TokenOwner, settings: KeystoneSettings) -> Caller:
+    """Return the caller who sent a token of ``owner``.
 
     Raises NotAuthorized for a user of another domain, and for an application credential with access rules.
     """
-    user = token["user"]
-    name, domain = user["name"], user["domain"]["name"]
-    if domain != settings.user_domain:
-        raise NotAuthorized(
-            f"{name} is of the domain {domain}: only users of {settings.user_domain} are known here"
-        )
-    if token.get("application_credential", {}).get("access_rules"):
-        raise NotAuthorized(f"{name}: an application credential with access rules cannot be used here")
+    if why := owner.why_refused(settings.user_domain):
+        raise NotAuthorized(why)
     role = Role.NONE
-    project = token.get("project")
-    if project and (project["name"], project["domain"]["name"]) == (
-        settings.admin_project,
-        settings.user_domain,
-    ):
-        held = {entry["name"].upper() for entry in token["roles"]}
-        role = max(role for role in Role if role is Role.NONE or role.name in held)
-    delegated = any(key in token for key in _DELEGATIONS)
-    named = {entry["name"] for entry in token.get("roles", [])}
-    return Caller(name, role, user["id"], may_administer=not delegated or "admin" in named)
+    if owner.project == (settings.admin_project, settings.user_domain):
+        held = {name.upper() for name in owner.roles}
+        role = max((role for role in Role if role.name in held), default=Role.NONE)
+    return Caller(owner.name, role, may_administer=owner.may_administer)

@@ -33,7 +33,7 @@ from sysreg_cli.agent.certificate.reminder import remind
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
-from sysreg_cli.agent.identity import Identity, Peer
+from sysreg_cli.agent.identity import Authenticator, Peer
 from sysreg_cli.daemon import systemd
 from sysreg_cli.daemon.limits import GuardedProtocol, keep_alive
 from sysreg_cli.daemon.server import Server, watchdog
@@ -105,7 +105,7 @@ async def _serve(settings: Settings) -> None:
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_RECOVERY_SECONDS * 1_000_000}")
     await asyncio.to_thread(_recover, change)
     tls = change.own_tls = _listener_tls(settings)
-    context = AgentContext(settings, Identity(settings.keystone), tls)
+    context = AgentContext(settings, Authenticator(settings.keystone), tls)
     application = build(context, _routes(context, change))
 
     def server(**options: Any) -> Server:
@@ -220,7 +220,7 @@ def _recover(change: CertificateChange) -> None:
 
 
 def _reload(context: AgentContext) -> None:
-    context.identity.forget()
+    context.authenticator.forget()
     if context.tls is not None:
         try:
             context.tls.reload()

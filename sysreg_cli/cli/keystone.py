@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sysreg_cli.daemon.tls import system_authorities
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
+from sysreg_cli.keystone import describe_failure, identity_url, open_session
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.options import Invocation
@@ -19,23 +19,22 @@ def token(invocation: Invocation) -> str:
     kind = invocation.credential_kind()
     if kind == "token":
         return invocation.text("os_auth_token")
-    auth_url = invocation.required("os_auth_url").rstrip("/")
-    if not auth_url.endswith("/v3"):
-        auth_url += "/v3"
+    auth_url = identity_url(invocation.required("os_auth_url"))
     # all that is missing is said before the first import of half a second
     arguments = _arguments(invocation, kind)
 
-    from keystoneauth1 import exceptions, session
+    from keystoneauth1 import exceptions
     from keystoneauth1.identity import v3
 
     plugin: Any = v3.Password if kind == "password" else v3.ApplicationCredential
-    keystone = session.Session(
-        auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
-        verify=invocation.text("os_cacert") or system_authorities(),
+    session = open_session(
+        program="system",
+        ca_file=invocation.text("os_cacert"),
         timeout=invocation.timeout,
+        auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
     )
     try:
-        return str(keystone.get_token())
+        return str(session.get_token())
     except exceptions.Unauthorized:
         raise NotAuthenticated(
             f"Keystone at {auth_url} refused the credentials of {_who(arguments)}",
@@ -45,7 +44,7 @@ def token(invocation: Invocation) -> str:
         raise NotAuthorized(f"Keystone at {auth_url} lets {_who(arguments)} have no token") from None
     except exceptions.ClientException as error:
         raise Unavailable(
-            f"Keystone at {auth_url} gives no answer ({type(error).__name__})",
+            f"Keystone at {auth_url} can't be asked: {describe_failure(error)}",
             next_step="root on the controller needs no Keystone: try with sudo",
         ) from None
 

@@ -7,22 +7,8 @@ Therefore the listening context only hands each handshake on to the context that
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
-
-
-def system_authorities() -> str | bool:
-    """The CAs that this machine trusts, as ``requests`` wants them in ``verify``.
-
-    Its own default is the list of the package certifi, which knows no CA that was installed with
-    ``certificate-install -m ssl_ca``. A directory is looked into at every handshake, so a CA that is added
-    needs no restart.
-    """
-    found = ssl.get_default_verify_paths()
-    if found.openssl_cafile_env in os.environ and found.cafile:
-        return found.cafile
-    return found.capath or found.cafile or True
 
 
 class ServerTLS:

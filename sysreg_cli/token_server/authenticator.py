@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.keystone import Answer, refusal
+from sysreg_cli.token_server.keystone import Authentication, refusal
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.tokens.grants import Identity
 
@@ -26,7 +26,7 @@ _NOT_AGAIN = "not tried again for {}, or until a right login or `systemctl reloa
 class IdentityService(Protocol):
     """What the authenticator needs of Keystone."""
 
-    def authenticate(self, credentials: Credentials) -> Answer: ...
+    def authenticate(self, credentials: Credentials) -> Authentication: ...
 
 
 class Authenticator:

@@ -24,7 +24,7 @@ from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage.api import STATUS_PATH
-from sysreg_cli.agent.identity import Identity
+from sysreg_cli.agent.identity import Authenticator
 from sysreg_cli.agent.openapi import DESCRIPTION
 from sysreg_cli.settings import load
 from tests.functional.garbage.conftest import status, writes_ended
@@ -42,7 +42,7 @@ def test_the_agent_serves_its_description(api: Api) -> None:
 
 def test_every_route_is_described(controller: Controller) -> None:
     loaded = load(controller.settings)
-    context = AgentContext(loaded, Identity(loaded.keystone))
+    context = AgentContext(loaded, Authenticator(loaded.keystone))
     routes = [*registry_image.routes(context), *certificate_api.routes(context, CertificateChange(loaded))]
     for route in routes:
         assert isinstance(route, Route)

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
-from sysreg_cli.agent.identity import Caller, Identity, Peer, Role, caller_of
+from sysreg_cli.agent.identity import Authenticator, Caller, Peer, Role, caller_of
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
+from sysreg_cli.keystone import TokenOwner
 from sysreg_cli.settings import KeystoneSettings
 
 SETTINGS = KeystoneSettings()
@@ -22,10 +24,15 @@ def token(
     scope = {"project": {"name": project, "domain": {"name": project_domain}}} if project else {}
     return {
         "user": {"id": "1", "name": "someone", "domain": {"name": user_domain}},
+        "expires_at": "2999-01-01T00:00:00.000000Z",
         "roles": [{"name": role} for role in roles],
         **scope,
         **changes,
     }
+
+
+def caller(document: dict[str, Any]) -> Caller:
+    return caller_of(TokenOwner.of(document), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +48,7 @@ def token(
     ],
 )
 def test_the_highest_known_role_counts(roles: tuple[str, ...], expected: Role) -> None:
-    assert caller_of(token(roles), SETTINGS).role is expected
+    assert caller(token(roles)).role is expected
 
 
 @pytest.mark.parametrize(
@@ -55,42 +62,78 @@ def test_the_highest_known_role_counts(roles: tuple[str, ...], expected: Role) -
     ],
 )
 def test_roles_count_only_in_the_configured_project_and_domain(elsewhere: dict[str, Any]) -> None:
-    assert caller_of(elsewhere, SETTINGS).role is Role.NONE
+    assert caller(elsewhere).role is Role.NONE
 
 
 def test_users_of_other_domains_are_nobody() -> None:
     with pytest.raises(NotAuthorized, match="Other"):
-        caller_of(token(user_domain="Other"), SETTINGS)
+        caller(token(user_domain="Other"))
 
 
 def test_an_application_credential_with_access_rules_is_refused() -> None:
     with pytest.raises(NotAuthorized, match="access rules"):
-        caller_of(token(application_credential={"access_rules": [{"path": "/"}]}), SETTINGS)
-    assert caller_of(token(application_credential={"id": "1"}), SETTINGS).role is Role.ADMIN
+        caller(token(application_credential={"access_rules": [{"path": "/"}]}))
+    assert caller(token(application_credential={"id": "1"})).role is Role.ADMIN
 
 
 def test_root_at_the_socket_needs_no_token_and_no_keystone() -> None:
-    assert Identity(SETTINGS).identify(None, ROOT) == Caller("root", Role.ADMIN)
+    assert Authenticator(SETTINGS).authenticate(None, ROOT) == Caller("root", Role.ADMIN)
 
 
 @pytest.mark.parametrize("peer", [OTHER, None])
 def test_everybody_else_needs_a_token(peer: Peer | None) -> None:
     with pytest.raises(NotAuthenticated):
-        Identity(SETTINGS).identify(None, peer)
+        Authenticator(SETTINGS).authenticate(None, peer)
 
 
 @pytest.mark.parametrize("sent", ["", "\x00", "schlüssel", "x" * 10000])
 def test_a_sent_token_is_never_overruled_by_the_uid(sent: str) -> None:
     with pytest.raises(NotAuthenticated):
-        Identity(SETTINGS).identify(sent, ROOT)
+        Authenticator(SETTINGS).authenticate(sent, ROOT)
 
 
 def test_without_keystone_a_token_is_neither_right_nor_wrong() -> None:
     nowhere = KeystoneSettings(auth_url="http://127.0.0.1:1/v3", timeout=1)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
-        Identity(nowhere).identify("gAAAAA", ROOT)
+        Authenticator(nowhere).authenticate("gAAAAA", ROOT)
     with pytest.raises(Unavailable, match="auth_url"):
-        Identity(SETTINGS).identify("gAAAAA", ROOT)
+        Authenticator(SETTINGS).authenticate("gAAAAA", ROOT)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
+def test_keystone_is_found_with_and_without_v3_in_the_url(httpserver: HTTPServer, path: str) -> None:
+    httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
+    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for(path)))
+    assert authenticator.authenticate("gAAAAA", None) == Caller("someone", Role.ADMIN, may_administer=True)
+
+
+def test_a_redirect_is_neither_followed_nor_believed(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/elsewhere").respond_with_json({"token": token()})
+    httpserver.expect_request("/v3/auth/tokens").respond_with_json(
+        {"token": token()}, 307, {"Location": httpserver.url_for("/elsewhere")}
+    )
+    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
+    with pytest.raises(Unavailable, match="redirects to another URL"):
+        authenticator.authenticate("gAAAAA", None)
+    assert [request.path for request, _ in httpserver.log] == ["/v3/auth/tokens"]
+
+
+def test_what_keystone_said_about_a_token_is_kept_until_it_expires(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
+    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
+    for sent, requests in (("long", 1), ("long", 1), ("other", 2), ("long", 2)):
+        authenticator.authenticate(sent, None)
+        assert len(httpserver.log) == requests
+    authenticator.forget()
+    authenticator.authenticate("long", None)
+    assert len(httpserver.log) == 3
+    httpserver.clear()
+    httpserver.expect_request("/v3/auth/tokens").respond_with_json(
+        {"token": token(expires_at="2020-01-01T00:00:00.000000Z")}
+    )
+    for requests in (1, 2):
+        authenticator.authenticate("expired", None)
+        assert len(httpserver.log) == requests
 
 
 def test_each_role_includes_those_below() -> None:

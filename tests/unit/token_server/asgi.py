@@ -23,7 +23,7 @@ from sysreg_cli.token_server.authenticator import Authenticator
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issuer
-from sysreg_cli.token_server.keystone import Answer
+from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.tokens.write_lock import WriteLock
@@ -105,11 +105,11 @@ def basic(user: str, password: str = "right") -> tuple[bytes, bytes]:
 class StandInKeystone:
     """Answers what a test tells it to, and counts."""
 
-    def __init__(self, answer: Callable[[Credentials], Answer]) -> None:
+    def __init__(self, answer: Callable[[Credentials], Authentication]) -> None:
         self.answer = answer
         self.asked: list[Credentials] = []
 
-    def authenticate(self, credentials: Credentials) -> Answer:
+    def authenticate(self, credentials: Credentials) -> Authentication:
         self.asked.append(credentials)
         return self.answer(credentials)
 
@@ -117,7 +117,9 @@ class StandInKeystone:
 class Server:
     """A token server without a network: the real parts around a stand-in for Keystone."""
 
-    def __init__(self, state: Path, answer: Callable[[Credentials], Answer], ttl: float = 300) -> None:
+    def __init__(
+        self, state: Path, answer: Callable[[Credentials], Authentication], ttl: float = 300
+    ) -> None:
         settings = Settings()
         self.keystone = StandInKeystone(answer)
         self.refused = RefusedPairs(state)

@@ -17,7 +17,7 @@ from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.token_server import app as app_module
 from sysreg_cli.token_server import authenticator
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.keystone import Answer
+from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.tokens.grants import Identity
 from sysreg_cli.tokens.write_lock import RECORD_NAME, WriteLock
 from tests.unit.token_server.asgi import Reply, Server, basic, call
@@ -27,13 +27,13 @@ PULL = "scope=repository:testuser/a:pull"
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
 
 
-def keystone(credentials: Credentials) -> Answer:
+def keystone(credentials: Credentials) -> Authentication:
     """Knows everybody whose password is `right`, or down if it is `down`."""
     if credentials.secret == "down":
         raise Unavailable("Keystone at http://x can't be asked: no connection")
     if credentials.secret != "right":
         raise NotAuthenticated("Keystone refused the user or the password")
-    return Answer(Identity(credentials.name), 3600)
+    return Authentication(Identity(credentials.name), 3600)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_name_that_owns_nothing_is_told_why(server: Server) -> None:
 def test_keystone_down_is_503_and_a_known_user_goes_on(server: Server) -> None:
     assert run(server.get(PULL, basic("testuser"))).status == 200
 
-    def down(credentials: Credentials) -> Answer:
+    def down(credentials: Credentials) -> Authentication:
         raise Unavailable("Keystone can't be asked")
 
     server.keystone.answer = down
@@ -178,10 +178,10 @@ def test_a_refused_pair_is_asked_once_and_the_answer_says_how_to_go_on(server: S
 
 
 def test_a_login_with_a_token_forgets_no_refused_token_of_others(tmp_path: Path) -> None:
-    def answer(credentials: Credentials) -> Answer:
+    def answer(credentials: Credentials) -> Authentication:
         if credentials.secret.startswith("stale"):
             raise NotAuthenticated("Keystone refused the token")
-        return Answer(Identity("testuser"), 3600)
+        return Authentication(Identity("testuser"), 3600)
 
     server = Server(tmp_path, answer)
     for token, status in (("stale", 401), ("right", 200), ("stale", 401)):
@@ -192,7 +192,7 @@ def test_a_login_with_a_token_forgets_no_refused_token_of_others(tmp_path: Path)
 def test_a_hundred_logins_at_once_ask_keystone_once(server: Server) -> None:
     gate = threading.Event()
 
-    def slow(credentials: Credentials) -> Answer:
+    def slow(credentials: Credentials) -> Authentication:
         gate.wait(10)
         return keystone(credentials)
 
@@ -215,7 +215,7 @@ def test_a_keystone_that_hangs_is_503_and_its_late_answer_counts(
     monkeypatch.setattr(authenticator, "PATIENCE", 0.1)
     answered = threading.Event()
 
-    def slow(credentials: Credentials) -> Answer:
+    def slow(credentials: Credentials) -> Authentication:
         answered.wait(10)
         return keystone(credentials)
 
@@ -324,7 +324,7 @@ def test_every_decision_is_one_line_of_json_without_secrets(server: Server) -> N
 
 
 def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(server: Server) -> None:
-    def broken(credentials: Credentials) -> Answer:
+    def broken(credentials: Credentials) -> Authentication:
         raise RuntimeError(f"oops {credentials.secret}")
 
     server.keystone.answer = broken

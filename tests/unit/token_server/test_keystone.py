@@ -1,4 +1,4 @@
-"""Asking Keystone, against answers that the real one gives only on a bad day."""
+"""Keystone's responses that the real one gives only on a bad day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from werkzeug import Request, Response
 from devstack.waiting import wait_until
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.settings import KeystoneSettings
-from sysreg_cli.token_server.credentials import from_pair
+from sysreg_cli.token_server.credentials import Credentials, from_pair, from_token
 from sysreg_cli.token_server.keystone import Keystone
 
 ACCEPTED = {
@@ -28,7 +28,22 @@ ACCEPTED = {
 
 @pytest.fixture
 def keystone(httpserver: HTTPServer) -> Keystone:
-    return Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3")), connections=1)
+    return Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3")), connections=1, retry_pause=0.01)
+
+
+@pytest.mark.parametrize(
+    "credentials", [from_pair("testuser", "x"), from_pair("a" * 32, "x"), from_token("gAAAAA")]
+)
+def test_a_redirect_is_neither_followed_nor_believed(
+    httpserver: HTTPServer, keystone: Keystone, credentials: Credentials
+) -> None:
+    httpserver.expect_request("/elsewhere").respond_with_json(ACCEPTED, 201, {"X-Subject-Token": "t"})
+    httpserver.expect_request("/v3/auth/tokens").respond_with_json(
+        ACCEPTED, 307, {"X-Subject-Token": "t", "Location": httpserver.url_for("/elsewhere")}
+    )
+    with pytest.raises(Unavailable, match="redirects to another URL"):
+        keystone.authenticate(credentials)
+    assert [request.path for request, _ in httpserver.log] == ["/v3/auth/tokens"]
 
 
 def test_a_user_is_let_in_although_keystone_stumbles_once(httpserver: HTTPServer, keystone: Keystone) -> None:
@@ -67,7 +82,7 @@ def test_a_slow_keystone_is_asked_once_because_it_may_count_the_login_yet(httpse
 
     httpserver.expect_request("/v3/auth/tokens").respond_with_handler(late)
     keystone = Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3"), timeout=0.2), connections=1)
-    with pytest.raises(Unavailable, match="no answer in time"):
+    with pytest.raises(Unavailable, match="no response in time"):
         keystone.authenticate(from_pair("testuser", "x"))
     assert len(asked) == 1
     wait_until(lambda: httpserver.log, what="the answer is done with")
