@@ -13,6 +13,7 @@ from typing import Any
 import requests
 
 from devstack.controller import Controller
+from devstack.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,9 @@ def temporary_user(controller: Controller, name: str = "", **options: Any) -> It
 def asked_keystone(controller: Controller) -> int:
     """How often the token server has asked Keystone so far."""
     return sum("sysreg-token-server" in line for line in controller.keystone_requests())
+
+
+def wait_for_requests(controller: Controller, number: int) -> None:
+    """Wait for ``number`` requests of the token server in Keystone's log, which lags behind the responses."""
+    wait_until(lambda: asked_keystone(controller) >= number, what=f"Keystone logs {number} requests")
+    assert asked_keystone(controller) == number

@@ -11,7 +11,7 @@ import pytest
 
 from devstack.controller import KEYSTONE, TOKEN_SERVER, Controller
 from devstack.waiting import wait_until
-from tests.functional.token_server.asking import ask, asked_keystone, temporary_user
+from tests.functional.token_server.asking import ask, asked_keystone, temporary_user, wait_for_requests
 
 PULL = "repository:public/a:pull"
 DAY = 24 * 60
@@ -59,7 +59,7 @@ def test_a_hundred_logins_with_a_stale_password_reach_keystone_once_and_the_acco
             if number == 50:
                 strict.restart(TOKEN_SERVER)
             assert ask(strict, user.name, PULL, password="stale").status == 401
-        assert asked_keystone(strict) == before + 1
+        wait_for_requests(strict, before + 1)
         assert ask(strict, user.name, PULL, password=password).access == [PULL]
 
 
@@ -71,7 +71,7 @@ def test_a_stale_password_is_asked_again_after_10_min_then_1_h_then_daily(
         before = asked_keystone(strict)
         assert stale().status == 401
         for asked, wait in enumerate((10, 60, DAY, DAY), 1):
-            assert asked_keystone(strict) == before + asked
+            wait_for_requests(strict, before + asked)
             clock.pass_by(wait - 1)
             assert stale().status == 401
             assert asked_keystone(strict) == before + asked, f"asked again before {wait} minutes had passed"
@@ -82,7 +82,7 @@ def test_a_stale_password_is_asked_again_after_10_min_then_1_h_then_daily(
         # Four failures so far; the fifth would lock the account. A login sets Keystone's counter back.
         assert ask(strict, user.name, PULL, password=password).access == [PULL]
         assert stale().status == 401
-        assert asked_keystone(strict) == before + 6
+        wait_for_requests(strict, before + 6)
 
 
 def test_a_reload_forgets_refusals(strict: Controller) -> None:
@@ -92,7 +92,7 @@ def test_a_reload_forgets_refusals(strict: Controller) -> None:
         strict.signal(TOKEN_SERVER, signal.SIGHUP)
         wait_until(lambda: "reloaded" in strict.log(TOKEN_SERVER), what="the token server reloads")
         assert ask(strict, user.name, password="stale").status == 401
-        assert asked_keystone(strict) == before + 2
+        wait_for_requests(strict, before + 2)
 
 
 def test_the_answer_says_when_and_how_it_goes_on(strict: Controller) -> None:
