@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from sysreg_cli.agent.identity import Authenticator, Caller, Peer, Role
 from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import NotAuthenticated, SysregError
 from sysreg_cli.settings import Settings
+from sysreg_cli.v1 import faults, wire
 
 log = logging.getLogger("sysreg.agent")
 _audit = logging.getLogger("sysreg.audit")
@@ -62,13 +62,13 @@ class AgentContext:
             except SysregError as error:
                 outcome = f"refused: {error}" if error.http_status < 500 else f"failed: {error}"
                 changes = changes or error.http_status in (401, 403)
-                return error_response(error)
+                return error_response(error, self.settings.keystone.auth_url)
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 failure = SysregError(f"{action} failed: {where}{error.strerror or error}")
                 outcome = f"failed: {failure}"
                 log.error("%s", failure)
-                return error_response(failure)
+                return fault(500, str(failure))
             except HTTPException as error:
                 outcome = f"refused: {error.detail}"
                 raise
@@ -93,17 +93,17 @@ def audit(who: str, origin: str, action: str, request: Request, outcome: str, se
     _audit.info("%s", line.encode("unicode_escape").decode("ascii"))
 
 
-def error_response(error: SysregError) -> Response:
-    """An error of the tree in the shape that StarlingX's clients read."""
+def error_response(error: SysregError, keystone_url: str) -> Response:
+    """Return the response for ``error``. ``keystone_url`` is where a caller gets a token."""
     headers = {}
     if isinstance(error, NotAuthenticated):
-        headers["WWW-Authenticate"] = "Keystone"
+        # as keystonemiddleware writes it: httplib2 raises ValueError for a challenge without a parameter
+        headers["WWW-Authenticate"] = f'Keystone uri="{keystone_url}"'
     if error.http_status == 503:
         headers["Retry-After"] = "5"
     return fault(error.http_status, str(error), headers)
 
 
 def fault(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """``{"error_message": "<JSON text>"}``, whose JSON text holds faultstring, faultcode and debuginfo."""
-    body = {"faultstring": text, "faultcode": "Client" if status < 500 else "Server", "debuginfo": None}
-    return JSONResponse({"error_message": json.dumps(body)}, status, headers)
+    """Return an error response in the shape that StarlingX's clients read."""
+    return JSONResponse(wire.to_json(faults.to_body(status, text)), status, headers)

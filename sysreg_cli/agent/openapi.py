@@ -72,12 +72,13 @@ _IMAGE = {
 }
 _ERROR = {
     "type": "object",
-    "required": ["error_message"],
+    "required": ["error_message", "error"],
     "properties": {
+        "error": {"type": "string", "description": "the faultstring"},
         "error_message": {
             "type": "string",
             "description": "JSON text of an object with faultstring, faultcode and debuginfo",
-        }
+        },
     },
 }
 _INSTALL_FORM = {

@@ -20,14 +20,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """The whole body; ``error_message`` is the JSON text of a Fault."""
+    """The whole body. ``error_message`` is the JSON text of a Fault, ``error`` its faultstring.
+
+    StarlingX's clients read only ``error`` from the response to an install. A body without ``error`` counts
+    as success there.
+    """
 
     error_message: str
+    error: str = ""
 
 
 def to_body(status: int, text: str) -> ErrorBody:
     """Build the body of an error response with this HTTP status."""
-    return ErrorBody(json.dumps(wire.to_json(Fault(text, "Client" if status < 500 else "Server"))))
+    return ErrorBody(json.dumps(wire.to_json(Fault(text, "Client" if status < 500 else "Server"))), text)
 
 
 def text_of(document: Any) -> str:

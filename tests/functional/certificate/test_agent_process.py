@@ -74,6 +74,7 @@ class Agent:
         told = json.loads(body["error_message"])
         assert set(told) == {"faultstring", "faultcode", "debuginfo"}
         assert told["faultcode"] == ("Client" if status < 500 else "Server")
+        assert body["error"] == told["faultstring"], "StarlingX's client takes no `error` for success"
         return status, told["faultstring"]
 
     def stop(self) -> int:

@@ -68,7 +68,7 @@ def test_each_call_is_open_to_its_role_and_those_above(api: Api, images: list[st
         if expected >= 400:
             assert fault(answer)
         if expected == 401:
-            assert answer.headers["WWW-Authenticate"] == "Keystone"
+            assert answer.headers["WWW-Authenticate"] == f'Keystone uri="{api.controller.auth_url}"'
         if target == INSTALL and expected == 200:
             assert "certificate refused" in answer.json()["error"]
 

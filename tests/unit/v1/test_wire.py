@@ -105,7 +105,7 @@ def test_schemas_name_every_field() -> None:
 def test_an_error_body_is_json_text_in_json() -> None:
     body = json.loads(json.dumps(wire.to_json(faults.to_body(404, "no such image"))))
     assert json.loads(body["error_message"])["faultcode"] == "Client"
-    assert faults.text_of(body) == "no such image"
+    assert faults.text_of(body) == body["error"] == "no such image"
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"error_message": None}, {"error_message": "[]"}])
