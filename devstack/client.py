@@ -1,6 +1,6 @@
-"""A registry client for tests: plain HTTP by the specification, sharing no code with sysreg_cli.
+"""A registry client for tests: plain HTTP by the specification. It shares no code with sysreg_cli.
 
-It checks what our own client reports, so it must not be our own client.
+It checks what sysreg_cli reports, so it must not be the same client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from devstack.images import MANIFEST_TYPES, Image, digest_of
 _TIMEOUT = 60
 
 
-class RegistryClient:
+class IndependentClient:
     """Talks to the registry at ``url`` (https://host:port) as one user; usable from several threads.
 
     ``user`` None means no credentials. A Bearer challenge is answered with a token for the scope it names.

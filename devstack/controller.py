@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from devstack import hosts, keystone, namespace, ports, programs, registry, users
-from devstack.client import RegistryClient
+from devstack.client import IndependentClient
 from devstack.errors import DevstackError
 from devstack.programs import AGENT, BIN, KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.site import Site
@@ -252,11 +252,11 @@ class Controller(Site):
         """Run ``system`` with ``words`` as ``user``, in a process of its own."""
         return self.run([str(BIN / "system"), *words], user=user, env=env, **options)
 
-    def client(self, user: str | None = "admin", password: str | None = None) -> RegistryClient:
+    def client(self, user: str | None = "admin", password: str | None = None) -> IndependentClient:
         """A plain registry client as ``user``, None: without credentials. Not for a netns controller."""
         if user is None:
-            return RegistryClient(self.url, self.ca_file)
-        return RegistryClient(self.url, self.ca_file, user, password or self.passwords[user])
+            return IndependentClient(self.url, self.ca_file)
+        return IndependentClient(self.url, self.ca_file, user, password or self.passwords[user])
 
     def keystone_admin(self) -> Any:
         """python-keystoneclient's v3 client, as Keystone's administrator."""

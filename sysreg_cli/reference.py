@@ -74,7 +74,7 @@ def parse(text: str, own_addresses: Collection[str] = ()) -> ImageReference:
     shown = shorten(text)
     host, slash, path = text.partition("/")
     name, at, digest = (path if slash and host.lower() in own_addresses else text).partition("@")
-    # A tag follows a colon behind the last slash. A colon before it belongs to a host:port of somebody else.
+    # A tag follows a colon behind the last slash. A colon before it is that of another host:port.
     head, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     name = head + slash + last

@@ -107,7 +107,7 @@ def _split_realm(realm: str) -> SplitResult:
     except ValueError:
         pass
     raise ProtocolError(
-        f"the registry sends us for a token to {shorten(realm)}, which is not an https URL",
+        f"the registry names {shorten(realm)} as its token server, which is not an https URL",
         next_step="no password was sent; check auth.token.realm of the registry",
     )
 

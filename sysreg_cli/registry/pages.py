@@ -19,7 +19,7 @@ _PARAMETER = re.compile(r'\s*+;\s*+([A-Za-z*]++)\s*+=\s*+(?:"([^"]*+)"|([^\s;,"]
 def next_page(url: str, link: str) -> str:
     """Return the path and query of the page after ``url``, or an empty text if ``link`` names none.
 
-    Raises ProtocolError for a link to another server or another listing, which would get our token.
+    Raises ProtocolError for a link to another server or another listing, which must not get the token.
     """
     for target in _next_targets(link):
         here = urlsplit(url)

@@ -1,8 +1,8 @@
-"""Which certificates the registry may present: the TLS context of a client.
+"""The TLS context of a client: which certificates the registry may present.
 
-Any certificate given is an anchor, a server's own and an intermediate included, as docker's and containerd's
-certs.d mean it (``VERIFY_X509_PARTIAL_CHAIN``). REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE are not looked at;
-OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR for the system bundle.
+Every certificate given is an anchor, also a server's own and an intermediate, as in docker's and containerd's
+certs.d (``VERIFY_X509_PARTIAL_CHAIN``). The variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE have no effect.
+OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR for the system's bundle.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sysreg_cli.errors import CertificateNotTrusted
 
 
 def client_context(ca_file: str = "", trust_directory: Path | None = None) -> ssl.SSLContext:
-    """Trust ``ca_file`` alone; without it the system's bundle and every ``*.crt`` of ``trust_directory``.
+    """Trust only ``ca_file``; without it the system's bundle and every ``*.crt`` in ``trust_directory``.
 
-    ``trust_directory`` is docker's /etc/docker/certs.d/<host:port>; it need not exist.
+    ``trust_directory`` is docker's /etc/docker/certs.d/<host:port>. It need not exist.
 
-    Raises CertificateNotTrusted, naming the file, for one that can't be read or holds no certificate.
+    Raises CertificateNotTrusted, with the path of the file that cannot be read or holds no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

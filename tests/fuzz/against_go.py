@@ -51,7 +51,7 @@ class Bender:
         narrow = make.authority(extra=[(x509.NameConstraints(subtrees, [x509.DNSName("no.example")]), True)])
         wide = make.authority(path_length=3)
         self._seeds = [(b"", rich)]
-        self._seeds += [(make.bundle(make.server(one, names=[HOST])), one) for one in (narrow, wide)]
+        self._seeds += [(make.bundle(make.server(ca, names=[HOST])), ca) for ca in (narrow, wide)]
 
     def bundle(self) -> bytes:
         before, issued = self._random.choice(self._seeds)

@@ -21,14 +21,11 @@ class Node:
     prefix: bytes = b""
 
     def encode(self) -> bytes:
-        parts = self.content if self.children is None else b"".join(one.encode() for one in self.children)
+        parts = self.content if self.children is None else b"".join(child.encode() for child in self.children)
         return tlv(self.tag, self.prefix + parts)
 
     def walk(self) -> list[Node]:
-        found = [self]
-        for child in self.children or ():
-            found.extend(child.walk())
-        return found
+        return [self, *(node for child in self.children or () for node in child.walk())]
 
     def copy(self) -> Node:
         children = None if self.children is None else [child.copy() for child in self.children]

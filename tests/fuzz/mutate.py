@@ -135,13 +135,13 @@ def signed_again(tree: der.Node, key: ec.EllipticCurvePrivateKey) -> der.Node:
 
 @functools.cache
 def _signing_keys() -> list[ec.EllipticCurvePrivateKey]:
-    found = []
+    keys = []
     for block in _blocks():
         if block.is_private_key and b"ENCRYPTED" not in block.text:
             key = serialization.load_pem_private_key(block.text, None)
             if isinstance(key, ec.EllipticCurvePrivateKey):
-                found.append(key)
-    return found
+                keys.append(key)
+    return keys
 
 
 def _rearranged(data: bytes, random: Random) -> bytes:

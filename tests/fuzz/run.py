@@ -33,7 +33,7 @@ def main() -> int:
     start = time.monotonic()
     command = [sys.executable, "-m", "tests.fuzz.run", "--child", "--seconds", str(options.seconds)]
     done = subprocess.run([*command, "--work", str(options.work)], cwd=ROOT, check=False)
-    found = set(options.work.glob("*-*")) - before
+    findings = set(options.work.glob("*-*")) - before
     took = time.monotonic() - start
     from tests.fuzz import against_go  # the child must import pki under instrumentation, and first there
 
@@ -42,9 +42,9 @@ def main() -> int:
     for number, chain in enumerate(refused):
         path = options.work / f"go-{number}.pem"
         path.write_bytes(chain)
-        found.add(path)
-    if done.returncode or found:
-        print(f"fuzz: found something after {took:.0f} s: {', '.join(map(str, found))}")
+        findings.add(path)
+    if done.returncode or findings:
+        print(f"fuzz: found something after {took:.0f} s: {', '.join(map(str, findings))}")
         return 1
     print(f"fuzz: nothing found in {took:.0f} s")
     return 0
@@ -63,7 +63,7 @@ def fuzz(work: Path, seconds: int) -> None:
 
     def mutator(data: bytes, max_size: int, seed: int) -> bytes:
         random = Random(seed)
-        # libFuzzer's own mutations too, for what ours would never think of
+        # libFuzzer's own mutations too: they do what tests/fuzz/mutate.py does not
         bent = atheris.Mutate(data, max_size) if random.random() < 0.1 else mutate.mutate(data, random)
         return bent[:max_size]
 

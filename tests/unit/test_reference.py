@@ -1,4 +1,4 @@
-"""Image references: what is one, what is not, and that the message tells."""
+"""Image references: which texts the parser accepts, which it refuses, and what the messages say."""
 
 import pytest
 from hypothesis import given

@@ -1,8 +1,8 @@
-"""Run `system` and send the process a signal right before it would send its Nth HTTP request.
+"""Run `system`, and send the process a signal right before its Nth HTTP request.
 
-    python -m tests.functional.images.killed SIGNAL N WORDS...
+    python -m tests.functional.images.killed SIGNAL N ARGUMENTS...
 
-It ends as `system` does when it needs fewer requests.
+If `system` needs fewer requests, it ends as usual.
 """
 
 from __future__ import annotations

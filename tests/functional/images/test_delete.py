@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
 
 from devstack import images
-from devstack.client import RegistryClient
+from devstack.client import IndependentClient
 from devstack.controller import Controller
 from tests.functional.images import storage
 
 
 @pytest.fixture
-def registry(controller: Controller) -> RegistryClient:
+def registry(controller: Controller) -> IndependentClient:
     return controller.client()
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A repository of the test's own."""
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository that no other test uses."""
     return f"delete/{request.node.name.split('[')[0].replace('test_', '').replace('_', '-')}"
 
 
 def test_a_sibling_tag_on_the_same_image_survives(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     image = images.single()
     for tag in ("v1", "v2", "v3"):
@@ -44,7 +44,7 @@ def test_a_sibling_tag_on_the_same_image_survives(
 
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
 def test_a_sibling_tag_on_the_same_index_survives(
-    controller: Controller, registry: RegistryClient, name: str, docker: bool
+    controller: Controller, registry: IndependentClient, name: str, docker: bool
 ) -> None:
     name += "-docker" if docker else ""
     index = images.multi_arch(docker=docker)
@@ -60,7 +60,7 @@ def test_a_sibling_tag_on_the_same_index_survives(
 
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
 def test_the_last_tag_takes_the_image_with_all_its_platforms_along(
-    controller: Controller, registry: RegistryClient, name: str, docker: bool
+    controller: Controller, registry: IndependentClient, name: str, docker: bool
 ) -> None:
     name += "-docker" if docker else ""
     registry.push(name, "v1", images.multi_arch(docker=docker))
@@ -72,7 +72,7 @@ def test_the_last_tag_takes_the_image_with_all_its_platforms_along(
 
 
 def test_a_platform_that_another_image_shares_stays(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     index = images.multi_arch()
     shared, other = index.children[0], index.children[1]
@@ -87,7 +87,7 @@ def test_a_platform_that_another_image_shares_stays(
 
 
 def test_a_tag_on_one_platform_of_an_index_goes_without_harm_to_the_index(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     index = images.multi_arch()
     registry.push(name, "all", index)
@@ -100,7 +100,7 @@ def test_a_tag_on_one_platform_of_an_index_goes_without_harm_to_the_index(
 
 
 def test_an_index_in_an_index_goes_as_a_whole_unless_a_tag_needs_it(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     inner = images.multi_arch(seed="inner")
     outer = images.index(inner, images.single(seed="outer"))
@@ -117,7 +117,7 @@ def test_an_index_in_an_index_goes_as_a_whole_unless_a_tag_needs_it(
 
 
 def test_the_registrys_host_and_port_may_stand_in_front(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     registry.push(name, "v1", images.single())
     done = controller.system("registry-image-delete", f"{controller.address}/{name}:v1")
@@ -125,7 +125,7 @@ def test_the_registrys_host_and_port_may_stand_in_front(
 
 
 def test_several_images_are_each_tried_and_one_failure_is_the_exit_status(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     registry.push(name, "v1", images.single(seed=1))
     registry.push(name, "v2", images.single(seed=2))
@@ -140,7 +140,7 @@ def test_several_images_are_each_tried_and_one_failure_is_the_exit_status(
 
 
 def test_one_malformed_name_among_several_deletes_nothing(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     registry.push(name, "v1", images.single())
     done = controller.system("registry-image-delete", f"{name}:v1", f"{name}:v1:v2")
@@ -150,7 +150,7 @@ def test_one_malformed_name_among_several_deletes_nothing(
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     index = images.multi_arch()
     registry.push(name, "v1", index)
@@ -168,7 +168,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(
 
 
 def test_the_dry_run_of_a_tag_with_a_sibling_frees_no_manifest(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     registry.push(name, "v1", image := images.single())
     registry.push(name, "v2", image)
@@ -177,7 +177,7 @@ def test_the_dry_run_of_a_tag_with_a_sibling_frees_no_manifest(
 
 
 def test_a_digest_takes_its_only_tag_along(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     registry.push(name, "v1", image := images.single())
     done = controller.system("registry-image-delete", f"{name}@{image.digest}")
@@ -188,7 +188,7 @@ def test_a_digest_takes_its_only_tag_along(
 
 
 def test_a_digest_with_several_tags_is_refused_with_their_names_unless_told_so(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     image = images.multi_arch()
     registry.push(name, "v1", image)
@@ -208,7 +208,7 @@ def test_a_digest_with_several_tags_is_refused_with_their_names_unless_told_so(
 
 
 def test_one_platform_of_a_tagged_index_is_refused_by_digest_even_with_yes(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     index = images.multi_arch()
     registry.push(name, "v1", index)
@@ -218,7 +218,7 @@ def test_one_platform_of_a_tagged_index_is_refused_by_digest_even_with_yes(
     assert registry.is_whole(name, "v1")
 
 
-def test_an_untagged_digest_goes(controller: Controller, registry: RegistryClient, name: str) -> None:
+def test_an_untagged_digest_goes(controller: Controller, registry: IndependentClient, name: str) -> None:
     image = images.single()
     registry.push(name, image.digest, image)
     assert controller.system("registry-image-delete", f"{name}@{image.digest}").returncode == 0
@@ -226,7 +226,7 @@ def test_an_untagged_digest_goes(controller: Controller, registry: RegistryClien
 
 
 def test_a_tag_whose_manifest_is_gone_can_still_be_deleted(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     image = images.single()
     registry.push(name, "broken", image)
@@ -253,7 +253,7 @@ def test_a_missing_tag_or_image_is_exit_1_and_says_so(controller: Controller, na
     ids=["delete-disabled", "read-only"],
 )
 def test_a_registry_that_cannot_delete_is_exit_1_and_nothing_has_changed(
-    controller: Controller, registry: RegistryClient, name: str, changes: dict[str, object]
+    controller: Controller, registry: IndependentClient, name: str, changes: dict[str, object]
 ) -> None:
     registry.push(name, "v1", image := images.single(seed=1))
     registry.push(name, "v2", images.single(seed=2))
@@ -268,7 +268,7 @@ def test_a_registry_that_cannot_delete_is_exit_1_and_nothing_has_changed(
 
 
 def test_a_user_deletes_below_their_own_name_and_nowhere_else(
-    controller: Controller, registry: RegistryClient
+    controller: Controller, registry: IndependentClient
 ) -> None:
     registry.push("testuser/mine", "v1", images.single(seed=1))
     registry.push("testuser2/theirs", "v1", images.single(seed=2))
@@ -283,7 +283,7 @@ def test_a_user_deletes_below_their_own_name_and_nowhere_else(
 
 
 def test_the_same_content_under_another_repository_stays(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     image = images.single()
     registry.push(name, "v1", image)
@@ -297,7 +297,7 @@ def test_the_same_content_under_another_repository_stays(
 
 @pytest.mark.parametrize("content", [b"", b'{"schemaVersion": 2, "config'], ids=["empty", "cut"])
 def test_a_tag_with_a_damaged_manifest_is_deleted_alone(
-    controller: Controller, registry: RegistryClient, name: str, content: bytes
+    controller: Controller, registry: IndependentClient, name: str, content: bytes
 ) -> None:
     name += "-cut" if content else "-empty"
     damaged, healthy = images.single(), images.single()
@@ -315,7 +315,7 @@ def test_a_tag_with_a_damaged_manifest_is_deleted_alone(
 
 
 def test_a_damaged_digest_is_deleted_with_its_tags(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     damaged, healthy = images.single(), images.single()
     for tag, image in (("damaged", damaged), ("also-damaged", damaged), ("healthy", healthy)):
@@ -332,7 +332,7 @@ def test_a_damaged_digest_is_deleted_with_its_tags(
 
 
 def test_a_damaged_tag_stops_no_delete_of_another_and_its_content_stays(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     index = images.multi_arch()
     damaged = images.index(index.children[0])
@@ -370,7 +370,7 @@ def test_a_damaged_manifest_that_a_collection_stops_at_can_be_deleted(
 
 
 def test_a_build_cache_and_a_tag_beside_it_are_deleted(
-    controller: Controller, registry: RegistryClient, name: str
+    controller: Controller, registry: IndependentClient, name: str
 ) -> None:
     """A cache that buildx exports is an index whose entries are layers."""
     image = images.single()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from devstack import images
-from devstack.client import RegistryClient
+from devstack.client import IndependentClient
 from devstack.controller import Controller
 from tests.functional.images import storage
 
@@ -111,7 +111,7 @@ def test_interrupted_half_way_it_says_which_command_finishes_it(
 
 
 def _killed_before(
-    controller: Controller, number: signal.Signals, request: int, *words: str
+    controller: Controller, number: signal.Signals, request: int, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     return controller.run(
         [
@@ -121,11 +121,11 @@ def _killed_before(
             number.name,
             str(request),
             "registry-image-delete",
-            *words,
+            *arguments,
         ]
     )
 
 
-def _assert_whole(registry: RegistryClient, name: str, tags: frozenset[str], when: str) -> None:
+def _assert_whole(registry: IndependentClient, name: str, tags: frozenset[str], when: str) -> None:
     for tag in tags:
         assert registry.is_whole(name, tag), f"{tag} does not pull any more: {when}"

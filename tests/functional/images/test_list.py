@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from devstack import images
-from devstack.controller import KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.seeding import seed
 
 # Names whose order is another by bytes than by path component, at every place of a page.
@@ -168,9 +169,9 @@ def test_wrong_credentials_are_exit_1_and_name_the_user_but_not_the_password(con
 
 
 def test_an_option_wins_over_the_environment_and_may_stand_on_either_side(controller: Controller) -> None:
-    words = ["--os-username", "admin", "--os-password", controller.passwords["admin"]]
-    before = controller.system(*words, "registry-image-list", user="testuser")
-    behind = controller.system("registry-image-list", *words, user="testuser")
+    options = ["--os-username", "admin", "--os-password", controller.passwords["admin"]]
+    before = controller.system(*options, "registry-image-list", user="testuser")
+    behind = controller.system("registry-image-list", *options, user="testuser")
     assert (before.returncode, behind.returncode) == (0, 0)
     assert before.stdout == behind.stdout
 

@@ -47,7 +47,7 @@ def refused(
     return caught.value.problems
 
 
-def only(problems: Sequence[str], words: str) -> None:
-    """Exactly one reason, and it says ``words``."""
+def only(problems: Sequence[str], reason: str) -> None:
+    """Assert that there is exactly one problem, and that it contains ``reason``."""
     assert len(problems) == 1, problems
-    assert words in problems[0]
+    assert reason in problems[0]

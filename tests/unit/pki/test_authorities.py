@@ -24,13 +24,13 @@ def refused(data: bytes) -> tuple[str, ...]:
 
 def test_several_authorities_in_any_order_and_each_once(root: make.Issued, intermediate: make.Issued) -> None:
     other = make.authority("Other", key=make.rsa_key())
-    found = accepted(other.pem + root.pem + intermediate.pem + root.pem + other.pem)
-    assert [one.certificate for one in found] == [
+    authorities = accepted(other.pem + root.pem + intermediate.pem + root.pem + other.pem)
+    assert [authority.certificate for authority in authorities] == [
         other.certificate,
         root.certificate,
         intermediate.certificate,
     ]
-    assert found[0].pem == other.pem
+    assert authorities[0].pem == other.pem
 
 
 def test_a_key_is_refused(root: make.Issued) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import subprocess
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -69,7 +71,9 @@ def test_no_key_shows_in_the_repr_of_a_chain(server: make.Issued, root: make.Iss
         "no newline between files", "no newline at the end", "old label", "EC parameters", "DH parameters",
     ],
 )  # fmt: skip
-def test_text_that_cannot_mean_anything_else_is_taken(change, server: make.Issued, root: make.Issued) -> None:
+def test_text_that_cannot_mean_anything_else_is_taken(
+    change: Callable[[bytes], bytes], server: make.Issued, root: make.Issued
+) -> None:
     chain = accepted(change(make.bundle(server, root)))
     assert chain.chain_pem == server.pem + root.pem
     assert chain.key_pem == server.key_pem
@@ -145,7 +149,7 @@ def test_the_size_limit_is_64_kib(server: make.Issued, root: make.Issued) -> Non
 @pytest.mark.parametrize(
     "key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256K1())]
 )
-def test_other_keys_are_refused(key, server: make.Issued) -> None:
+def test_other_keys_are_refused(key: Any, server: make.Issued) -> None:
     assert any(
         "P-256" in problem or "neither" in problem for problem in refused(make.key_pem(key) + server.pem)
     )

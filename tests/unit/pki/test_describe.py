@@ -28,10 +28,10 @@ def test_a_certificate_is_described_as_the_contract_has_it() -> None:
 
 
 def test_the_uuid_is_that_of_the_certificate_and_its_mode() -> None:
-    one, other = make.authority(), make.authority()
-    assert describe(one.certificate, "ssl_ca").uuid == describe(one.certificate, "ssl_ca").uuid
-    assert describe(one.certificate, "ssl_ca").uuid != describe(other.certificate, "ssl_ca").uuid
-    assert describe(one.certificate, "ssl_ca").uuid != describe(one.certificate, "docker_registry").uuid
+    certificate, other = make.authority().certificate, make.authority().certificate
+    assert describe(certificate, "ssl_ca").uuid == describe(certificate, "ssl_ca").uuid
+    assert describe(certificate, "ssl_ca").uuid != describe(other, "ssl_ca").uuid
+    assert describe(certificate, "ssl_ca").uuid != describe(certificate, "docker_registry").uuid
 
 
 def test_a_subject_is_one_safe_line() -> None:

@@ -64,13 +64,13 @@ def test_an_address_written_as_a_dns_name_is_no_address(root: make.Issued) -> No
 
 
 def _constraint(permitted: list[str] | None, excluded: list[str] | None) -> tuple[x509.NameConstraints, bool]:
-    def read(one: str) -> x509.GeneralName:
-        return x509.IPAddress(ipaddress.ip_network(one)) if one[0].isdigit() else x509.DNSName(one)
+    def read(text: str) -> x509.GeneralName:
+        return x509.IPAddress(ipaddress.ip_network(text)) if text[0].isdigit() else x509.DNSName(text)
 
     return (
         x509.NameConstraints(
-            [read(one) for one in permitted] if permitted else None,
-            [read(one) for one in excluded] if excluded else None,
+            [read(text) for text in permitted] if permitted else None,
+            [read(text) for text in excluded] if excluded else None,
         ),
         True,
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -28,16 +30,16 @@ def check(data: bytes) -> ServerChain:
     return check_server(data, passphrase=None, host_names=[HOST], now=datetime.now(UTC))
 
 
-def leaf(issuer: make.Issued | None = None, **changes: object) -> make.Issued:
-    return make.server(issuer, **{"names": [HOST], **changes})  # type: ignore[arg-type]
+def leaf(issuer: make.Issued | None = None, **changes: Any) -> make.Issued:
+    return make.server(issuer, **{"names": [HOST], **changes})
 
 
-def rooted(*, root: dict | None = None, **changes: object) -> bytes:
+def rooted(*, root: dict[str, Any] | None = None, **changes: Any) -> bytes:
     authority = make.authority(**(root or {}))
     return make.bundle(leaf(authority, **changes), authority)
 
 
-def below(**changes: object) -> bytes:
+def below(**changes: Any) -> bytes:
     """A server certificate under a bent intermediate."""
     root = make.authority("Root")
     sub = make.authority("Sub", root, **changes)
@@ -56,19 +58,21 @@ def rolled_over() -> bytes:
     return make.bundle(leaf(new), new)
 
 
-def rsa(**changes: object) -> bytes:
+def rsa(**changes: Any) -> bytes:
     authority = make.authority(key=make.rsa_key())
     return make.bundle(leaf(authority, key=make.rsa_key(number=1), **changes), authority)
 
 
-def constraint(*, permitted: list | None = None, excluded: list | None = None) -> tuple:
+def constraint(
+    *, permitted: list[x509.GeneralName] | None = None, excluded: list[x509.GeneralName] | None = None
+) -> tuple[x509.NameConstraints, bool]:
     return (x509.NameConstraints(permitted, excluded), True)
 
 
 POLICIES = (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)]), True)
 PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
 
-ACCEPTED = {
+ACCEPTED: dict[str, Callable[[], bytes]] = {
     "self-signed": lambda: make.bundle(leaf()),
     "alone under an unknown CA": lambda: make.bundle(leaf(make.authority())),
     "P-256": rooted,

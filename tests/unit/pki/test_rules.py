@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import cryptography_vectors
 import pytest
@@ -44,7 +45,10 @@ def test_a_chain_given_root_first_is_told_the_order(root: make.Issued) -> None:
 
 
 def test_a_ca_does_not_come_first(root: make.Issued) -> None:
-    leaf = {"names": [make.HOST], "key_usage": make.usage("digital_signature", "key_cert_sign")}
+    leaf: dict[str, Any] = {
+        "names": [make.HOST],
+        "key_usage": make.usage("digital_signature", "key_cert_sign"),
+    }
     problems = refused(make.bundle(make.authority("CA", root, **leaf), root))
     only(problems, "certificate 1 (CA): is a CA; the server certificate comes first")
     only(
@@ -60,17 +64,18 @@ def test_a_self_signed_server_certificate_is_accepted_with_a_warning() -> None:
 
 
 def test_an_issuer_must_be_a_ca_that_may_sign(root: make.Issued) -> None:
-    for changes, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, ""),
         ({"ca": False, "key_usage": make.usage("key_cert_sign")}, "is not a CA"),
         ({"without": [x509.BasicConstraints]}, "is not a CA"),
         ({"key_usage": make.usage("crl_sign")}, "may not sign certificates"),
         ({"without": [x509.KeyUsage]}, ""),
-    ):
+    ]
+    for changes, reason in cases:
         authority = make.issue("Sub", root, **{"ca": True, **changes})
         data = make.bundle(make.server(authority), authority, root)
-        if words:
-            only(refused(data), f"certificate 2 (Sub): {words}")
+        if reason:
+            only(refused(data), f"certificate 2 (Sub): {reason}")
         else:
             accepted(data)
 
@@ -79,18 +84,18 @@ def test_an_issuer_must_be_a_ca_that_may_sign(root: make.Issued) -> None:
 
 
 def test_one_two_and_three_intermediates_are_accepted(root: make.Issued) -> None:
-    one = make.authority("One", root)
-    two = make.authority("Two", one)
-    three = make.authority("Three", two)
-    accepted(make.bundle(make.server(one), one, root))
-    accepted(make.bundle(make.server(two), two, one))
-    accepted(make.bundle(make.server(three), three, two, one, root))
+    first = make.authority("One", root)
+    second = make.authority("Two", first)
+    third = make.authority("Three", second)
+    accepted(make.bundle(make.server(first), first, root))
+    accepted(make.bundle(make.server(second), second, first))
+    accepted(make.bundle(make.server(third), third, second, first, root))
 
 
 def test_a_wrong_order_is_refused(root: make.Issued) -> None:
-    one = make.authority("One", root)
-    two = make.authority("Two", one)
-    problems = refused(make.bundle(make.server(two), one, two, root))
+    first = make.authority("One", root)
+    second = make.authority("Two", first)
+    problems = refused(make.bundle(make.server(second), first, second, root))
     assert any("certificate 1 (server): is not issued by the certificate after it" in p for p in problems)
     assert any("certificate 2 (One): is not issued by the certificate after it" in p for p in problems)
 
@@ -154,11 +159,11 @@ def test_the_path_length_counts_the_cas_below(root: make.Issued) -> None:
 
 @pytest.mark.parametrize("place", ["server", "intermediate", "root"])
 def test_every_certificate_must_be_valid_now(place: str) -> None:
-    def chain(**dates: object) -> bytes:
-        at = {one: dates if one == place else {} for one in ("server", "intermediate", "root")}
-        root = make.authority("root", **at["root"])  # type: ignore[arg-type]
-        sub = make.authority("intermediate", root, **at["intermediate"])  # type: ignore[arg-type]
-        return make.bundle(make.server(sub, **at["server"]), sub, root)  # type: ignore[arg-type]
+    def chain(**dates: Any) -> bytes:
+        at = {name: dates if name == place else {} for name in ("server", "intermediate", "root")}
+        root = make.authority("root", **at["root"])
+        sub = make.authority("intermediate", root, **at["intermediate"])
+        return make.bundle(make.server(sub, **at["server"]), sub, root)
 
     accepted(chain(end=NOW))
     only(refused(chain(end=NOW - SECOND)), f"({place}): expired at ")
@@ -209,7 +214,7 @@ def test_a_certificate_without_any_key_usage_is_accepted(root: make.Issued) -> N
     ],
 )
 def test_extended_key_usage_must_name_server_auth_all_along(
-    extended: list, good: bool, root: make.Issued
+    extended: list[x509.ObjectIdentifier], good: bool, root: make.Issued
 ) -> None:
     authority = make.authority("Sub", root, extended=extended)
     for data in (
@@ -256,7 +261,7 @@ def test_every_reason_is_given_at_once() -> None:
         "bad", bad_root, names=["other"], key_usage=make.usage("key_agreement"), start=NOW + timedelta(days=1)
     )
     problems = refused(make.bundle(server, bad_root, key=make.key_pem(make.ec_key())))
-    for words in (
+    for reason in (
         "the private key does not match",
         "(bad): is not valid before",
         "(bad): may not be used for a TLS server",
@@ -264,7 +269,7 @@ def test_every_reason_is_given_at_once() -> None:
         "(Root): expired at",
         "(Root): its key is RSA of 1024 bits",
     ):
-        assert [problem for problem in problems if words in problem], (words, problems)
+        assert [problem for problem in problems if reason in problem], (reason, problems)
     assert len(problems) == 6
 
 

@@ -37,7 +37,7 @@ def _survives(data: bytes, passphrase: bytes | None) -> int:
     for read in (
         lambda: check_server(data, passphrase=passphrase, host_names=[make.HOST], now=NOW),
         lambda: check_authorities(data, now=NOW),
-        lambda: [describe(one, "ssl_ca") for one in read_certificates(data)],
+        lambda: [describe(certificate, "ssl_ca") for certificate in read_certificates(data)],
     ):
         try:
             assert read()

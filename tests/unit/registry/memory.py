@@ -48,8 +48,8 @@ class MemoryRegistry:
 
     def is_whole(self, tag: str) -> bool:
         def there(digest: str) -> bool:
-            found = self.manifests.get(digest)
-            return found is not None and all(there(child) for child in found.children)
+            manifest = self.manifests.get(digest)
+            return manifest is not None and all(there(child) for child in manifest.children)
 
         return there(self.tagged[tag])
 

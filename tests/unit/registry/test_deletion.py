@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_an_interrupt_changes_nothing_or_says_what_is_half_done(full: bool) -> N
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    told = set()
+    messages = set()
     for number in range(1, _MAX_REQUESTS):
         registry = _registry(full=full)
         before = (dict(registry.manifests), dict(registry.tagged))
@@ -123,7 +124,7 @@ def test_an_interrupt_changes_nothing_or_says_what_is_half_done(full: bool) -> N
         try:
             delete(registry, "app:v1")
         except KeyboardInterrupt as stopped:
-            told.add(str(stopped))
+            messages.add(str(stopped))
             if str(stopped):
                 delete(registry, "app:v1")
                 assert set(registry.manifests) == {_OTHER.digest}
@@ -132,7 +133,7 @@ def test_an_interrupt_changes_nothing_or_says_what_is_half_done(full: bool) -> N
             assert registry.is_whole("other")
         else:
             break
-    assert told == {
+    assert messages == {
         "",
         "interrupted: app:v1: the delete is half done: run the same command again to finish it",
     }
@@ -174,7 +175,7 @@ def test_the_same_image_pushed_under_another_tag_meanwhile_stays() -> None:
     lost = []
     for number in range(1, _MAX_REQUESTS):
         registry = _registry()
-        registry.before[number] = lambda registry=registry: registry.push("new", _AMD, _ARM, _INDEX)
+        registry.before[number] = functools.partial(registry.push, "new", _AMD, _ARM, _INDEX)
         delete(registry, "app:v1")
         if number > len(registry.calls):
             break
