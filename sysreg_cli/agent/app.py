@@ -1,8 +1,9 @@
-"""The agent's HTTP API: routes of the parts, size limits, and the error body of StarlingX's v1 API."""
+"""The agent's HTTP application: /health, limits on requests, and responses to what no route handles."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,23 +12,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sysreg_cli.agent.context import AgentContext, fault
 from sysreg_cli.agent.rate import RateLimit
+from sysreg_cli.agent.responses import fault
 
 log = logging.getLogger("sysreg.agent")
 
-#: bytes of a request's body; a certificate may have 64 KiB, and the form around it is small
-MOST_BYTES = 256 * 1024
+# A certificate may have 64 KiB, and the form around it is small.
+_MAX_BODY_BYTES = 256 * 1024
 
 
-def build(context: AgentContext, routes: list[BaseRoute]) -> ASGIApp:
-    """The application that serves ``routes`` and GET /health."""
+def build(routes: Sequence[BaseRoute]) -> ASGIApp:
+    """Return the application that serves ``routes`` and GET /health."""
     application = Starlette(
         routes=[Route("/health", _health), *routes],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )
-    application.state.context = context
-    # A redirect of Starlette's for the slash would make clients send the body, or the token, twice.
+    # Starlette's redirect for a slash at the end would make clients send the body, or the token, twice
     application.router.redirect_slashes = False
     return RateLimit(_Limits(application))
 
@@ -42,13 +42,16 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, _error: Exception) -> Response:
-    # Starlette raises it again behind us, and uvicorn logs the traceback
+    # Starlette raises the error again afterwards, and uvicorn logs the traceback
     log.error("%s %s: unexpected error", request.method, request.url.path)
     return fault(500, "internal error of sysreg-agent; its journal holds the reason")
 
 
 class _Limits:
-    """Drops a trailing slash, and stops bodies over MOST_BYTES, whatever length they claimed."""
+    """Removes a slash at the end of the path, and refuses bodies over _MAX_BODY_BYTES.
+
+    It counts the bytes that arrive, because a Content-Length may be missing or wrong.
+    """
 
     def __init__(self, application: ASGIApp) -> None:
         self._application = application
@@ -59,10 +62,10 @@ class _Limits:
             return
         if len(scope["path"]) > 1:
             scope["path"] = scope["path"].rstrip("/") or "/"
+        too_long = f"the request is longer than {_MAX_BODY_BYTES} bytes"
         claimed = dict(scope["headers"]).get(b"content-length", b"0")
-        if not claimed.isdigit() or int(claimed) > MOST_BYTES:
-            answer = fault(413, f"the request is longer than {MOST_BYTES} bytes")
-            await answer(scope, receive, send)
+        if not claimed.isdigit() or int(claimed) > _MAX_BODY_BYTES:
+            await fault(413, too_long)(scope, receive, send)
             return
         received = 0
 
@@ -70,8 +73,8 @@ class _Limits:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MOST_BYTES:
-                raise HTTPException(413, f"the request is longer than {MOST_BYTES} bytes")
+            if received > _MAX_BODY_BYTES:
+                raise HTTPException(413, too_long)
             return message
 
         await self._application(scope, limited, send)

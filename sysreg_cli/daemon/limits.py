@@ -1,27 +1,27 @@
-"""What one connection to a daemon may take: uvicorn bounds neither a request's head nor the time it takes."""
+"""Limits for one connection to a daemon: uvicorn limits neither the size of a request's head nor its time.
+
+This subclasses a private class of uvicorn, because no setting of uvicorn or hypercorn does the same.
+setup.cfg has an upper bound for uvicorn, and tests/unit/daemon/test_limits.py fails when that class changes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# 500 scopes of a client of ours are about 20 KiB of query.
-MOST_HEAD_BYTES = 65536
-HEAD_SECONDS = 10.0
-# A peer that is gone without a word is found out after some 2.5 minutes instead of 2 hours.
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 6}
-
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is too long, or doesn't arrive in time.
+    """Closes a connection whose request head is too long, or does not arrive in time.
 
-    The time runs whenever no request is worked on, and only a whole head stops it.
-
-    What else is no body counts as head: uvicorn keeps the trailers of a chunked body like headers.
+    The timer runs while no request is being handled. Only a complete head stops it. The trailers of a chunked
+    body count as part of a head, because uvicorn keeps them in memory as it keeps headers.
     """
+
+    #: a query with 500 scopes has about 20 KiB
+    max_head_bytes: ClassVar[int] = 65536
+    head_seconds: ClassVar[float] = 10.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -43,17 +43,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._head_bytes += len(data)
-        if self._head_bytes > MOST_HEAD_BYTES:
+        if self._head_bytes > self.max_head_bytes:
             self._stop_timer()
             if self._in_head:
-                self.send_400_response(f"The request's head is longer than {MOST_HEAD_BYTES} bytes.")
+                self.send_400_response(f"The request's head is longer than {self.max_head_bytes} bytes.")
             else:
                 self.transport.close()
         elif self._in_body and self.scope["method"] == "GET":
-            # Nobody reads it, and what is still under way must not be taken for the next request.
+            # nobody reads this body, and its rest must not be taken for the next request
             self.cycle.keep_alive = False
-        # uvicorn took any byte, be it an empty line, for the next request, and ended the wait for one.
-        # Most heads arrive in one piece: those cost no timer.
+        # uvicorn ended its own wait for a request, even if the data is an empty line. A head that arrives in
+        # one piece, as most do, needs no timer.
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._start_timer()
 
@@ -77,30 +77,23 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._time_out)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _late(self) -> None:
+    def _time_out(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
 
 
-def keep_alive(listener: socket.socket) -> None:
-    """Let the kernel look after the peers of what ``listener`` will accept: Linux hands the options on."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        listener.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
 class _OneWrite:
-    """A transport that sends head and body of a response, which uvicorn writes apart, as one TLS record.
+    """A transport that sends head and body of a response as one TLS record.
 
-    A third of a token request's time was spent in the second write.
+    uvicorn writes them separately. The second write took a third of the time of a token request.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,19 +1,98 @@
-"""What both daemons add to uvicorn: signals that are their own, and systemd's watchdog."""
+"""Serving with uvicorn: its configuration, signals, and what systemd is told."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
 
 import uvicorn
 
+from sysreg_cli.daemon.limits import GuardedProtocol
+from sysreg_cli.daemon.listeners import BACKLOG
 from sysreg_cli.daemon.systemd import notify, watchdog_interval
+from sysreg_cli.daemon.tls import ServerTLS
+
+# Seconds after which a stopping server drops connections whose client doesn't answer the end of TLS.
+_CLOSE_SECONDS = 0.5
+
+
+def configuration(
+    application: Any,
+    *,
+    max_connections: int,
+    stop_seconds: int,
+    tls: ServerTLS | None = None,
+    protocol: type[GuardedProtocol] = GuardedProtocol,
+    idle_seconds: int = 5,
+) -> uvicorn.Config:
+    """Return the configuration of one listener.
+
+    Beyond ``max_connections`` uvicorn answers 503 at once. It closes a connection that is idle for
+    ``idle_seconds``. When it stops, it gives requests under way ``stop_seconds``.
+    """
+    config = uvicorn.Config(
+        application,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=idle_seconds,
+        timeout_graceful_shutdown=stop_seconds,
+        backlog=BACKLOG,
+    )
+    config.load()
+    config.ssl = tls.context if tls else None
+    return config
+
+
+def _nothing() -> None: ...
+
+
+async def serve(
+    listeners: Sequence[tuple[uvicorn.Config, socket.socket]],
+    *,
+    on_ready: Callable[[], None] = _nothing,
+    on_reload: Callable[[], None] = _nothing,
+    on_stop: Callable[[], object] = _nothing,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let requests under way end. SIGHUP calls ``on_reload``.
+
+    systemd learns when the daemon accepts connections, that it lives, and when it stops.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, on_reload)
+    servers = [Server(config) for config, _ in listeners]
+    async with asyncio.TaskGroup() as group:
+        serving = [
+            group.create_task(server.serve(sockets=[listener]))
+            for server, (_, listener) in zip(servers, listeners, strict=True)
+        ]
+        for server in servers:
+            await server.listening.wait()
+        notify("READY=1")
+        on_ready()
+        async with _watchdog():
+            await stopping.wait()
+            notify("STOPPING=1")
+            on_stop()
+            for server in servers:
+                server.should_exit = True
+            await asyncio.wait(serving)
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handlers: the daemon sets ``should_exit``, and ends with status 0."""
+    """uvicorn's server without its signal handlers: who runs it sets ``should_exit``."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -28,10 +107,20 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._drop_closing)
+        await super().shutdown(sockets)
+
+    def _drop_closing(self) -> None:
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None and transport.is_closing():
+                transport.abort()
+
 
 @contextlib.asynccontextmanager
-async def watchdog() -> AsyncIterator[None]:
-    """Give systemd signs of life from the event loop, as often as it wants: one that hangs is restarted."""
+async def _watchdog() -> AsyncIterator[None]:
+    """Send systemd signs of life from the event loop. systemd restarts a daemon whose loop hangs."""
     interval = watchdog_interval()
 
     async def beat() -> None:

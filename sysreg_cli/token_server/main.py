@@ -1,28 +1,25 @@
-"""``sysreg-token-server``: put the parts together and serve until SIGTERM."""
+"""``sysreg-token-server``: puts the components together and serves until SIGTERM.
+
+SIGHUP reads the TLS certificate and the token-signing key again, and forgets refused logins.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import logging
 import os
 import resource
-import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import uvicorn
 import uvloop
 
-from sysreg_cli import __version__, settings
-from sysreg_cli.daemon.limits import GuardedProtocol, keep_alive
-from sysreg_cli.daemon.server import Server, watchdog
-from sysreg_cli.daemon.systemd import notify
-from sysreg_cli.daemon.tls import ServerTLS
-from sysreg_cli.errors import SettingsError, SysregError, Unavailable
+from sysreg_cli.addresses import HostPort
+from sysreg_cli.daemon import program, server
+from sysreg_cli.daemon.listeners import tcp_listener
+from sysreg_cli.daemon.tls import load_server_tls
+from sysreg_cli.errors import SettingsError, Unavailable
+from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
 from sysreg_cli.token_server.decision_log import DecisionLog
@@ -34,60 +31,52 @@ from sysreg_cli.tokens.write_lock import WriteLock
 
 log = logging.getLogger("sysreg.token_server")
 
-# Connections at a time; held requests are among them. Beyond it uvicorn answers 503 at once.
-_MOST_CONNECTIONS = 4096
+_PROGRAM = "sysreg-token-server"
+# Held requests count, too.
+_MAX_CONNECTIONS = 4096
 _STOP_SECONDS = 5
-_CLOSE_SECONDS = 0.5
+_IDLE_SECONDS = 30
 
 
-class TokenServer(Server):
-    """SIGHUP reloads, SIGTERM and SIGINT stop and end with status 0."""
+class Components:
+    """What the settings determine. Built once, at the start."""
 
-    def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
-        super().__init__(config)
-        self._parts = parts
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError, and Unavailable if the directory for the state can't be used."""
+        self._settings = settings
+        self.tls = load_server_tls(settings.certificate)
+        signer = TokenSigner.load(settings)
+        keystone = Keystone(settings.keystone, connections=THREADS)
+        state = settings.paths.state / "token-server"
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._authenticator = Authenticator(
+                keystone,
+                Fingerprints(state),
+                AcceptedPairs(settings.token_server.cache_ttl),
+                RefusedPairs(state),
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
+            ) from None
+        self.issuer = Issuer(settings, self._authenticator, signer, WriteLock(settings.paths.state))
+        self._decisions = DecisionLog(sys.stderr.buffer)
+        self.app = TokenApp(self.issuer, settings.registry.address, self._decisions)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
+    def reload(self) -> None:
+        """Load the current certificate and signing key, and forget refused logins.
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        async with watchdog():
-            await super().serve(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        notify("READY=1")
-        log.info("serving tokens for %s", self._parts.service)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._drop_closing)
-        await super().shutdown(sockets)
-
-    def _drop_closing(self) -> None:
-        """A client that is idle may never answer the end of TLS; nobody waits for that."""
-        for connection in list(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if transport is not None and transport.is_closing():
-                transport.abort()
-
-    def _reload(self) -> None:
-        """Take the certificate and the signing key that are current now, and forget refused logins.
-
-        What cannot be read stays as it was.
+        What can't be read stays as it was.
         """
-        self._parts.authenticator.forget_refusals()
+        self._authenticator.forget_refusals()
         kept = []
         try:
-            self._parts.tls.reload()
+            self.tls.reload()
         except OSError as error:
             kept.append(f"the certificate in use stays: {error}")
         try:
-            self._parts.issuer.sign_with(TokenSigner.load(self._parts.configuration))
+            self.issuer.sign_with(TokenSigner.load(self._settings))
         except SettingsError as error:
             kept.append(f"the token-signing key in use stays: {'; '.join(error.problems)}")
         if kept:
@@ -95,122 +84,56 @@ class TokenServer(Server):
         else:
             log.info("reloaded: certificate and token-signing key read, refused logins forgotten")
 
-    def _stop(self) -> None:
-        notify("STOPPING=1")
-        self.should_exit = True
-        self._parts.issuer.send_away()
-
-
-class Parts:
-    """Everything that the settings decide, built once."""
-
-    def __init__(self, configuration: settings.Settings) -> None:
-        self.configuration = configuration
-        state = configuration.paths.state / "token-server"
-        self.tls = _certificate(configuration.certificate.directory / "current")
-        self.service = configuration.registry.address
-        signer = TokenSigner.load(configuration)
-        keystone = Keystone(configuration.keystone, connections=THREADS)
-        try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.authenticator = Authenticator(
-                keystone,
-                Fingerprints(state),
-                AcceptedPairs(configuration.token_server.cache_ttl),
-                RefusedPairs(state),
-            )
-        except OSError as error:
-            raise Unavailable(
-                f"{error.filename or state}: {error.strerror}", next_step="run sysreg-deploy as root"
-            ) from None
-        self.issuer = Issuer(configuration, self.authenticator, signer, WriteLock(configuration.paths.state))
-        self.decisions = DecisionLog(sys.stderr.buffer)
-        self.app = TokenApp(self.issuer, self.service, self.decisions)
+    def close(self) -> None:
+        """Write the last decisions, and release threads and files."""
+        self._decisions.flush()
+        self.issuer.close()
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the console script."""
-    found = argparse.ArgumentParser(
-        prog="sysreg-token-server",
-        description="Issue tokens of the local Docker registry to Keystone users.",
-        epilog="Settings: /etc/sysreg/sysreg.conf, or the file named by SYSREG_CONF. SIGHUP reloads the TLS"
-        " certificate and the token-signing key, and forgets refused logins.",
+    """Return the options of the console script."""
+    return program.parser(
+        _PROGRAM,
+        "Issue tokens of the local Docker registry to Keystone users.",
+        on_sighup="reloads the TLS certificate and the token-signing key, and forgets refused logins",
     )
-    found.add_argument(
-        "--version", action="version", version=f"%(prog)s {__version__}", help="show the version and exit"
-    )
-    return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: exit status 0 after SIGTERM, 1 with one line if it can't start."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the token server. Return the exit status: 0 after SIGTERM, 1 if it can't start."""
     parser().parse_args(arguments)
-    # Ours alone, whatever the caller's umask: the database of refused logins makes files of its own.
+    # SQLite creates files of its own beside its database
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("keystoneauth", "urllib3", "uvicorn", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    program.log_to_stderr("%(message)s")
     _allow_connections()
-    try:
-        configuration = settings.load()
-        parts = Parts(configuration)
-        config = uvicorn.Config(
-            parts.app,
-            http=GuardedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-            backlog=1024,
+    return program.run(_PROGRAM, _serve)
+
+
+def _serve(settings: Settings) -> None:
+    components = Components(settings)
+    config = server.configuration(
+        components.app,
+        max_connections=_MAX_CONNECTIONS,
+        stop_seconds=_STOP_SECONDS,
+        idle_seconds=_IDLE_SECONDS,
+        tls=components.tls,
+    )
+    listener = tcp_listener(HostPort(settings.token_server.listen, settings.token_server.port))
+    uvloop.run(
+        server.serve(
+            [(config, listener)],
+            on_ready=lambda: log.info("serving tokens for %s", settings.registry.address),
+            on_reload=components.reload,
+            on_stop=components.issuer.send_away,
         )
-        config.load()
-        config.ssl = parts.tls.context
-        listener = _listen(configuration.token_server.listen, configuration.token_server.port)
-    except SysregError as error:
-        sys.exit(f"sysreg-token-server: {error}")
-    uvloop.run(TokenServer(config, parts).serve(sockets=[listener]))
-    parts.decisions.flush()
-    parts.issuer.close()
-
-
-def _certificate(directory: Path) -> ServerTLS:
-    """The TLS of the key and chain in ``directory``. Raises SettingsError if they are unfit."""
-    chain, key = directory / "server.crt", directory / "server.key"
-    try:
-        return ServerTLS(chain, key)
-    except OSError as error:
-        raise SettingsError(
-            "no TLS certificate",
-            [f"{chain}, {key}: {error.strerror or error}"],
-            next_step="run sysreg-deploy",
-        ) from None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    every = not host
-    try:
-        listener = socket.create_server(
-            (host, port),
-            family=socket.AF_INET6
-            if ":" in host or (every and socket.has_dualstack_ipv6())
-            else socket.AF_INET,
-            dualstack_ipv6=every and socket.has_dualstack_ipv6(),
-            backlog=1024,
-        )
-    except OSError as error:
-        raise Unavailable(f"can't listen on {host or '*'}:{port}: {error.strerror}") from None
-    keep_alive(listener)
-    return listener
+    )
+    components.close()
 
 
 def _allow_connections() -> None:
+    """Raise the limit of open files to what the connections need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + 256
+    wanted = _MAX_CONNECTIONS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -47,14 +47,14 @@ _UNDO_PAUSE = 4.0
 class CertificateChange:
     """Installs the certificate of ``docker_registry``; one object serves one agent process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, own_tls: ServerTLS | None = None) -> None:
+        """``own_tls`` is the TLS of the agent's own listener; None if there is none, or not yet."""
         self._settings = settings
+        self._own_tls = own_tls
         self._generations = Generations(settings.certificate.directory)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
         self._probe = Probe(settings)
-        #: the TLS of the agent's own listener, once it listens
-        self.own_tls: ServerTLS | None = None
 
     def install(self, chain: ServerChain) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to tidy up.
@@ -154,20 +154,20 @@ class CertificateChange:
     def _make_live(self, name: str) -> None:
         """Have every service present ``name``, which is in use. Raises SysregError, OSError."""
         self._services.reload(self._settings.token_server.unit)
-        if self.own_tls is not None:
-            self.own_tls.reload()
+        if self._own_tls is not None:
+            self._own_tls.reload()
         self._services.restart(self._settings.registry.unit)
         self._probe.wait(
             self._der(name),
             seconds=self._settings.agent.probe_timeout,
-            with_agent=self.own_tls is not None,
+            with_agent=self._own_tls is not None,
         )
 
     def _is_live(self, name: str) -> bool:
         try:
             patience = min(_RECOVERY_PATIENCE, self._settings.agent.probe_timeout)
             self._probe.wait(
-                self._der(name), seconds=patience, with_agent=self.own_tls is not None, hasty=True
+                self._der(name), seconds=patience, with_agent=self._own_tls is not None, hasty=True
             )
         except (SysregError, OSError):
             return False

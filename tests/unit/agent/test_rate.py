@@ -53,4 +53,4 @@ def test_the_memory_is_bounded(clock: Clock) -> None:
     buckets = Buckets(clock=clock)
     for number in range(10000):
         buckets.take(str(number))
-    assert len(buckets._left) <= 4096
+    assert len(buckets) <= 4096
