@@ -158,7 +158,13 @@ class RegistryClient:
 
     def delete_manifest(self, image: ImageReference) -> bool:
         """Delete a digest, and on distribution **every tag on it**. Return False if it did not exist."""
-        return self._manifest_request("DELETE", image, allowed=(202, 404)).status == 202
+        response = self._manifest_request("DELETE", image, allowed=(202, 400, 404))
+        if (
+            response.status == 400
+        ):  # 2.8 cannot delete a manifest whose link is empty, but a push mends the link
+            message = self._failure(response, f"deleting {image}")
+            raise ProtocolError(message, next_step="push the same image again, and then delete it")
+        return response.status == 202
 
     def delete_tag(self, image: ImageReference) -> bool:
         """Delete a tag and nothing else. Return False where the registry cannot: 2.8 cannot, 3 can.

@@ -143,15 +143,7 @@ class _Delete:
     def run(self) -> Deletion:
         """Delete, and verify. Raises what ``delete_image`` raises."""
         try:
-            try:
-                self._delete_tags()
-                self._delete_manifests()
-                self._delete_placeholders()
-            except SysregError as error:
-                self._move_back()
-                if self._state is not _State.UNTOUCHED or not isinstance(error, NotStored):
-                    raise
-                self._delete_in_place(error)
+            self._delete()
         except SysregError as error:
             if self._state is _State.UNTOUCHED:
                 raise
@@ -164,6 +156,25 @@ class _Delete:
             raise KeyboardInterrupt(f"interrupted: {names}: {self._state.value}") from None
         self._verify()
         return self._result(self._deleted)
+
+    def _delete(self) -> None:
+        root = self._tree.get(self._image.digest)
+        if isinstance(root, UnreadableManifest) and not self._resumed:
+            # Its tags could not be moved back. One request deletes it, and them.
+            if not self._delete_in_place():
+                raise Conflict(f"{self._image} is now needed by another tag")
+            return
+        try:
+            self._delete_tags()
+            self._delete_manifests()
+            self._delete_placeholders()
+        except SysregError as error:
+            self._move_back()
+            if self._state is not _State.UNTOUCHED or not isinstance(error, NotStored):
+                raise
+            if not self._delete_in_place():
+                advice = "its disk may be full: delete an image first that has no other tag"
+                raise NotStored(error.message, next_step=advice) from error
 
     def _delete_tags(self) -> None:
         for tag, manifest in self._tags.items():
@@ -218,18 +229,18 @@ class _Delete:
             return
         self._state = _State.UNTOUCHED
 
-    def _delete_in_place(self, error: NotStored) -> None:
-        """Delete the manifests by digest, and with the root the tags, where the registry can store nothing.
+    def _delete_in_place(self) -> bool:
+        """Delete the manifests by digest, and with the root the tags. Nothing has to be stored for that.
 
-        The platforms come first, so that the tag names what is left of them until the last request. Raises
-        NotStored if another tag may need the image.
+        The platforms come first, so that the tag names what is left of them until the last request. Return
+        False, and delete nothing, if another tag may need the image.
         """
         to_delete = self._unneeded(without=self._tags)
         if self._root not in to_delete:
-            advice = "its disk may be full: delete an image first that has no other tag"
-            raise NotStored(error.message, next_step=advice) from error
+            return False
         for digest in reversed(to_delete):
             self._delete_manifest(digest, then=_State.HALF_DONE)
+        return True
 
     def _verify(self) -> None:
         for tag, before in self._tags.items():
@@ -245,7 +256,14 @@ class _Delete:
             self._warn(f"{image} was pushed again meanwhile, and stays")
 
     def _delete_manifest(self, digest: str, *, then: _State) -> None:
-        if self._client.delete_manifest(self._image.with_digest(digest)):
+        try:
+            deleted = self._client.delete_manifest(self._image.with_digest(digest))
+        except ProtocolError as error:
+            if digest == self._root or not isinstance(self._tree[digest], UnreadableManifest):
+                raise
+            self._warn(str(error))  # a damaged platform that the registry cannot delete stops no delete
+            return
+        if deleted:
             self._deleted.append(digest)
             if self._state is _State.UNTOUCHED:
                 self._state = then

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from sysreg_cli.errors import NotStored, NotSupported
+from sysreg_cli.errors import NotStored, NotSupported, ProtocolError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, RemoteManifest, UnreadableManifest
 
@@ -33,8 +33,9 @@ class MemoryRegistry:
         self.full = full
         self.manifests: dict[str, RemoteManifest] = {}
         self.tagged: dict[str, str] = {}
-        #: digests whose manifests the registry answers with 500
+        #: digests whose manifests the registry answers with 500, and those that it cannot delete either
         self.damaged: set[str] = set()
+        self.undeletable: set[str] = set()
         self.calls: list[str] = []
         self.before: dict[int, Callable[[], None]] = {}
 
@@ -84,6 +85,8 @@ class MemoryRegistry:
     def delete_manifest(self, image: ImageReference) -> bool:
         self._count(f"delete {image.digest}")
         self._check_writable()
+        if image.digest in self.undeletable:
+            raise ProtocolError(f"deleting {image} failed", next_step="push it again")
         self.tagged = {tag: on for tag, on in self.tagged.items() if on != image.digest}
         return self.manifests.pop(image.digest, None) is not None
 

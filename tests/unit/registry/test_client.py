@@ -163,6 +163,18 @@ def test_the_registry_compares_a_tag_with_a_digest(
     assert client.stands_for(ImageReference("app", tag="v1"), digest) is expected
 
 
+def test_a_digest_that_2_8_cannot_delete_is_an_error_with_a_remedy(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    _tokens(registry)
+    digest = "sha256:" + "0" * 64
+    registry.expect_request(f"/v2/app/manifests/{digest}", method="DELETE").respond_with_json(
+        {"errors": [{"code": "DIGEST_INVALID"}]}, status=400
+    )
+    with pytest.raises(ProtocolError, match="push the same image again"):
+        client.delete_manifest(ImageReference("app", digest=digest))
+
+
 def test_a_write_that_the_registry_cannot_store_is_an_error_of_its_own(
     client: RegistryClient, registry: HTTPServer
 ) -> None:

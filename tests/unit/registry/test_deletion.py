@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.errors import Conflict, NotFound, NotStored, NotSupported, Unavailable
+from sysreg_cli.errors import Conflict, NotFound, NotStored, NotSupported, ProtocolError, Unavailable
 from sysreg_cli.reference import parse
 from sysreg_cli.registry.deletion import Deletion, delete_image
 from sysreg_cli.registry.manifests import OCI_INDEX, RemoteManifest
@@ -326,6 +326,25 @@ def test_a_digest_that_an_unreadable_tag_may_need_is_refused_and_deleted_after_t
     delete(registry, "app:damaged")
     delete(registry, f"app@{_OTHER.digest}")
     assert set(registry.tagged) == {"v1"}
+
+
+def test_a_damaged_digest_that_the_registry_cannot_delete_is_left_as_it_is_with_its_tag() -> None:
+    registry = _damaged_sibling(_registry())
+    registry.undeletable.add(digest := registry.tagged["damaged"])
+    with pytest.raises(ProtocolError) as refused:
+        delete(registry, f"app@{digest}")
+    assert refused.value.next_step == "push it again"
+    assert registry.tagged["damaged"] == digest
+
+
+def test_a_damaged_platform_that_the_registry_cannot_delete_stops_no_delete() -> None:
+    registry = _registry()
+    registry.damaged.add(_ARM.digest)
+    registry.undeletable.add(_ARM.digest)
+    deletion = delete(registry, "app:v1")
+    assert set(deletion.manifests) == {_INDEX.digest, _AMD.digest}
+    assert deletion.warnings == (f"deleting app@{_ARM.digest} failed; push it again",)
+    assert set(registry.tagged) == {"other"}
 
 
 def test_one_failing_request_beside_damaged_manifests_never_breaks_another_tag() -> None:
