@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sysreg_cli.pki import weaknesses
-from sysreg_cli.pki.names import Address, Network
+from sysreg_cli.pki.names import Address
 from sysreg_cli.text import printable
 
 #: What cryptography raises for input that is not what it should be.
@@ -39,16 +39,6 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 class CertificateProblem(ValueError):
     """Why a certificate cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """A CA's name constraints. ``None``: it does not limit this kind of names."""
-
-    permitted_dns: tuple[str, ...] | None = None
-    permitted_networks: tuple[Network, ...] | None = None
-    excluded_dns: tuple[str, ...] = ()
-    excluded_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,7 @@ class Facts:
     has_san: bool
     key_identifier: bytes | None
     issuer_key_identifier: bytes | None
-    constraints: Constraints
+    constraints: x509.NameConstraints | None
     verifiable: bool  # whether its signature is of a kind that counts
     weaknesses: tuple[str, ...]
 
@@ -159,7 +149,7 @@ def _read(certificate: x509.Certificate) -> Facts:
         has_san=names is not None,
         key_identifier=own_id.digest if own_id else None,
         issuer_key_identifier=issuer_id.key_identifier if issuer_id else None,
-        constraints=_constraints(_extension(extensions, x509.NameConstraints)),
+        constraints=_extension(extensions, x509.NameConstraints),
         verifiable=not any(weaknesses.of_signature(certificate)),
         weaknesses=tuple(weaknesses.of(certificate)),
     )
@@ -176,25 +166,3 @@ def _addresses(names: x509.SubjectAlternativeName | None) -> tuple[Address, ...]
     values = names.get_values_for_type(x509.IPAddress) if names else ()
     kinds = (ipaddress.IPv4Address, ipaddress.IPv6Address)
     return tuple(dict.fromkeys(value for value in values if isinstance(value, kinds)))
-
-
-def _constraints(extension: x509.NameConstraints | None) -> Constraints:
-    if extension is None:
-        return Constraints()
-    permitted, excluded = extension.permitted_subtrees or [], extension.excluded_subtrees or []
-    return Constraints(
-        permitted_dns=_dns(permitted) or None,
-        permitted_networks=_networks(permitted) or None,
-        excluded_dns=_dns(excluded),
-        excluded_networks=_networks(excluded),
-    )
-
-
-def _dns(subtrees: Iterable[x509.GeneralName]) -> tuple[str, ...]:
-    return tuple(subtree.value for subtree in subtrees if isinstance(subtree, x509.DNSName))
-
-
-def _networks(subtrees: Iterable[x509.GeneralName]) -> tuple[Network, ...]:
-    values = (subtree.value for subtree in subtrees if isinstance(subtree, x509.IPAddress))
-    kinds = (ipaddress.IPv4Network, ipaddress.IPv6Network)
-    return tuple(value for value in values if isinstance(value, kinds))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable
 
+from cryptography import x509
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def as_address(host: str) -> Address | None:
@@ -38,7 +39,29 @@ def _matches(host: str, pattern: str) -> bool:
     return parent == pattern[2:] and "." in parent and bool(label) and not label.startswith("xn--")
 
 
-def dns_within(name: str, constraint: str) -> bool:
+def permits(constraints: x509.NameConstraints, name: str | Address) -> bool:
+    """Whether ``constraints`` permit a DNS name, a wildcard pattern or an address.
+
+    Permitted subtrees limit only names of their own kind.
+    """
+    permitted = _subtrees(constraints.permitted_subtrees, name)
+    excluded = _subtrees(constraints.excluded_subtrees, name)
+    return (not permitted or any(permitted)) and not any(excluded)
+
+
+def _subtrees(subtrees: Iterable[x509.GeneralName] | None, name: str | Address) -> list[bool]:
+    """Return for each subtree of the kind of ``name`` whether it contains ``name``."""
+    if isinstance(name, str):
+        return [_dns_within(name, tree.value) for tree in subtrees or () if isinstance(tree, x509.DNSName)]
+    networks = [tree.value for tree in subtrees or () if isinstance(tree, x509.IPAddress)]
+    return [
+        name.version == network.version and name in network
+        for network in networks
+        if isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
+    ]
+
+
+def _dns_within(name: str, constraint: str) -> bool:
     """Whether a DNS name or wildcard pattern is in the subtree ``constraint``. An empty one holds all."""
     name, constraint = name.lower().removeprefix("*."), constraint.lower()
     if not constraint:
@@ -46,7 +69,3 @@ def dns_within(name: str, constraint: str) -> bool:
     if constraint.startswith("."):
         return name.endswith(constraint)
     return name == constraint or name.endswith("." + constraint)
-
-
-def address_within(address: Address, network: Network) -> bool:
-    return address.version == network.version and address in network

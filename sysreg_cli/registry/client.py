@@ -81,9 +81,13 @@ class RegistryClient:
             f"/v2/_catalog?n={_CATALOG_PAGE}", "repositories", _CATALOG, "listing the repositories"
         )
 
-    def tags(self, repository: str) -> list[str]:
-        """Return every tag, sorted. An unknown repository has none."""
-        return self._tags(repository, (_pull(repository),))
+    def tags(self, repository: str, access: Sequence[Access] = ()) -> list[str]:
+        """Return every tag, sorted. An unknown repository has none. ``access``: what the token allows."""
+        what = f"listing the tags of {repository}"
+        try:
+            return self._listing(f"/v2/{repository}/tags/list", "tags", access or (_pull(repository),), what)
+        except NotFound:
+            return []
 
     def tagged(self, repositories: Sequence[str]) -> list[str]:
         """Return those of ``repositories`` that hold a tag, in the same order. Requests run in parallel."""
@@ -93,17 +97,9 @@ class RegistryClient:
 
         def check(batch: list[str]) -> list[str]:
             access = tuple(_pull(name) for name in batch)
-            return [name for name in batch if self._tags(name, access)]
+            return [name for name in batch if self.tags(name, access)]
 
         return [name for batch in in_parallel(check, batches) for name in batch]
-
-    def _tags(self, repository: str, access: Sequence[Access]) -> list[str]:
-        try:
-            return self._listing(
-                f"/v2/{repository}/tags/list", "tags", access, f"listing the tags of {repository}"
-            )
-        except NotFound:
-            return []
 
     def _listing(self, target: str, key: str, access: Sequence[Access], what: str) -> list[str]:
         """Return all pages of one listing, each entry once, sorted."""

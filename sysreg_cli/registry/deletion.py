@@ -127,7 +127,7 @@ class _Delete:
         self._state = _State.HALF_DONE if self._resumed else _State.UNTOUCHED
         self._moved: list[ImageReference] = []
         self._deleted: list[str] = []
-        #: what the tags stood for that remained when they were last read
+        #: the manifests of the tags that remain, as of the last reading
         self._remaining: Mapping[str, Manifest] = {}
         self._warnings: dict[str, None] = {}
         if UnreadableManifest() in tags.values():

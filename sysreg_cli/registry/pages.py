@@ -5,8 +5,9 @@ Parsed by hand: requests.utils.parse_header_links can do it, but a listing does 
 
 from __future__ import annotations
 
+import contextlib
 import re
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sysreg_cli.errors import ProtocolError
 from sysreg_cli.text import shorten
@@ -23,22 +24,19 @@ def next_page(url: str, link: str) -> str:
     """
     for target in _next_targets(link):
         here = urlsplit(url)
-        try:
-            there = urlsplit(urljoin(url, target))
-        except ValueError:
-            there = None
-        if there is None or not (target.isascii() and target.isprintable()) or " " in target:
-            raise ProtocolError(f"{here.netloc}: the next page of the listing is no URL: {shorten(target)}")
-        if (here.scheme, here.netloc.lower()) != (there.scheme, there.netloc.lower()):
-            raise ProtocolError(
-                f"{here.netloc}: the next page of the listing is elsewhere: {shorten(target)}"
-            )
-        if here.path != there.path:
-            raise ProtocolError(
-                f"{here.netloc}: the next page of {shorten(here.path)} is another listing: {shorten(target)}"
-            )
-        return f"{there.path}?{there.query}" if there.query else there.path
+        if target.isascii() and target.isprintable() and " " not in target:
+            with contextlib.suppress(ValueError):
+                there = urlsplit(urljoin(url, target))
+                if _resource(there) == _resource(here):
+                    return f"{there.path}?{there.query}" if there.query else there.path
+        raise ProtocolError(
+            f"{here.netloc}: the next page of {shorten(here.path)} is not a page of it: {shorten(target)}"
+        )
     return ""
+
+
+def _resource(url: SplitResult) -> tuple[str, str, str]:
+    return url.scheme, url.netloc.lower(), url.path
 
 
 def _next_targets(link: str) -> list[str]:

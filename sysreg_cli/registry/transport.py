@@ -216,30 +216,25 @@ class Transport:
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         host, port = self._address.host, self._address.port
         connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
-        connected = False
         try:
             connection.connect()
-        except socket.gaierror as error:
-            raise Unavailable(
-                f"{self.where}: the name {host} is not known", next_step="check /etc/hosts and DNS"
-            ) from error
-        except TimeoutError as error:
-            missing = "answer" if connection.sock is not None else "connection"
-            raise Unavailable(f"{self.where}: no {missing} within {timeout:g} s") from error
-        except ssl.SSLError as error:
-            raise self._explain_tls(error) from error
         except OSError as error:
+            missing = "answer" if connection.sock is not None else "connection"
+            connection.close()
+            match error:
+                case socket.gaierror():
+                    unknown = f"{self.where}: the name {host} is not known"
+                    raise Unavailable(unknown, next_step="check /etc/hosts and DNS") from error
+                case TimeoutError():
+                    raise Unavailable(f"{self.where}: no {missing} within {timeout:g} s") from error
+                case ssl.SSLError():
+                    raise self._explain_tls(error) from error
             reason = (error.strerror or "no connection").lower()
             refused = Unavailable(f"{self.where}: {reason}", next_step="check that it runs")
             raise _ConnectionBroken(refused) from error
-        else:
-            connected = True
-            if self.certificate_ends is None:
-                self.certificate_ends = _end_of(connection.sock.getpeercert())
-            return connection
-        finally:
-            if not connected:
-                connection.close()
+        if self.certificate_ends is None:
+            self.certificate_ends = _end_of(connection.sock.getpeercert())
+        return connection
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         if response.length is not None and response.length <= self.max_response:
