@@ -15,7 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from devstack.controller import KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.seeding import seed
 
 _SYSTEM = str(Path(sys.executable).parent / "system")

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devstack.controller import AGENT, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT
 from tests.unit.agent.garbage.storage import Storage
 
 _COLLECTOR = ("setpriv", "--reuid", "docker-registry", "--regid", "docker-registry", "--clear-groups", "--")
@@ -79,7 +80,7 @@ def main() -> int:
     words = parser.parse_args()
     with Controller.temporary() as controller, contextlib.ExitStack() as undo:
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", controller.storage], check=True)
-        undo.callback(subprocess.run, ["umount", "-l", controller.storage], check=True)
+        undo.callback(lambda: subprocess.run(["umount", "-l", controller.storage], check=True))
         template = controller.storage / "template"
         make(template, words.repositories)
         subprocess.run(["chown", "-R", "docker-registry:docker-registry", controller.storage], check=True)

@@ -17,8 +17,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from devstack.controller import KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
 from devstack.images import single
+from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from sysreg_cli.cli.completion_cache import Identity, remember_names, remember_tags
 
 _SYSTEM = Path(sys.executable).with_name("system")

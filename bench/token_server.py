@@ -20,7 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devstack.controller import KEYSTONE, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 
 CONNECTIONS = 8
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}

@@ -35,7 +35,7 @@ def usage(*names: str) -> x509.KeyUsage:
 @functools.cache
 def rsa_key(bits: int = 2048, exponent: int = 65537, *, number: int = 0) -> rsa.RSAPrivateKey:
     """One RSA key a size and ``number`` for the whole run: making them is slow."""
-    return rsa.generate_private_key(exponent, bits)  # type: ignore[arg-type]
+    return rsa.generate_private_key(exponent, bits)
 
 
 def ec_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
@@ -47,9 +47,10 @@ def key_pem(key: Any, form: str = "PKCS8", passphrase: bytes | None = None) -> b
     encryption = (
         serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     )
-    return key.private_bytes(
+    pem: bytes = key.private_bytes(
         serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form), encryption
     )
+    return pem
 
 
 @dataclass(frozen=True)

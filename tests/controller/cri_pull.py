@@ -24,8 +24,9 @@ def main() -> int:
         request.auth.username = entry["username"]
         request.auth.password = entry["password"]
     with grpc.insecure_channel("unix:///run/containerd/containerd.sock") as channel:
+        service = cri_api.ImageServiceStub(channel)  # type: ignore[no-untyped-call]
         try:
-            answer = cri_api.ImageServiceStub(channel).PullImage(request, timeout=60)
+            answer = service.PullImage(request, timeout=60)
         except grpc.RpcError as error:
             print(error.details(), file=sys.stderr)
             return 1

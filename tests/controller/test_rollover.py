@@ -14,7 +14,7 @@ import pytest
 from tests.controller.furnish import passwords, serves, wait_until_served
 from tests.controller.machine import Machine
 from tests.controller.people import REGISTRY, login, make_image, push, start_runtimes
-from tests.controller.test_deploy import DEPLOY
+from tests.controller.workshop import DEPLOY
 
 ROTATE = (DEPLOY, "--rotate-token-key")
 _TOKEN_FILES = "/etc/sysreg/token"

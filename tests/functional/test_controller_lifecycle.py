@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 import devstack.__main__ as devstack_main
 from devstack import images, ports, tour
-from devstack.controller import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER, Controller, temporary_directory
+from devstack.controller import Controller, temporary_directory
 from devstack.errors import DevstackError
+from devstack.programs import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER
+from devstack.site import USUAL_PORTS
 from devstack.waiting import wait_until
 
 NewController = Callable[..., AbstractContextManager[Controller]]
@@ -126,7 +129,7 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_starts(tmp_path: Path
 
 
 def test_a_program_that_ends_at_once_is_reported_with_its_log(new_controller: NewController) -> None:
-    broken = {"storage": {"filesystem": None, "nonsense": {}}}
+    broken: dict[str, Any] = {"storage": {"filesystem": None, "nonsense": {}}}
     with (
         pytest.raises(DevstackError, match=r"docker-registry.service ends at once[\s\S]*nonsense"),
         new_controller(registry=broken, programs=[REGISTRY]),
@@ -142,7 +145,8 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_a_controller_ends_with_the_process_that_started_it() -> None:
     script = (
-        "from devstack.controller import Controller, REGISTRY\n"
+        "from devstack.controller import Controller\n"
+        "from devstack.programs import REGISTRY\n"
         "with Controller.temporary(programs=[REGISTRY]) as controller:\n"
         "    print(controller.root, controller.ports['registry'], flush=True)\n"
         "    input()\n"
@@ -222,7 +226,7 @@ def own_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place for ``make run`` that is not the developer's: directory, ports and .run of its own."""
     with tempfile.TemporaryDirectory(prefix="devstack-", dir="/var/tmp") as place:
         Path(place).chmod(0o755)
-        names = list(devstack_main.USUAL_PORTS)
+        names = list(USUAL_PORTS)
         monkeypatch.setattr(devstack_main, "ROOT", Path(place) / "root")
         monkeypatch.setattr(devstack_main, "RUN", Path(place))
         free = dict(zip(names, ports.free_ports(len(names)), strict=True))

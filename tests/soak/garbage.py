@@ -28,7 +28,8 @@ from typing import Any
 import requests
 
 from devstack import images
-from devstack.controller import REGISTRY, Controller
+from devstack.controller import Controller
+from devstack.programs import REGISTRY
 from tests.dockerd import Docker
 from tests.soak.client import TIMEOUT, Client, Figures
 

@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
-from devstack.controller import KEYSTONE, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import KEYSTONE, TOKEN_SERVER
 from sysreg_cli.tokens.write_lock import WriteLock
 
 CONNECTIONS = 32

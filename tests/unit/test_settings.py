@@ -1,5 +1,6 @@
 """Settings: defaults, every problem at once with file and line, and the sample that is installed."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -126,5 +127,5 @@ def test_the_sample_names_every_key_with_its_default() -> None:
     )
     assert settings.parse(uncommented, "sample") == settings.Settings()
     for name, section in settings._SECTIONS.items():
-        for key in settings.fields(section):
+        for key in dataclasses.fields(section):
             assert f"\n#{key.name} =" in text.split(f"[{name}]")[1], f"{name}.{key.name} is not in the sample"

@@ -21,7 +21,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
 from sysreg_cli.host import failpoint

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import requests
 
-from devstack.controller import AGENT, KEYSTONE, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT, KEYSTONE
 from devstack.waiting import wait_until
 
 NOBODY = 65534

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.controller import REGISTRY, TOKEN_SERVER
+from devstack.programs import REGISTRY, TOKEN_SERVER
 from tests.functional.certificate.site import Bundle, Site
 
 
@@ -143,10 +143,15 @@ def test_after_a_crash_of_the_whole_machine_the_start_settles_it(
     for number in _turning_points(places)[1:]:
         for program in (REGISTRY, TOKEN_SERVER):
             late = threading.Timer(1.0, site.controller.start_program, [program])
+
+            def restart(late: threading.Timer = late, program: str = program) -> None:
+                site.restart_all(but=program)
+                late.start()
+
             sweep.hit(
                 f"crash before {number}: {places[number - 1]}, late {program}",
                 f"{number}:kill",
-                then=lambda late=late, program=program: (site.restart_all(but=program), late.start()),
+                then=restart,
                 settled=late.join,
             )
     sweep.report("crash of the machine", capsys)
@@ -192,7 +197,11 @@ def test_a_damaged_journal_does_not_keep_the_agent_from_settling(
     journal = site.controller.state / "certificate-journal"
 
     def damage(how: Callable[[bytes], bytes]) -> Callable[[], None]:
-        return lambda: journal.write_bytes(how(journal.read_bytes())) and None if journal.exists() else None
+        def done() -> None:
+            if journal.exists():
+                journal.write_bytes(how(journal.read_bytes()))
+
+        return done
 
     kinds: dict[str, Callable[[bytes], bytes]] = {
         "empty": lambda _data: b"",

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from devstack.controller import AGENT, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT
 from tests.certificates import authority, bundle, key_pem, server
 
 PASSPHRASE = "correct-horse-battery-staple"
@@ -90,8 +91,8 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
                 assert done.returncode == (1 if "wrong" in passphrase else 0), done.stderr
                 assert not [one for one in secrets if one in (done.stdout + done.stderr).encode()]
             for refused in ("certificate-list", "certificate-show"):
-                words = (refused, "docker_registry") if refused.endswith("show") else (refused,)
-                controller.system(*words, "--os-auth-token", "x", env={"OS_AUTH_TOKEN": token})
+                arguments = ["docker_registry"] if refused.endswith("show") else []
+                controller.system(refused, *arguments, "--os-auth-token", "x", env={"OS_AUTH_TOKEN": token})
             controller.system("certificate-list", env={"OS_AUTH_TOKEN": token, "SYSREG_AGENT": "/nowhere"})
 
         assert watcher.journals, "the journal was never seen: the watcher looks in the wrong place"

@@ -27,17 +27,19 @@ def run(controller: Controller, line: str, place: str, **variables: str) -> tupl
         return done.returncode, done.stdout
     bent = {"LANG": "C", "LC_ALL": "C", "NO_COLOR": "1", "COLUMNS": "40", "TERM": "xterm", **variables}
     with tempfile.NamedTemporaryFile("r") as errors:
-        text, status = pexpect.run(
-            f"bash -c {shlex.quote(f'system {line} 2>{errors.name}')}",
-            env={**controller.environ(), **bent},  # type: ignore[arg-type]
-            withexitstatus=True,
+        terminal: pexpect.spawn[str] = pexpect.spawn(
+            "bash",
+            ["-c", f"system {line} 2>{errors.name}"],
+            env={**controller.environ(), **bent},
             timeout=60,
             encoding="utf-8",
             dimensions=(24, 40),
         )
+        text = terminal.read()
+        status = terminal.wait()
         assert errors.read() == ""
     assert "\x1b" not in text
-    return status, str(text).replace("\r\n", "\n")
+    return status, text.replace("\r\n", "\n")
 
 
 def shell(script: str) -> Callable[[str], list[str]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from devstack.controller import AGENT, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
 from devstack.images import single
+from devstack.programs import AGENT, REGISTRY, TOKEN_SERVER
 from devstack.registry import USER
 from sysreg_cli.cli.garbage import COLUMNS
 from tests.certificates import authority

@@ -24,7 +24,7 @@ class Person:
         self.bash = pexpect.spawn(
             "bash",
             ["--norc", "--noprofile", "-i"],
-            env={"TERM": "dumb", "INPUTRC": "/dev/null", "LANG": "C.UTF-8", "PS1": PROMPT, **environ},  # type: ignore[arg-type]
+            env={"TERM": "dumb", "INPUTRC": "/dev/null", "LANG": "C.UTF-8", "PS1": PROMPT, **environ},
             cwd=str(cwd),
             encoding="utf-8",
             timeout=10,

@@ -101,7 +101,7 @@ def test_the_terminal_is_the_platforms(platform: Path) -> None:
     child = pexpect.spawn(
         "system",
         ["ask"],
-        env={**environ(OURS.parent, platform), "TERM": "dumb"},  # type: ignore[arg-type]
+        env={**environ(OURS.parent, platform), "TERM": "dumb"},
         dimensions=(33, 99),
         encoding="utf-8",
         timeout=10,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from devstack.controller import AGENT, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT
 from devstack.waiting import wait_until
 
 

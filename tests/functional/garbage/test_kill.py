@@ -23,7 +23,8 @@ import psutil
 import pytest
 
 from devstack import images
-from devstack.controller import AGENT, REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT, REGISTRY, TOKEN_SERVER
 from devstack.waiting import wait_until
 from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.forked_agent import ForkedAgent

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from devstack import images
-from devstack.controller import REGISTRY, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.waiting import wait_until
 from sysreg_cli import settings
 from sysreg_cli.agent.garbage import drain

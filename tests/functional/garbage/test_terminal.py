@@ -13,7 +13,8 @@ import pexpect
 import pytest
 
 from devstack import images
-from devstack.controller import AGENT, Controller
+from devstack.controller import Controller
+from devstack.programs import AGENT
 from devstack.waiting import wait_until
 from tests.functional.garbage.conftest import collect, status, writes_ended
 from tests.functional.garbage.test_kill import Agent, collectors, slow_path
@@ -36,7 +37,7 @@ def slow(registry: Controller) -> Iterator[Controller]:
     registry.start_program(AGENT)
 
 
-def at_a_terminal(controller: Controller, *words: str) -> pexpect.spawn:
+def at_a_terminal(controller: Controller, *words: str) -> pexpect.spawn[bytes]:
     environment = {**os.environ, **controller.environ(), "TERM": "xterm"}
     return pexpect.spawn(_SYSTEM, ["registry-garbage-collect", *words], env=environment, timeout=30)
 
@@ -45,9 +46,10 @@ def test_progress_moves_until_the_report(slow: Controller) -> None:
     terminal = at_a_terminal(slow)
     terminal.expect_exact("Running docker registry garbage collect")
     terminal.expect(r"sweep .*?(\d+)%")
+    assert isinstance(terminal.match, re.Match)
     early = int(terminal.match[1])
     terminal.expect(r"Freed \d+ blobs")
-    seen = [int(number) for number in re.findall(rb"(\d+)%", terminal.before)]
+    seen = [int(number) for number in re.findall(rb"(\d+)%", terminal.before or b"")]
     assert early <= max(seen)
     assert seen[-1] == 100
     terminal.expect(pexpect.EOF)

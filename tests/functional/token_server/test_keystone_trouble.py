@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from devstack.controller import KEYSTONE, TOKEN_SERVER, Controller
+from devstack.controller import Controller
+from devstack.programs import KEYSTONE, TOKEN_SERVER
 from devstack.waiting import wait_until
 from tests.functional.token_server.asking import ask, asked_keystone, temporary_user, wait_for_requests
 

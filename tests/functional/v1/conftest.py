@@ -39,7 +39,7 @@ class UnixPool(urllib3.HTTPConnectionPool):
         super().__init__("sysreg-agent")
         self._path = path
 
-    def _new_conn(self) -> UnixConnection:  # type: ignore[override]
+    def _new_conn(self) -> UnixConnection:
         return UnixConnection(self._path)
 
 
@@ -76,7 +76,7 @@ class Api:
         from keystoneauth1.identity import v3
 
         name, _, domain = user.partition("@")
-        project = {
+        project: dict[str, Any] = {
             "project_name": self.controller.openrc(name)["OS_PROJECT_NAME"],
             "project_domain_name": "Default",
         }

@@ -9,8 +9,9 @@ import uuid
 
 import pytest
 
-from devstack.controller import AGENT, Controller
+from devstack.controller import Controller
 from devstack.images import single
+from devstack.programs import AGENT
 from devstack.waiting import wait_until
 from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.v1.conftest import Api, fault
@@ -29,7 +30,8 @@ def names(api: Api, user: str | None = "admin", query: str = "") -> list[str]:
 def tags(api: Api, image: str, user: str = "admin") -> list[dict[str, str]]:
     answer = api.call("GET", f"{LIST}?image_name={image}", user)
     assert answer.status_code == 200, answer.text
-    return answer.json()["registry_images"]
+    found: list[dict[str, str]] = answer.json()["registry_images"]
+    return found
 
 
 @pytest.fixture

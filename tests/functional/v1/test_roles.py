@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from devstack.controller import REGISTRY, Controller
+from devstack.controller import Controller
 from devstack.images import single
+from devstack.programs import REGISTRY
 from devstack.waiting import wait_until
 from sysreg_cli.agent.identity import Role
 from tests.functional.v1.conftest import Api, fault
@@ -19,7 +20,7 @@ from tests.functional.v1.conftest import Api, fault
 LIST = "/v1/registry_image"
 STATUS = "/v1/registry_image/garbage_collect"
 INSTALL = "/v1/certificate/certificate_install"
-FORM = {"files": {"file": ("x.pem", b"nonsense")}, "data": {"mode": "docker_registry"}}
+FORM: dict[str, Any] = {"files": {"file": ("x.pem", b"nonsense")}, "data": {"mode": "docker_registry"}}
 
 # Call -> the role it needs, and the status that whoever holds it gets: none of these changes anything.
 CALLS: dict[tuple[str, str], tuple[Role, int]] = {
@@ -120,7 +121,7 @@ def test_a_registry_that_refuses_or_is_away_is_told(controller: Controller, imag
 
 
 def test_a_request_that_is_too_long_is_413(api: Api) -> None:
-    long = {"files": {"file": ("x.pem", b"x" * 300_000)}, "data": {"mode": "docker_registry"}}
+    long: dict[str, Any] = {"files": {"file": ("x.pem", b"x" * 300_000)}, "data": {"mode": "docker_registry"}}
     answer = api.call("POST", INSTALL, **long)
     assert answer.status_code == 413
     assert fault(answer)

@@ -234,7 +234,12 @@ def test_the_passphrase_is_asked_for_only_if_the_key_is_encrypted_and_somebody_i
     import sys
 
     asked = []
-    monkeypatch.setattr(getpass, "getpass", lambda *_args, **_options: asked.append(1) or "secret")
+
+    def answer(*_args: object, **_options: object) -> str:
+        asked.append(1)
+        return "secret"
+
+    monkeypatch.setattr(getpass, "getpass", answer)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert install(agent(http(SUCCESS)), "--keep-file", file) == 0

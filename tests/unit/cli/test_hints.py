@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import trustme
@@ -98,7 +99,7 @@ def shown_after(
 def test_what_a_delete_releases_leaves_out_what_other_tags_need(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry = MemoryRegistry()
+    registry: Any = MemoryRegistry()
     first = image(("a", 100), ("b", 5_000_000), ("c", 70_000_000))
     second = image(("d", 100), ("b", 5_000_000), ("e", 1_000_000))
     registry.push("v1", first)

@@ -14,7 +14,7 @@ from sysreg_cli.cli.output import hint, say, show_list, show_properties, show_re
 from sysreg_cli.errors import UsageError
 
 _DATE = datetime(2027, 1, 17, 3, 48, 21, tzinfo=timezone(timedelta(hours=2)))
-_ROWS = [["v10", 3], ["v9", 1], ["V1", None]]
+_ROWS: list[list[object]] = [["v10", 3], ["v9", 1], ["V1", None]]
 
 
 def _as(form: str, *columns: str) -> Invocation:

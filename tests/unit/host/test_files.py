@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch):
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     """Make the nth place in files.py fail with an error."""
 
     def set_failing(number: int, error: str) -> None:
@@ -32,7 +33,9 @@ def test_the_file_has_its_content_mode_and_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, failing, step: int) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_other(
+    tmp_path: Path, failing: Callable[[int, str], None], step: int
+) -> None:
     files.write(tmp_path / "file", b"old", mode=0o644)
     failing(step, "ENOSPC")
     with pytest.raises(OSError, match="No space left") as caught:
@@ -43,7 +46,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, failing, s
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_link_that_cannot_be_switched_stays(tmp_path: Path, failing, step: int) -> None:
+def test_a_link_that_cannot_be_switched_stays(
+    tmp_path: Path, failing: Callable[[int, str], None], step: int
+) -> None:
     files.link(tmp_path / "current", "a")
     failing(step, "EIO")
     with pytest.raises(OSError):
@@ -55,7 +60,7 @@ def test_a_link_that_cannot_be_switched_stays(tmp_path: Path, failing, step: int
 def test_a_key_is_never_written_into_a_file_that_others_may_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modes = []
+    modes: list[int] = []
     monkeypatch.setattr(
         failpoint,
         "reach",

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from typing import Any
 
 from sysreg_cli.token_server.decision_log import DecisionLog
 
@@ -11,7 +12,7 @@ class Stream(io.BytesIO):
 
     writes = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any, /) -> int:
         self.writes += 1
         return super().write(data)
 

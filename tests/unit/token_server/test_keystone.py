@@ -26,6 +26,11 @@ ACCEPTED = {
 }
 
 
+def impatient(url: str, seconds: float) -> KeystoneSettings:
+    """Settings with a shorter timeout than the file can state, in whole seconds."""
+    return KeystoneSettings(auth_url=url, timeout=seconds)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def keystone(httpserver: HTTPServer) -> Keystone:
     return Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3")), connections=1, retry_pause=0.01)
@@ -81,7 +86,7 @@ def test_a_slow_keystone_is_asked_once_because_it_may_count_the_login_yet(httpse
         return Response()
 
     httpserver.expect_request("/v3/auth/tokens").respond_with_handler(late)
-    keystone = Keystone(KeystoneSettings(auth_url=httpserver.url_for("/v3"), timeout=0.2), connections=1)
+    keystone = Keystone(impatient(httpserver.url_for("/v3"), 0.2), connections=1)
     with pytest.raises(Unavailable, match="no response in time"):
         keystone.authenticate(from_pair("testuser", "x"))
     assert len(asked) == 1
@@ -100,7 +105,7 @@ def test_a_proxy_that_lost_patience_with_keystone_is_asked_once(
 def test_an_answer_that_stops_in_the_middle_is_not_asked_for_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        keystone = Keystone(KeystoneSettings(auth_url=url, timeout=0.3), connections=1)
+        keystone = Keystone(impatient(url, 0.3), connections=1)
         login = pool.submit(keystone.authenticate, from_pair("testuser", "x"))
         with listener.accept()[0] as connection:
             connection.recv(65536)

@@ -137,7 +137,7 @@ def test_a_disk_too_full_for_a_new_database_leaves_the_memory_right(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(memory.os, "open", full)
+        patch.setattr(os, "open", full)
         refused = RefusedPairs(tmp_path, clock)
     assert "No space left on device" in caplog.text
     refused.add(PAIR, NAME)

@@ -60,11 +60,13 @@ def test_a_token_verifies_with_the_certificate_it_carries(
 
     chain = jwt.get_unverified_header(token)["x5c"]
     certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0]))
+    public_key = certificate.public_key()
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
     claims = jwt.decode(
         token,
-        certificate.public_key(),
+        public_key,
         algorithms=["ES256"],
-        audience="registry.local:9001",  # type: ignore[arg-type]
+        audience="registry.local:9001",
     )
     assert claims["sub"] == "testuser"
     assert claims["iss"] == "sysreg-token-server"

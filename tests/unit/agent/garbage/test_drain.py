@@ -41,7 +41,7 @@ class Pusher:
     def step(self, registry: Registry) -> None:
         now = registry.now
         if self.until is not None and now >= self.until:
-            self.until, self.starts = None, self.until + self.rests
+            self.starts, self.until = self.until + self.rests, None
         while self.until is None and now >= self.starts:
             if now - self.token >= 60:
                 if registry.held_since is not None:
