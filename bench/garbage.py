@@ -96,12 +96,12 @@ def main() -> int:
             took, report = ours(controller)
             assert report["blobs"] == dry["blobs"] > 0
             whole.append(took / alone)
-            mark.append(dry["phases"]["look"] / dry_alone)
+            mark.append(dry["phases"]["scan"] / dry_alone)
             drain = max(drain, report["phases"]["drain"])
             memory = max(memory, peak(controller.pid(AGENT)))
             print(
                 f"round {number + 1}: collector dry run {dry_alone:.1f} s, our marking"
-                f" {dry['phases']['look']:.1f} s; collector {alone:.1f} s, whole command {took:.1f} s"
+                f" {dry['phases']['scan']:.1f} s; collector {alone:.1f} s, whole command {took:.1f} s"
                 f" ({report['blobs']} blobs); phases {report['phases']}",
                 flush=True,
             )

@@ -26,6 +26,7 @@ from sysreg_cli.agent.certificate.reminder import remind
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
+from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import Authenticator, Peer
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.limits import GuardedProtocol
@@ -79,12 +80,14 @@ async def _serve(settings: Settings) -> None:
     activated = systemd.activated_sockets()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     systemd.notify(f"EXTEND_TIMEOUT_USEC={_RECOVERY_SECONDS * 1_000_000}")
-    await asyncio.to_thread(_recover, settings)
+    collections = CollectionService(settings)
+    await asyncio.to_thread(_recover, settings, collections)
     tls = load_server_tls(settings.certificate) if settings.agent.listen else None
     authenticator = Authenticator(settings.keystone)
+    context, change = AgentContext(settings, authenticator), CertificateChange(settings, own_tls=tls)
     configuration = partial(
         server.configuration,
-        build(_routes(AgentContext(settings, authenticator), CertificateChange(settings, own_tls=tls))),
+        build(_routes(context, change, collections)),
         protocol=PeerProtocol,
         max_connections=_MAX_CONNECTIONS,
         stop_seconds=_STOP_SECONDS,
@@ -101,19 +104,22 @@ async def _serve(settings: Settings) -> None:
         settings.agent.socket.unlink(missing_ok=True)
 
 
-def _recover(settings: Settings) -> None:
+def _recover(settings: Settings, collections: CollectionService) -> None:
     """Finish what an agent that was killed had begun, before any call is accepted."""
     try:
         CertificateChange(settings).recover()
     except SysregError as error:
         # the agent serves all the same: an install may be what repairs this
         log.error("%s", error)
+    collections.recover()
 
 
-def _routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
+def _routes(
+    context: AgentContext, change: CertificateChange, collections: CollectionService
+) -> list[BaseRoute]:
     return [
         *certificate_api.routes(context, change),
-        *garbage_api.routes(context),
+        *garbage_api.routes(context, collections),
         *registry_image.routes(context),
         *openapi.routes(),
     ]

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sysreg_cli import __version__
-from sysreg_cli.agent.garbage.api import STATUS_PATH
+from sysreg_cli.v1.paths import GARBAGE_COLLECT as STATUS_PATH
 
 PATH = "/v1/openapi.json"
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from sysreg_cli import reference
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
+from sysreg_cli.agent.parameters import flag
 from sysreg_cli.agent.registry_access import open_registry
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import ImageReference
@@ -25,9 +26,6 @@ from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants, Identity
 
 PATH = "/v1/registry_image"
-
-_YES = {"1", "true", "yes", "on"}
-_NO = {"", "0", "false", "no", "off"}
 
 
 def routes(context: AgentContext) -> list[Route]:
@@ -47,7 +45,7 @@ class _Calls:
 
     async def show(self, request: Request, caller: Caller) -> Response:
         name = request.query_params.get("image_name")
-        filtered = _flag(request, "filter_out_untagged")
+        filtered = flag(request, "filter_out_untagged")
         if name is not None:
             image = self._parse(name, "image_name")
             if image.tag or image.digest:
@@ -97,10 +95,3 @@ class _Calls:
 
 def _images(entries: Iterable[tuple[str, str | None]]) -> Response:
     return JSONResponse({"registry_images": [{"name": name, "tag": tag} for name, tag in entries]})
-
-
-def _flag(request: Request, name: str) -> bool:
-    value = request.query_params.get(name, "").lower()
-    if value not in _YES | _NO:
-        raise UsageError(f"{name} is neither 0 nor 1")
-    return value in _YES

@@ -122,7 +122,7 @@ def collect(
         show_error("stopped waiting: the collection goes on; see --status, or end it with --cancel")
         invocation.exit_code = _INTERRUPTED
         return
-    _show_end(invocation, _result(answer, identifier), answer.get("plan", {}))
+    _show_end(invocation, _result(answer, identifier), answer.get("plan") or {})
 
 
 def _check(*, status: bool, cancel: bool, no_wait: bool, others: bool) -> None:
@@ -186,7 +186,7 @@ def _bar() -> Iterator[Any]:
     bar: ProgressBar[int]
     with click.progressbar(
         length=_STEPS,
-        label="look",
+        label="scan",
         file=sys.stderr,
         show_eta=False,
         width=_BAR_WIDTH,

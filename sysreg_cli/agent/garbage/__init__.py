@@ -1,6 +1,20 @@
 """Garbage collection of the registry's storage (docs/contracts.rst, "Garbage collection").
 
-``store`` reads the storage, ``manifest``, ``mark`` and ``plan`` decide (pure), ``run`` carries the plan out
-under the write lock, ``service`` runs one collection at a time and remembers how the last ones ended,
-``api`` serves it.
+api              the HTTP calls
+service          runs one collection at a time, and recovers from one that a killed agent left
+records          what later agents need to know, on disk
+collection       one collection, from the scan to the release of the write lock
+recorder         its phase, progress and result; ends what is cancelled or late
+writers          who may write to the registry; holds the write lock
+drain            when the write lock is held and released (pure)
+planning         what to delete and what to pin (pure)
+mark             what tags need, and what the registry's collector keeps (pure)
+manifest         what a manifest refers to (pure)
+snapshot         reads the storage
+layout           the paths of the storage
+sweep            carries out the plan under the write lock
+edits            changes the storage
+ownership        works with the rights of the storage's owner
+collector        runs ``docker-registry garbage-collect``
+registry_config  reads the registry's config.yml
 """

@@ -1,7 +1,7 @@
-"""Running ``docker-registry garbage-collect``: as the registry's user, with the write lock, into a file.
+"""Runs ``docker-registry garbage-collect`` as the registry's user.
 
-The child inherits the descriptor of the write lock. If the agent dies, the lock stays until the collector
-is gone too. Its output goes to a file, because a child that writes to a pipe whose reader died is killed.
+The collector inherits the descriptor of the write lock: if the agent dies, the lock stays held until the
+collector has ended too. Its output goes to a file, because a pipe whose reader died would kill it.
 """
 
 from __future__ import annotations
@@ -16,70 +16,68 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import Any, BinaryIO
 
+from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.errors import SysregError
 
-PROGRAMS = ("docker-registry", "registry")
+_PROGRAMS = ("docker-registry", "registry")
 _ELIGIBLE = re.compile(r"^blob eligible for deletion: (\S+)$")
-# The collector is in the kernel's hands for no longer than one unlink, unless the storage hangs.
+_TERM_SECONDS = 2.0
+# A killed collector ends after the system call that it is in, one unlink, unless the storage hangs.
 _KILL_SECONDS = 10.0
-_LONGEST_REASON = 400
-
-
-class _User(TypedDict, total=False):
-    user: int
-    group: int
-    extra_groups: list[int]
+_POLL = 0.1
+_MAX_REASON = 400
 
 
 class CollectorLives(SysregError):
-    """The collector outlives SIGKILL. It still holds the write lock, so nothing may be undone."""
+    """The collector survives SIGKILL. It still holds the write lock, so the pins must stay."""
 
 
 @dataclass(slots=True)
 class Output:
-    """What the collector has written so far; ``eligible`` are the blobs it deletes, in order."""
+    """What the collector has written so far: the number of manifests it read, and the blobs it deletes."""
 
     manifests: int = 0
     eligible: list[str] = field(default_factory=list)
     _rest: str = ""
 
     def feed(self, text: str) -> None:
+        """Parse more output, which may end within a line."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            if found := _ELIGIBLE.match(line):
-                self.eligible.append(found[1])
+            if match := _ELIGIBLE.match(line):
+                self.eligible.append(match[1])
             elif ": marking manifest " in line:
                 self.manifests += 1
 
 
 def run(
-    config: Path,
-    storage: Path | None,
+    config: RegistryConfig,
     directory: Path,
     *,
-    write_lock: int | None,
     pause: Callable[[float, Output], None],
+    write_lock: int | None = None,
     started: Callable[[int], None] = lambda pid: None,
 ) -> Output:
-    """Run the collector to its end; ``write_lock`` is the descriptor to inherit, None makes it a dry run.
+    """Run the collector until it ends, and return its output, which goes to files in ``directory``.
 
-    ``pause`` is called several times a second, and ends the collector by raising. Raises SysregError when the
-    collector fails, or isn't there; CollectorLives when it can't be ended.
+    The collector inherits the descriptor ``write_lock``; None means a dry run. ``pause`` is called with
+    seconds to wait, several times a second, and ends the collector by raising. Raises SysregError if the
+    collector fails or is missing, CollectorLives if it can't be ended.
     """
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None:
         raise SysregError(
-            f"the registry's collector is missing: no {' or '.join(PROGRAMS)} in PATH",
+            f"the registry's collector is missing: no {' or '.join(_PROGRAMS)} in PATH",
             next_step="install the package docker-registry",
         )
-    words = [program, "garbage-collect", *(["--dry-run"] if write_lock is None else []), str(config)]
+    command = [program, "garbage-collect", *(["--dry-run"] if write_lock is None else []), str(config.path)]
     out_path, error_path = directory / "collector.out", directory / "collector.err"
     with _create(out_path) as out, _create(error_path) as errors, out_path.open(errors="replace") as reader:
         try:
             process = subprocess.Popen(
-                words,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,
@@ -87,7 +85,7 @@ def run(
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
                 pass_fds=() if write_lock is None else (write_lock,),
                 start_new_session=True,
-                **_user(storage),
+                **_owner(config.root),
             )
         except OSError as error:
             raise SysregError(
@@ -98,7 +96,7 @@ def run(
             started(process.pid)
             while process.poll() is None:
                 output.feed(reader.read())
-                pause(0.1, output)
+                pause(_POLL, output)
         finally:
             _end(process)
         output.feed(reader.read() + "\n")
@@ -108,21 +106,21 @@ def run(
 
 
 def terminate(pid: int) -> None:
-    """End the collector of an agent that died, if that is what ``pid`` still is."""
+    """Send SIGTERM to the collector of a killed agent, unless ``pid`` is another process by now."""
     with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"garbage-collect" in words:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"garbage-collect" in arguments:
             os.kill(pid, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_KILL_SECONDS if number == signal.SIGKILL else 2.0)
+            process.wait(seconds)
             return
     raise CollectorLives(
         f"the registry's collector (pid {process.pid}) can't be ended",
@@ -131,34 +129,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _create(path: Path) -> BinaryIO:
-    """A new file that only we can read; the collector gets it open."""
+    """Create a file that only this user can open; the collector inherits it open."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
-def _user(storage: Path | None) -> _User:
-    """The registry's user: whoever owns its storage. Nothing where we are no root, or it is root's."""
-    if storage is None or os.geteuid() != 0:
-        return {}
-    uid, gid = storage.stat().st_uid, storage.stat().st_gid
-    if uid == 0:
+def _owner(storage: Path | None) -> dict[str, Any]:
+    """Return the storage's owner as arguments of Popen, none if this process already has its rights."""
+    if storage is None or os.geteuid() != 0 or (status := storage.stat()).st_uid == 0:
         return {}
     try:
-        entry = pwd.getpwuid(uid)
+        entry = pwd.getpwuid(status.st_uid)
     except KeyError:
-        return {"user": uid, "group": gid, "extra_groups": []}
-    return {
-        "user": uid,
-        "group": entry.pw_gid,
-        "extra_groups": os.getgrouplist(entry.pw_name, entry.pw_gid),
-    }
+        return {"user": status.st_uid, "group": status.st_gid, "extra_groups": []}
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
 
 
 def _reason(status: int, error_path: Path) -> str:
-    """The first line the collector wrote as its last words, or how it ended."""
+    """Return the line in which the collector says why it failed, or how it ended."""
     lines = error_path.read_text(errors="replace").splitlines()
-    said = next((line for line in lines if line.startswith(("failed to", "configuration error"))), "")
-    said = said or next((line for line in reversed(lines) if line.strip()), "")
-    if said:
-        return said.partition("Usage:")[0].strip()[:_LONGEST_REASON]
+    reason = next((line for line in lines if line.startswith(("failed to", "configuration error"))), "")
+    reason = reason or next((line for line in reversed(lines) if line.strip()), "")
+    if reason:
+        return reason.partition("Usage:")[0].strip()[:_MAX_REASON]
     return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,8 +1,7 @@
-"""The few changes that collections make in the storage themselves; blobs are deleted by the registry's
-collector.
+"""Changes the storage: unlinks manifests, removes repositories, pins blobs. See ``layout`` for the paths.
 
-Made under the write lock only, on the filesystem driver only, and with the rights of the storage's owner.
-Each may be interrupted at any point, and done again. Paths as in ``store``.
+The caller holds the write lock. Each function has only the rights of the storage's owner, may be interrupted
+at any point and repeated, and raises OSError. The registry's collector deletes the blobs.
 """
 
 from __future__ import annotations
@@ -14,114 +13,86 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sysreg_cli.agent.garbage import layout
 from sysreg_cli.agent.garbage.ownership import as_owner
-from sysreg_cli.agent.garbage.store import LAYOUT, blob_path
+from sysreg_cli.registry.manifests import OCI_MANIFEST
 
-# A repository of our own: one component without an owner, so that only administrators could reach it.
+#: has one component, so it belongs to no user: only administrators could push to it
 PIN_REPOSITORY = "sysreg-garbage-collection"
 
-# What belongs to a repository itself; everything else in its directory is nested.
-_OWN = ("_uploads", "_manifests", "_layers")
-_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
-
-def repository(root: Path, name: str) -> Path:
-    return root / LAYOUT / "repositories" / name
-
-
-def is_repository(root: Path, name: str) -> bool:
-    """Whether the repository itself is there, and not only one that is nested in it."""
-    return any((repository(root, name) / own).is_dir() for own in _OWN)
-
-
-def revision(root: Path, name: str, digest: str) -> Path:
-    """The link by which a repository has a manifest."""
-    return repository(root, name) / "_manifests/revisions" / digest.replace(":", "/") / "link"
-
-
-def unlink_manifests(root: Path, digests: Mapping[str, Iterable[str]]) -> None:
-    """Unlink manifests from their repositories, as a delete by digest would. Raises OSError."""
+def unlink_manifests(root: Path, manifests: Mapping[str, Iterable[str]]) -> None:
+    """Unlink manifests (repository to digests) as a delete by digest does."""
     with as_owner(root):
-        for name, gone in digests.items():
-            tags = _directories(repository(root, name) / "_manifests/tags")
-            for digest in gone:
-                link = revision(root, name, digest)
+        for name, digests in manifests.items():
+            tags = _directories(layout.repository(root, name) / "_manifests/tags")
+            for digest in digests:
+                link = layout.revision(root, name, digest)
                 with contextlib.suppress(FileNotFoundError):
                     link.unlink()
                     link.parent.rmdir()
                 for tag in tags:
-                    shutil.rmtree(tag / "index" / digest.replace(":", "/"), ignore_errors=True)
+                    shutil.rmtree(tag / "index" / layout.digest_path(digest), ignore_errors=True)
 
 
 def remove_repositories(root: Path, names: Iterable[str]) -> None:
-    """Remove repositories that hold nothing, and the directories that were there for them alone; never a
-    nested repository. Raises OSError.
-    """
+    """Remove repositories, and directories that become empty thereby. Nested repositories stay."""
+    top = layout.repositories(root)
     with as_owner(root):
-        _remove_repositories(root, names)
+        # nested ones first, so that the directory around them may become empty
+        for name in sorted(names, reverse=True):
+            for own in layout.OWN:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(top / name / own)
+            for directory in (top / part for part in [Path(name), *Path(name).parents][:-1]):
+                try:
+                    directory.rmdir()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    break  # not empty
 
 
-def _remove_repositories(root: Path, names: Iterable[str]) -> None:
-    top = root / LAYOUT / "repositories"
-    # Nested first, so that what they leave empty goes as well.
-    for name in sorted(names, reverse=True):
-        path = top / name
-        for own in _OWN:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path / own)
-        for directory in [path, *path.parents]:
-            if directory == top:
-                break
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                continue
-            except OSError:
-                break  # not empty: something is nested here
-
-
-def write_pin(root: Path, digests: Mapping[str, int]) -> None:
-    """Refer to blobs (digest to size) from a manifest of our own, so that the collector keeps them.
-
-    Raises OSError. ``remove_pins`` undoes it, also if this was interrupted.
-    """
-    pinned = [
+def write_pin(root: Path, blobs: Mapping[str, int]) -> None:
+    """Refer to blobs (digest to size) from a temporary manifest, so that the collector keeps them."""
+    descriptors = [
         {"mediaType": "application/octet-stream", "digest": digest, "size": size}
-        for digest, size in sorted(digests.items())
+        for digest, size in sorted(blobs.items())
     ]
-    document = {"schemaVersion": 2, "mediaType": _MEDIA_TYPE, "config": pinned[0], "layers": pinned}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptors[0],
+        "layers": descriptors,
+    }
     data = json.dumps(document).encode()
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    base = root / LAYOUT
-    pins = repository(root, PIN_REPOSITORY)
-    # The collector knows a repository by its _layers. The link comes before the blob, so that an interrupted
-    # pin is found by its link; the collector passes over a link without a blob.
     with as_owner(root):
-        _make_directory(pins / "_layers")
-        _write(revision(root, PIN_REPOSITORY, digest), digest.encode())
-        _write(Path(blob_path(str(base / "blobs"), digest)) / "data", data)
-
-
-def remove_blob(root: Path, digest: str) -> None:
-    """Remove a blob as the collector does. Raises OSError."""
-    with as_owner(root):
-        shutil.rmtree(blob_path(str(root / LAYOUT / "blobs"), digest))
+        # The collector sees only a repository with _layers.
+        (layout.repository(root, PIN_REPOSITORY) / "_layers").mkdir(parents=True, exist_ok=True)
+        # First the link: remove_pins finds the blob by it, and the collector skips a link without a blob.
+        _write(layout.revision(root, PIN_REPOSITORY, digest), digest.encode())
+        _write(layout.data(root, digest), data)
 
 
 def remove_pins(root: Path) -> bool:
-    """Remove whatever ``write_pin`` left, now or in a former life; whether there was any. Raises OSError."""
-    base = root / LAYOUT
-    pins = repository(root, PIN_REPOSITORY)
+    """Remove what ``write_pin`` wrote, also in a killed process. Returns whether there was anything."""
+    pins = layout.repository(root, PIN_REPOSITORY)
     if not pins.is_dir():
         return False
     with as_owner(root):
         for algorithm in _directories(pins / "_manifests/revisions"):
             for pin in _directories(algorithm):
-                path = blob_path(str(base / "blobs"), f"{algorithm.name}:{pin.name}")
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(path)
-        _remove_repositories(root, [PIN_REPOSITORY])
+                    shutil.rmtree(layout.data(root, f"{algorithm.name}:{pin.name}").parent)
+    remove_repositories(root, [PIN_REPOSITORY])
     return True
+
+
+def remove_blob(root: Path, digest: str) -> None:
+    """Delete a blob as the collector does."""
+    with as_owner(root):
+        shutil.rmtree(layout.data(root, digest).parent)
 
 
 def _directories(path: Path) -> list[Path]:
@@ -131,16 +102,6 @@ def _directories(path: Path) -> list[Path]:
         return []
 
 
-def _make_directory(path: Path) -> None:
-    # modes for the registry's group and for backups, whatever the agent's umask
-    if not path.parent.exists():
-        _make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir()
-        path.chmod(0o755)
-
-
 def _write(path: Path, data: bytes) -> None:
-    _make_directory(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    path.chmod(0o644)

@@ -1,31 +1,35 @@
-"""What a manifest refers to: the few facts of it that garbage collection needs.
+"""Parses manifests, as far as garbage collection needs them.
 
-Follows the OCI image specification 1.1 (``subject``, index in index), docker's manifest v2 schema 2 and
-manifest list, and schema 1, which distribution 2.8 still stores. ``parse`` never raises: what is no manifest
-is None.
+Understands the OCI image specification 1.1 (an index in an index, ``subject``), docker's manifest v2 schema 2
+and manifest list, and schema 1, which distribution 2.8 still stores.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import Any, NamedTuple
+
+from sysreg_cli.reference import is_digest
+from sysreg_cli.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 # The registry accepts no larger manifest (distribution 2.8: maxManifestBodySize).
 MAX_MANIFEST = 4 * 1024 * 1024
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
+_MANIFEST_TYPES: set[str | None] = {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, f"{_SCHEMA_1}json"}
+# A descriptor without a media type may name a manifest.
+_MANIFEST_TYPES |= {f"{_SCHEMA_1}prettyjws", "", None}
 
-
-# Without json.loads' look at the encoding and its options: a tenth of all marking.
+# json.loads also detects the encoding, which costs a tenth of all marking.
 _decode = json.JSONDecoder().decode
 
 
-class Manifest(NamedTuple):
-    """Digests a manifest points at. ``foreign`` layers live elsewhere and need not be in this registry.
+class StoredManifest(NamedTuple):
+    """The digests that a manifest refers to.
 
-    A tuple, and with interned digests, because a storage has tens of thousands.
+    ``children`` are manifests, ``foreign`` are layers that clients download from elsewhere. Digests are
+    interned, and this is a tuple, because a storage has tens of thousands of manifests.
     """
 
     children: tuple[str, ...] = ()
@@ -35,42 +39,46 @@ class Manifest(NamedTuple):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What the registry's own collector marks for this manifest."""
+        """What the registry's collector keeps for this manifest."""
         return self.children + self.blobs + self.foreign
 
 
-def parse(data: bytes) -> Manifest | None:
-    """The manifest in ``data``, or None if it is none that distribution 2.8 could have stored as one."""
+def parse(data: bytes) -> StoredManifest | None:
+    """Parse a manifest. Returns None for data that distribution 2.8 does not store as a manifest."""
     try:
         document = _decode(data.decode())
-    except (ValueError, RecursionError):
+        return _parse(document) if isinstance(document, dict) else None
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
-    if not isinstance(document, dict):
-        return None
+
+
+def _parse(document: dict[str, Any]) -> StoredManifest | None:
     version = document.get("schemaVersion")
-    try:
-        if version == 1 and "fsLayers" in document:
-            return Manifest(blobs=tuple(_digest(layer, "blobSum") for layer in document["fsLayers"]))
-        if version != 2:
-            return None
-        subject = document.get("subject")
-        subject_digest = _digest(subject) if subject else ""
-        if "manifests" in document:
-            children = tuple(map(_digest, document["manifests"] or ()))
-            return Manifest(children=children, subject=subject_digest)
-        if "config" not in document:
-            return None
-        blobs = [_digest(document["config"])]
-        foreign: list[str] = []
-        for layer in document.get("layers") or ():
-            (foreign if layer.get("urls") else blobs).append(_digest(layer))
-        return Manifest(blobs=tuple(blobs), foreign=tuple(foreign), subject=subject_digest)
-    except (TypeError, KeyError, ValueError, AttributeError):
+    if version == 1 and "fsLayers" in document:
+        return StoredManifest(blobs=tuple(_digest(layer, "blobSum") for layer in document["fsLayers"]))
+    if version != 2:
         return None
+    subject = document.get("subject")
+    subject_digest = _digest(subject) if subject else ""
+    blobs: list[str] = []
+    if "manifests" in document:
+        children: list[str] = []
+        for descriptor in document["manifests"] or ():
+            # The build cache of buildx is an index that names layers.
+            is_manifest = descriptor.get("mediaType") in _MANIFEST_TYPES
+            (children if is_manifest else blobs).append(_digest(descriptor))
+        return StoredManifest(tuple(children), tuple(blobs), subject=subject_digest)
+    if "config" not in document:
+        return None
+    blobs.append(_digest(document["config"]))
+    foreign: list[str] = []
+    for layer in document.get("layers") or ():
+        (foreign if layer.get("urls") else blobs).append(_digest(layer))
+    return StoredManifest((), tuple(blobs), tuple(foreign), subject_digest)
 
 
-def _digest(descriptor: Any, key: str = "digest") -> str:
+def _digest(descriptor: dict[str, Any], key: str = "digest") -> str:
     digest = descriptor[key]
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise ValueError(digest)
     return sys.intern(digest)

@@ -1,7 +1,7 @@
-"""Working in the registry's storage with the rights of the registry, not of root.
+"""Works in the registry's storage with the rights of its owner instead of root's.
 
-The storage belongs to the user of a daemon that talks to the network. Whoever took that daemon over could
-plant symbolic links there, and root would follow them to anywhere.
+The storage belongs to the user of a daemon that serves the network. An attacker who controls that daemon
+could plant symbolic links there, and root would follow them anywhere.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None)
-_NOBODY_ASKED = ctypes.c_uint(-1)  # an id that can't be set: the answer is the present one
+_INVALID_ID = ctypes.c_uint(-1)  # setfsuid(2) with it changes nothing and returns the present user
 
 
 @contextlib.contextmanager
 def as_owner(root: Path) -> Iterator[None]:
-    """Reach files with the rights of the owner of ``root``; this thread only (setfsuid(2)).
+    """Access files with the rights of the owner of ``root``, in this thread only. Raises OSError.
 
-    With a user that isn't root, the kernel also takes away the capabilities that override modes and owners;
-    what is created belongs to that user. Changes nothing where we aren't root, or ``root`` is root's. Raises
-    OSError.
+    For a user other than root, setfsuid(2) also drops the capabilities that override modes and owners. New
+    files belong to that user. Does nothing if this process is not root's, or if ``root`` belongs to root.
     """
     status = root.stat()
     if os.geteuid() != 0 or status.st_uid == 0:
         yield
         return
     try:
-        # the group first: without root's user it could not be changed any more
+        # the group first: without root's user it can't be changed any more
         _libc.setfsgid(status.st_gid)
         _libc.setfsuid(status.st_uid)
-        if _libc.setfsuid(_NOBODY_ASKED) != status.st_uid:
-            raise PermissionError(1, "its owner's rights cannot be taken", str(root))
+        if _libc.setfsuid(_INVALID_ID) != status.st_uid:
+            raise PermissionError(1, "the rights of its owner can't be taken", str(root))
         yield
     finally:
         _libc.setfsuid(0)

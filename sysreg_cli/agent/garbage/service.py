@@ -1,8 +1,7 @@
-"""One collection at a time, in a thread of the agent; it goes on whatever becomes of the client.
+"""Runs one collection at a time, in a thread of the agent. A collection goes on when its client disconnects.
 
-When the agent starts it finds out what became of a collection that a former agent didn't end. The kernel has
-opened the write lock by then, unless the collector of that agent still lives: then its end is waited for, and
-nothing else is started.
+A new agent recovers from a collection that a killed agent left. The kernel has released the write lock then,
+unless the collector of that agent still runs. Nothing else starts before that collector has ended.
 """
 
 from __future__ import annotations
@@ -10,148 +9,154 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from typing import Any
+from dataclasses import replace
 
 from sysreg_cli.agent.garbage import collector, edits
-from sysreg_cli.agent.garbage.history import History, Running
+from sysreg_cli.agent.garbage.collection import Collection
+from sysreg_cli.agent.garbage.planning import SweepPlan
+from sysreg_cli.agent.garbage.recorder import Progress, Recorder
+from sysreg_cli.agent.garbage.records import History, RunningCollection
 from sysreg_cli.agent.garbage.registry_config import read as read_config
-from sysreg_cli.agent.garbage.result import Options, Result, now
-from sysreg_cli.agent.garbage.run import Collection, restart_registry
+from sysreg_cli.agent.garbage.sweep import empty_cache
 from sysreg_cli.errors import Conflict, NotFound, SysregError
 from sysreg_cli.host import files
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock, WriteLockHold
+from sysreg_cli.v1.collections import (
+    CollectionOptions,
+    CollectionPlan,
+    CollectionResult,
+    CollectionStatus,
+    Outcome,
+    Phase,
+    PlannedBlob,
+    State,
+    now,
+)
 
 log = logging.getLogger("sysreg.agent")
 
-# In these phases blobs may have gone that the registry's cache still knows.
-_STALE_PHASES = ("untag", "sweep", "tidy", "restart")
+# In all other phases, also unknown ones of another version, the registry's cache may have deleted blobs.
+_CACHE_IS_RIGHT = (Phase.SCAN, Phase.DRAIN, Phase.MARK, Phase.VERIFY)
+_RECOVERING = Progress(Phase.RECOVER, 0.0, "the agent died; its collector still runs")
 
 
 class CollectionService:
-    """Starts, watches and ends collections. Methods are safe to call from any thread, and don't block."""
+    """Starts, shows and ends collections. Methods may be called from any thread.
+
+    Only ``stop``, ``wait`` and ``recover`` block. Raises OSError if the state directory can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """Raises OSError if the state directory can't be used."""
         self._settings = settings
         self._lock = threading.Lock()
-        self._history = History.load(settings.paths.state / "garbage")
+        self._directory = settings.paths.state / "garbage"
+        self._history = History.load(self._directory)
         self._collection: Collection | None = None
         self._thread: threading.Thread | None = None
 
     # -- calls -----------------------------------------------------------------------------------------
 
-    def start(self, options: Options) -> str:
+    def start(self, options: CollectionOptions) -> str:
         """Start a collection and return its id.
 
-        Raises Conflict while one runs, SysregError if its start can't be written down.
+        Raises Conflict while one runs, SysregError if its start can't be recorded on disk.
         """
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self._is_running:
                 raise Conflict(
                     "a garbage collection is under way", next_step="see registry-garbage-collect --status"
                 )
-            result = Result(id=secrets.token_hex(8), options=options, started=now())
-            self._history.running = Running(result.id, options, result.started)
-            try:
-                self._history.save()
-            except OSError as error:
-                if not files.is_full(error):
-                    self._history.running = None
-                    raise SysregError(
-                        f"no collection was started: {self._history.directory}: {error.strerror}",
-                        next_step="mend that",
-                    ) from None
-                # It is the remedy for a full disk; all that is at stake is what --status tells if it dies.
-                log.warning("%s can't be written: %s", self._history.directory, error.strerror)
-            self._collection = Collection(
-                settings=self._settings,
-                options=options,
-                directory=self._history.directory,
-                result=result,
-                entered=self._entered,
-                collecting=self._collecting,
+            result = CollectionResult(secrets.token_hex(8), options, now())
+            self._history.running = RunningCollection(result.id, options, result.started)
+            self._save_start()
+            recorder = Recorder(
+                result,
+                self._settings.agent.collect_timeout,
+                on_change=self._record_change,
             )
+            self._collection = Collection(self._settings, recorder, self._directory)
             self._thread = threading.Thread(target=self._run, args=(self._collection,), name="garbage")
             self._thread.start()
             return result.id
 
+    def _save_start(self) -> None:
+        try:
+            self._history.save(self._directory)
+        except OSError as error:
+            if not files.is_full(error):
+                self._history.running = None
+                raise SysregError(
+                    f"no collection was started: {self._directory}: {error.strerror}",
+                    next_step="mend that",
+                ) from None
+            # A collection makes room on a full disk. Without the record, a killed one is not reported.
+            log.warning("%s can't be written: %s", self._directory, error.strerror)
+
     def cancel(self) -> None:
-        """Ask the running collection to end; it does within seconds. Raises NotFound if none runs."""
+        """Tell the running collection to end, which takes seconds. Raises NotFound if none runs."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._is_running:
                 raise NotFound("no garbage collection is under way")
             if self._collection is not None:
-                self._collection.cancelled.set()
+                self._collection.recorder.cancelled.set()
             elif self._history.running is not None:
                 collector.terminate(self._history.running.collector)
 
-    def stop(self, wait: float) -> None:
-        """The agent ends: cancel what runs, and give it ``wait`` seconds. Blocks."""
-        thread = self._thread
-        if thread is None:
-            return
-        if self._collection is not None:
-            self._collection.cancelled.set()
-            thread.join(wait)
+    def stop(self, seconds: float) -> None:
+        """Cancel the running collection because the agent ends, and wait ``seconds`` for its end."""
+        if self._collection is not None and self._thread is not None:
+            self._collection.recorder.cancelled.set()
+            self._thread.join(seconds)
 
     def wait(self) -> None:
-        """Return when nothing runs. Blocks."""
+        """Wait until nothing runs."""
         if self._thread is not None:
             self._thread.join()
 
-    def status(self, *, names: bool, plan: bool = False) -> dict[str, Any]:
-        """What runs, and how the last ones ended; ``names`` shows names of repositories, ``plan`` also what
-        the last collection had planned, as far as this agent still knows.
+    def status(self, *, names: bool, plan: bool = False) -> CollectionStatus:
+        """Return what runs, and how the last collections ended.
+
+        With ``names``, warnings name repositories; without it there are no warnings. With both, ``plan`` adds
+        the plan of the last collection, if this agent ran it.
         """
         with self._lock:
-            running, collection = self._history.running, self._collection
-            results = [result.to_json() for result in self._history.results]
+            running, collection, results = self._history.running, self._collection, self._history.results
         if not names:
-            for result in results:
-                result["warnings"] = []
-        answer: dict[str, Any] = {"state": "idle", "phase": "", "progress": 1.0, "detail": ""}
-        if running is not None:
-            answer |= {
-                "state": "running",
-                "id": running.id,
-                "started": running.started,
-                "options": {"dry_run": running.options.dry_run, "grace": running.options.grace}
-                | {"delete_untagged": running.options.delete_untagged},
-                "phase": collection.progress.phase if collection else "recover",
-                "progress": collection.progress.fraction if collection else 0.0,
-                "detail": collection.progress.detail
-                if collection
-                else "the agent died; its collector still runs",
-            }
-        answer["last_result"] = results[0] if results else None
-        answer["results"] = results
-        if plan and names and collection is not None and running is None:
-            answer["plan"] = {
-                "blobs": [
-                    {"digest": digest, "size": size} for digest, size in sorted(collection.plan.frees.items())
-                ],
-                "manifests": [
-                    f"{name}@{digest}"
-                    for name, digests in collection.plan.untag.items()
-                    for digest in digests
-                ],
-                "repositories": collection.plan.empty,
-            }
-        return answer
+            results = tuple(replace(result, warnings=()) for result in results)
+        last = results[0] if results else None
+        if running is None:
+            shown = _wire_plan(collection.plan) if plan and names and collection is not None else None
+            return CollectionStatus(State.IDLE, progress=1.0, last_result=last, results=results, plan=shown)
+        progress = collection.recorder.progress if collection is not None else _RECOVERING
+        return CollectionStatus(
+            State.RUNNING,
+            id=running.id,
+            started=running.started,
+            options=running.options,
+            phase=progress.phase,
+            progress=progress.fraction,
+            detail=progress.detail,
+            last_result=last,
+            results=results,
+        )
+
+    @property
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     # -- the thread ------------------------------------------------------------------------------------
 
     def _run(self, collection: Collection) -> None:
+        recorder = collection.recorder
         try:
             result = collection.run()
         except BaseException:
-            log.exception("garbage collection %s: unexpected error", collection.result.id)
-            result = collection.result
-            result.outcome, result.ended = "failed", now()
-            result.error = "internal error of sysreg-agent; its journal holds the reason"
-        with self._lock:
-            self._history.end(result)
+            log.exception("garbage collection %s: unexpected error", recorder.result.id)
+            result = recorder.end(
+                Outcome.FAILED, "internal error of sysreg-agent; its journal holds the reason"
+            )
+        self._end(result)
         log.info(
             "garbage collection %s: %s%s; blobs: %d, bytes: %d, writes held: %.1f s, longest hold: %.1f s",
             result.id,
@@ -163,77 +168,90 @@ class CollectionService:
             result.longest_hold,
         )
 
-    def _entered(self, phase: str) -> None:
+    def _record_change(self, recorder: Recorder) -> None:
         with self._lock:
             if self._history.running is not None:
-                self._history.running.phase = phase
-                self._history.try_save()
+                self._history.running.phase = recorder.progress.phase
+                self._history.running.collector = recorder.collector
+                self._try_save()
 
-    def _collecting(self, pid: int) -> None:
+    def _end(self, result: CollectionResult) -> None:
         with self._lock:
-            if self._history.running is not None:
-                self._history.running.collector = pid
-                self._history.try_save()
+            self._history.end(result)
+            self._try_save()
+
+    def _try_save(self) -> None:
+        """Save the history. A failure only costs what the status shows after a kill."""
+        try:
+            self._history.save(self._directory)
+        except OSError as error:
+            log.warning("%s can't be written: %s", self._directory, error.strerror)
 
     # -- recovery --------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Clean up after a collection that a former agent began and didn't end. Call once, first of all."""
+        """Clean up after a collection of a killed agent. Call it once, before any other method.
+
+        While the collector of that agent runs, a thread waits for it.
+        """
         running = self._history.running
         if running is None:
             return
         log.warning("garbage collection %s was interrupted in the phase %s", running.id, running.phase)
-        write_lock = WriteLock(self._settings.paths.state)
-        try:
-            hold = write_lock.hold(wait=0.5)
-        except Conflict:
-            # In a thread: the agent has other work, and the collector may take hours.
-            # It is none of the agent's work either to wait for it before it may stop.
+        if not self._try_recover(running):
+            # The collector may take hours. The agent may end before it does, hence a daemon thread.
             self._thread = threading.Thread(
-                target=self._outwait, args=(write_lock, running), name="garbage", daemon=True
+                target=self._recover_later, args=(running,), name="garbage", daemon=True
             )
             self._thread.start()
+
+    def _recover_later(self, running: RunningCollection) -> None:
+        while not self._try_recover(running):
+            pass  # each try waits for the lock
+
+    def _try_recover(self, running: RunningCollection) -> bool:
+        """Recover, unless the collector still runs. Returns whether it has ended."""
+        try:
+            hold = WriteLock(self._settings.paths.state).hold(wait=0.5)
+        except Conflict:
+            return False
         except SysregError as error:
-            self._interrupted(running, str(error))
+            self._end_interrupted(running, str(error))
         else:
-            self._clean_up(hold, running)
+            self._end_interrupted(running, self._clean_up(hold, running))
+        return True
 
-    def _outwait(self, write_lock: WriteLock, running: Running) -> None:
-        while True:
-            try:
-                hold = write_lock.hold(wait=0.5)
-            except Conflict:
-                continue
-            except SysregError as error:
-                self._interrupted(running, str(error))
-                return
-            self._clean_up(hold, running)
-            return
-
-    def _clean_up(self, hold: WriteLockHold, running: Running) -> None:
-        """The hold says that no collector lives; writes wait only while a stale cache would deceive them."""
-        problem = ""
+    def _clean_up(self, hold: WriteLockHold, running: RunningCollection) -> str:
+        """Empty a stale cache, which needs the hold, then remove the pins. Returns what went wrong, or ""."""
         try:
             with hold:
                 config = read_config(self._settings.registry.config)
-                if config.cache and running.phase in _STALE_PHASES and not running.options.dry_run:
-                    restart_registry(self._settings)
+                if config.cache and running.phase not in _CACHE_IS_RIGHT and not running.options.dry_run:
+                    empty_cache(self._settings)
             if config.root is not None:
                 edits.remove_pins(config.root)
         except (SysregError, OSError) as error:
-            problem = str(error)
-            log.error("cleaning up after garbage collection %s: %s", running.id, problem)
-        self._interrupted(running, problem)
+            log.error("cleaning up after garbage collection %s: %s", running.id, error)
+            return str(error)
+        return ""
 
-    def _interrupted(self, running: Running, problem: str) -> None:
+    def _end_interrupted(self, running: RunningCollection, problem: str) -> None:
         error = f"the agent ended in the phase {running.phase}; nothing that a tag needs was removed"
-        result = Result(
-            id=running.id,
-            options=running.options,
-            started=running.started,
-            ended=now(),
-            outcome="interrupted",
-            error=f"{error}; {problem}" if problem else error,
+        self._end(
+            CollectionResult(
+                running.id,
+                running.options,
+                running.started,
+                Outcome.INTERRUPTED,
+                f"{error}; {problem}" if problem else error,
+                ended=now(),
+            )
         )
-        with self._lock:
-            self._history.end(result)
+
+
+def _wire_plan(plan: SweepPlan) -> CollectionPlan:
+    return CollectionPlan(
+        blobs=tuple(PlannedBlob(digest, size) for digest, size in sorted(plan.blobs.items())),
+        manifests=tuple(f"{name}@{digest}" for name, digests in plan.manifests.items() for digest in digests),
+        repositories=tuple(plan.repositories),
+    )

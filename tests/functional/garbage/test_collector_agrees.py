@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import plan as planning
-from sysreg_cli.agent.garbage.store import FilesystemStore
+from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.garbage.snapshot import Snapshot
 from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Storage
 
 
@@ -65,12 +66,14 @@ def test_we_expect_of_the_collector_exactly_what_it_does(seed: int, tmp_path: Pa
     storage.image("always", "1", layers=(b"something",))
     by_chance(storage, random.Random(seed))
     for delete_untagged in (False, True):
-        made = planning.make(FilesystemStore(storage.root), delete_untagged=delete_untagged)
-        for repository, digests in made.untag.items():
+        made = planning.make(
+            Snapshot(storage.root), now=time.time(), grace=3600, delete_untagged=delete_untagged
+        )
+        for repository, digests in made.manifests.items():
             for digest in digests:
                 storage.revision(repository, digest).unlink()
         status, eligible = dry_run(storage, tmp_path / "config.yml")
         assert bool(status) == bool(made.obstacles), made.obstacles
         if not status:
-            assert eligible == made.frees.keys() | made.pins.keys()
-        assert not made.needed & made.frees.keys()
+            assert eligible == made.blobs.keys() | made.pins.keys()
+        assert not made.needed & made.blobs.keys()

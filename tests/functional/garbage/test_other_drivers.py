@@ -20,7 +20,7 @@ from devstack.controller import Controller
 from devstack.ports import free_ports
 from devstack.waiting import wait_until
 from tests.functional.garbage.conftest import collect, collected, writes_ended
-from tests.functional.garbage.workshop import Workshop
+from tests.functional.garbage.sandbox import Sandbox
 
 _COLLECTOR = """#!/bin/sh
 echo "app"
@@ -34,8 +34,8 @@ echo "blob eligible for deletion: sha256:{three}"
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    made = Workshop(tmp_path)
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    made = Sandbox(tmp_path)
     made.config.write_text(made.config.read_text().replace("filesystem", "s3"))
     digests = {name: str(number) * 64 for number, name in enumerate(("one", "two", "three"))}
     made.program(monkeypatch, _COLLECTOR.format(**digests, swept=tmp_path / "swept"))
@@ -92,32 +92,39 @@ def test_images_on_s3_are_collected_as_the_dry_run_said(
         assert collected(registry, "--grace", "0")["blobs"] == 0
 
 
-def swept(workshop: Workshop) -> bool:
-    return (workshop.root / "swept").exists()
+def swept(sandbox: Sandbox) -> bool:
+    return (sandbox.root / "swept").exists()
 
 
-def test_a_dry_run_lists_what_the_collector_would_delete(workshop: Workshop) -> None:
-    collection = workshop.collection(dry_run=True)
+def test_a_dry_run_lists_what_the_collector_would_delete(sandbox: Sandbox) -> None:
+    collection = sandbox.collection(dry_run=True)
     result = collection.run()
     assert (result.outcome, result.blobs, result.sizes_known) == ("done", 1, False)
-    assert list(collection.plan.frees) == ["sha256:" + "2" * 64]
-    assert not swept(workshop)
+    assert list(collection.plan.blobs) == ["sha256:" + "2" * 64]
+    assert not swept(sandbox)
 
 
-def test_nothing_is_swept_while_pushes_under_way_cannot_be_told_from_garbage(workshop: Workshop) -> None:
-    result = workshop.collect()
+def test_nothing_is_swept_while_pushes_under_way_cannot_be_told_from_garbage(sandbox: Sandbox) -> None:
+    result = sandbox.collect()
     assert "--grace 0" in result.error
-    assert not swept(workshop)
+    assert not swept(sandbox)
 
 
-def test_with_no_grace_time_it_is_swept_and_counted(workshop: Workshop) -> None:
-    result = workshop.collect(grace=0)
+def test_with_no_grace_time_it_is_swept_and_counted(sandbox: Sandbox) -> None:
+    result = sandbox.collect(grace=0)
     assert (result.outcome, result.blobs) == ("done", 1)
-    assert swept(workshop)
-    assert workshop.writes_are_open
+    assert swept(sandbox)
+    assert sandbox.writes_are_open
 
 
-def test_the_registrys_own_delete_untagged_is_never_used(workshop: Workshop) -> None:
-    result = workshop.collect(grace=0, delete_untagged=True)
+def test_the_registrys_own_delete_untagged_is_never_used(sandbox: Sandbox) -> None:
+    result = sandbox.collect(grace=0, delete_untagged=True)
     assert "destroys multi-arch images" in result.error
-    assert not swept(workshop)
+    assert not swept(sandbox)
+
+
+def test_a_cache_that_no_restart_empties_is_refused(sandbox: Sandbox) -> None:
+    sandbox.write_config(", cache: {blobdescriptor: redis}")
+    sandbox.config.write_text(sandbox.config.read_text().replace("filesystem", "s3"))
+    assert "outlives a restart" in sandbox.collect(grace=0).error
+    assert not swept(sandbox)

@@ -25,10 +25,10 @@ from sysreg_cli.agent import registry_image
 from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
-from sysreg_cli.agent.garbage.api import STATUS_PATH
 from sysreg_cli.agent.identity import Authenticator
 from sysreg_cli.agent.openapi import DESCRIPTION
 from sysreg_cli.settings import load
+from sysreg_cli.v1.paths import GARBAGE_COLLECT as STATUS_PATH
 from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.v1.conftest import Api
 

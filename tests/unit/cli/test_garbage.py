@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from sysreg_cli.agent.garbage.result import Options, Result
 from sysreg_cli.cli.garbage import _show_end
 from sysreg_cli.cli.options import Invocation
+from sysreg_cli.v1 import wire
+from sysreg_cli.v1.collections import CollectionOptions, CollectionResult
 from tests.unit.cli.conftest import Outcome
 
 STATUS = "/v1/registry_image/garbage_collect"
@@ -20,8 +21,8 @@ RUNNING = {"state": "running", "id": "1", "phase": "sweep", "progress": 0.5, "de
 
 
 def shown(capsys: pytest.CaptureFixture[str], **facts: Any) -> list[str]:
-    result = Result("1", Options(), "then", outcome="done", duration=1.0, **facts)
-    _show_end(Invocation(), result.to_json(), {})
+    result = CollectionResult("1", CollectionOptions(), "then", outcome="done", duration=1.0, **facts)
+    _show_end(Invocation(), wire.to_json(result), {})
     return capsys.readouterr().out.splitlines()
 
 
@@ -93,7 +94,7 @@ def give_token(https_server: HTTPServer, token: str) -> None:
 
 
 def end(https_server: HTTPServer) -> None:
-    result = Result("1", Options(), "then", outcome="done", duration=1.0).to_json()
+    result = wire.to_json(CollectionResult("1", CollectionOptions(), "then", outcome="done", duration=1.0))
     https_server.expect_request(STATUS).respond_with_json({"state": "idle", "results": [result]})
 
 
@@ -153,7 +154,9 @@ KEYS = [
     "last_phases",
     "warnings",
 ]
-ENDED = Result("1", Options(), "then", outcome="done", seconds={"mark": 1.0}, warnings=["w"]).to_json()
+ENDED = wire.to_json(
+    CollectionResult("1", CollectionOptions(), "then", outcome="done", seconds={"mark": 1.0}, warnings=("w",))
+)
 UNDER_WAY = {**RUNNING, "started": "now", "options": {"dry_run": True}}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import edits
+from sysreg_cli.agent.garbage import edits, layout
 from sysreg_cli.agent.garbage.ownership import as_owner
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
@@ -39,7 +39,7 @@ def test_a_planted_link_leads_nowhere(root: Path, place: Path) -> None:
     target = place / "roots"
     target.mkdir()
     with as_owner(root):
-        pins = edits.repository(root, edits.PIN_REPOSITORY)
+        pins = layout.repository(root, edits.PIN_REPOSITORY)
         (pins / "_manifests").mkdir(parents=True)
         (pins / "_manifests/revisions").symlink_to(target)
     with pytest.raises(PermissionError):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import plan as planning
-from sysreg_cli.agent.garbage.plan import Plan
-from sysreg_cli.agent.garbage.store import FilesystemStore
+from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.garbage.planning import SweepPlan
+from sysreg_cli.agent.garbage.snapshot import Snapshot
 from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, Storage
 
 
@@ -24,15 +24,19 @@ def plan(
     *,
     delete_untagged: bool = False,
     grace: float = 3600,
-    earlier: Mapping[str, float] | None = None,
-) -> Plan:
+    dereferenced: Mapping[str, float] | None = None,
+) -> SweepPlan:
     return planning.make(
-        FilesystemStore(storage.root), delete_untagged=delete_untagged, grace=grace, earlier=earlier
+        Snapshot(storage.root),
+        now=time.time(),
+        grace=grace,
+        delete_untagged=delete_untagged,
+        dereferenced=dereferenced,
     )
 
 
 def survivors(storage: Storage, *, delete_untagged: bool = False) -> set[str]:
-    return storage.all_blobs() - plan(storage, delete_untagged=delete_untagged).frees.keys()
+    return storage.all_blobs() - plan(storage, delete_untagged=delete_untagged).blobs.keys()
 
 
 def everything_of(storage: Storage, *digests: str) -> set[str]:
@@ -55,7 +59,7 @@ def test_a_storage_nothing_was_pushed_to_has_nothing_to_do(storage: Storage) -> 
 
 def test_a_missing_storage_directory_is_an_error_and_not_an_empty_registry(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
-        FilesystemStore(tmp_path / "gone")
+        Snapshot(tmp_path / "gone")
 
 
 def test_a_deleted_image_goes_and_what_it_shares_with_another_stays(storage: Storage) -> None:
@@ -63,9 +67,9 @@ def test_a_deleted_image_goes_and_what_it_shares_with_another_stays(storage: Sto
     gone = storage.image("app", "2", layers=(b"base", b"two, and longer"))
     storage.delete("app", gone)
     made = plan(storage)
-    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, kept)
-    assert made.frees[storage.blob(b"two, and longer")] == len(b"two, and longer")
-    assert made.bytes == sum(storage.path(digest).stat().st_size for digest in made.frees)
+    assert storage.all_blobs() - made.blobs.keys() == everything_of(storage, kept)
+    assert made.blobs[storage.blob(b"two, and longer")] == len(b"two, and longer")
+    assert sum(made.blobs.values()) == sum(storage.path(digest).stat().st_size for digest in made.blobs)
 
 
 def test_an_image_deleted_a_moment_ago_is_freed_at_once(storage: Storage) -> None:
@@ -73,18 +77,18 @@ def test_an_image_deleted_a_moment_ago_is_freed_at_once(storage: Storage) -> Non
     gone = storage.image("app", "1", layers=(b"layer",))
     storage.delete("app", gone)
     made = plan(storage)
-    assert made.frees.keys() == storage.all_blobs()
-    assert made.empty == ["app"]
+    assert made.blobs.keys() == storage.all_blobs()
+    assert made.repositories == ["app"]
 
 
 def test_a_layer_of_a_push_under_way_is_pinned_until_the_grace_time_is_over(storage: Storage) -> None:
     storage.age = 100
     layer = storage.upload("app", b"layer of a push under way")
     assert plan(storage).pins.keys() == {layer}
-    assert plan(storage).empty == []
+    assert plan(storage).repositories == []
     late = plan(storage, grace=50)
-    assert late.frees.keys() == {layer}
-    assert late.empty == ["app"]
+    assert late.blobs.keys() == {layer}
+    assert late.repositories == ["app"]
 
 
 def test_a_layer_of_a_deleted_image_that_is_being_pushed_again_is_pinned(storage: Storage) -> None:
@@ -93,12 +97,12 @@ def test_a_layer_of_a_deleted_image_that_is_being_pushed_again_is_pinned(storage
     layer = storage.upload("app", b"layer")
     gone = storage.image("app", "1", layers=(b"layer",))
     storage.delete("app", gone)
-    assert layer in plan(storage).frees
+    assert layer in plan(storage).blobs
     storage.age = 10
     storage.upload("other", b"layer")
     made = plan(storage)
     assert made.pins.keys() == {layer}
-    assert "other" not in made.empty
+    assert "other" not in made.repositories
 
 
 def test_what_an_interrupted_collection_had_decided_to_free_is_freed_unless_it_was_pushed_again(
@@ -109,20 +113,20 @@ def test_what_an_interrupted_collection_had_decided_to_free_is_freed_unless_it_w
     left = {storage.upload("app", b"one"), storage.upload("app", b"two")}
     assert plan(storage).pins.keys() == left
     earlier = dict.fromkeys(left, time.time() - 50)
-    made = plan(storage, earlier=earlier)
-    assert (set(made.frees), made.empty) == (left, ["app"])
+    made = plan(storage, dereferenced=earlier)
+    assert (set(made.blobs), made.repositories) == (left, ["app"])
     storage.age = 10
     again = storage.upload("other", b"two")
-    made = plan(storage, earlier=earlier)
-    assert (set(made.frees), set(made.pins)) == (left - {again}, {again})
+    made = plan(storage, dereferenced=earlier)
+    assert (set(made.blobs), set(made.pins)) == (left - {again}, {again})
 
 
 def test_a_repository_whose_blobs_an_interrupted_collection_removed_is_empty(storage: Storage) -> None:
     storage.age = 100
     gone = storage.upload("app", b"layer")
     storage.lose(gone)
-    assert plan(storage).empty == []
-    assert plan(storage, earlier={gone: time.time() - 50}).empty == ["app"]
+    assert plan(storage).repositories == []
+    assert plan(storage, dereferenced={gone: time.time() - 50}).repositories == ["app"]
 
 
 def test_what_tags_need_is_never_freed_however_it_is_wrapped(storage: Storage) -> None:
@@ -156,15 +160,15 @@ def test_a_manifest_orphaned_by_moving_its_tag_goes_with_delete_untagged_alone(s
     new = storage.image("app", "latest", layers=(b"new",))
     assert plan(storage).nothing_to_do
     made = plan(storage, delete_untagged=True)
-    assert made.untag == {"app": [old]}
-    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, new)
+    assert made.manifests == {"app": [old]}
+    assert storage.all_blobs() - made.blobs.keys() == everything_of(storage, new)
 
 
 def test_platforms_pushed_before_their_index_are_kept_until_the_grace_time_is_over(storage: Storage) -> None:
     storage.age = 100
     storage.image("app", layers=(b"amd",))
     assert plan(storage, delete_untagged=True).nothing_to_do
-    assert plan(storage, delete_untagged=True, grace=50).frees.keys() == storage.all_blobs()
+    assert plan(storage, delete_untagged=True, grace=50).blobs.keys() == storage.all_blobs()
 
 
 def test_platforms_of_an_index_that_was_replaced_go_with_it_and_the_index_goes_first(
@@ -175,15 +179,15 @@ def test_platforms_of_an_index_that_was_replaced_go_with_it_and_the_index_goes_f
     first = storage.index("app", "1", children=(amd,))
     second = storage.image("app", "1", layers=(b"second",))
     made = plan(storage, delete_untagged=True)
-    assert made.untag == {"app": [first, amd]}
-    assert storage.all_blobs() - made.frees.keys() == everything_of(storage, second)
+    assert made.manifests == {"app": [first, amd]}
+    assert storage.all_blobs() - made.blobs.keys() == everything_of(storage, second)
 
 
 def test_platforms_of_an_index_that_was_deleted_go_with_delete_untagged(storage: Storage) -> None:
     storage.age = 50
     amd = storage.image("app", layers=(b"amd",))
     storage.delete("app", storage.index("app", "1", children=(amd,)))
-    assert plan(storage, delete_untagged=True).untag == {"app": [amd]}
+    assert plan(storage, delete_untagged=True).manifests == {"app": [amd]}
 
 
 def test_repositories_that_hold_nothing_go_and_those_nested_in_them_stay(storage: Storage) -> None:
@@ -192,7 +196,7 @@ def test_repositories_that_hold_nothing_go_and_those_nested_in_them_stay(storage
     storage.delete("a/b/c", storage.image("a/b/c", "1", layers=(b"c",)))
     storage.delete("u", storage.image("u", "1", layers=(b"u",)))
     (storage.repositories / "u/_uploads/some-id").mkdir(parents=True)
-    assert plan(storage).empty == ["a", "a/b/c"]
+    assert plan(storage).repositories == ["a", "a/b/c"]
 
 
 def test_a_missing_layer_is_named_with_its_tag_and_doesnt_stop_anything(storage: Storage) -> None:
@@ -202,7 +206,7 @@ def test_a_missing_layer_is_named_with_its_tag_and_doesnt_stop_anything(storage:
     storage.lose(lost)
     made = plan(storage)
     assert made.broken == [f"app:1: blob {lost} is missing"]
-    assert storage.blob(b"three") in made.frees
+    assert storage.blob(b"three") in made.blobs
     assert made.obstacles == []
 
 
@@ -249,7 +253,7 @@ def test_an_empty_revision_link_that_no_tag_needs_goes_with_delete_untagged(stor
 
     os.utime(path, (0, 0))
     made = plan(storage, delete_untagged=True)
-    assert made.untag == {"app": [digest]}
+    assert made.manifests == {"app": [digest]}
     assert made.obstacles == []
 
 
@@ -273,3 +277,34 @@ def test_damaged_manifests_are_named(storage: Storage) -> None:
     made = plan(storage)
     assert made.broken == [f"app:1: {digest} is not a manifest, or damaged"]
     assert made.obstacles == [f"app: {digest} is linked as a manifest, but is damaged"]
+
+
+def test_a_build_cache_is_whole_and_no_damage_is_reported(storage: Storage) -> None:
+    """As buildx pushes it: an index whose entries are layers."""
+    layers = [storage.upload("app", b"layer"), storage.upload("app", b"cache configuration")]
+    entries = [{**storage.descriptor(layer), "mediaType": "application/x.layer"} for layer in layers]
+    cache = storage.put("app", {"schemaVersion": 2, "manifests": entries}, "cache")
+    made = plan(storage, delete_untagged=True)
+    assert made.broken == []
+    assert made.nothing_to_do
+    assert made.needed == {cache, *layers}
+    storage.lose(layers[0])
+    assert plan(storage).broken == [f"app:cache: blob {layers[0]} is missing"]
+
+
+def test_a_manifest_that_its_index_calls_something_else_is_kept_with_its_layers(storage: Storage) -> None:
+    image = storage.image("app", layers=(b"layer",))
+    entry = {**storage.descriptor(image), "mediaType": "application/x.other"}
+    index = storage.put("app", {"schemaVersion": 2, "manifests": [entry]}, "1")
+    made = plan(storage, delete_untagged=True, grace=0)
+    assert made.nothing_to_do
+    assert made.needed == everything_of(storage, index)
+
+
+def test_a_cancelled_upload_keeps_no_repository(storage: Storage) -> None:
+    storage.delete("app", storage.image("app", "1", layers=(b"layer",)))
+    upload = storage.repositories / "app/_uploads/id"
+    (upload / "hashstates").mkdir(parents=True)
+    assert plan(storage).repositories == ["app"]
+    (upload / "startedat").touch()
+    assert plan(storage).repositories == []

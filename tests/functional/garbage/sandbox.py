@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from devstack.ports import free_ports
-from sysreg_cli.agent.garbage.result import Options, Result
-from sysreg_cli.agent.garbage.run import Collection
+from sysreg_cli.agent.garbage.collection import Collection
+from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
+from sysreg_cli.v1.collections import CollectionOptions, CollectionResult, Phase
 from tests.unit.agent.garbage.storage import Storage
 
 
-class Workshop:
+class Sandbox:
     """Below ``root``: a storage, the registry's configuration for it, and the agent's state."""
 
     def __init__(self, root: Path, **agent: Any) -> None:
@@ -60,21 +61,26 @@ class Workshop:
 
     def collect(
         self,
-        entered: Callable[[str, Collection], None] = lambda phase, collection: None,
+        entered: Callable[[Phase, Collection], None] = lambda phase, collection: None,
         **options: Any,
-    ) -> Result:
+    ) -> CollectionResult:
         return self.collection(entered, **options).run()
 
     def collection(
-        self, entered: Callable[[str, Collection], None] = lambda phase, collection: None, **options: Any
+        self,
+        entered: Callable[[Phase, Collection], None] = lambda phase, collection: None,
+        **options: Any,
     ) -> Collection:
-        wanted = Options(**options)
-        result = Result(id="1", options=wanted, started="")
+        result = CollectionResult("1", CollectionOptions(**options))
         directory = self.state / "garbage"
         directory.mkdir(exist_ok=True)
-        made = Collection(self.settings, wanted, directory, result)
-        made.entered = lambda phase: entered(phase, made)
-        return made
+        recorder = Recorder(
+            result,
+            self.settings.agent.collect_timeout,
+            on_change=lambda recorder: entered(recorder.progress.phase, collection),
+        )
+        collection = Collection(self.settings, recorder, directory)
+        return collection
 
     @property
     def writes_are_open(self) -> bool:
@@ -99,7 +105,7 @@ class Workshop:
 
 
 def fill(storage: Storage) -> set[str]:
-    """See ``Workshop.fill``."""
+    """See ``Sandbox.fill``."""
     amd, arm = storage.image("app", layers=(b"amd",)), storage.image("app", layers=(b"arm",))
     storage.index("app", "1", "2", children=(amd, arm))
     signed = storage.image("app", "signed", layers=(b"signed",))

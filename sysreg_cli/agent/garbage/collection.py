@@ -1,0 +1,182 @@
+"""One collection, from the scan to the release of the write lock.
+
+The phases are those of docs/contracts.rst, "Garbage collection". The scan, without the write lock, finds out
+whether there is anything to do, and whether the registry's collector would stop at damage. Only then are
+writes held. If nobody could write since the scan, its plan is carried out; otherwise the storage is read
+again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sysreg_cli.agent.garbage import collector, edits, planning
+from sysreg_cli.agent.garbage.drain import DrainTimeouts
+from sysreg_cli.agent.garbage.manifest import StoredManifest
+from sysreg_cli.agent.garbage.mark import Marks
+from sysreg_cli.agent.garbage.planning import SweepPlan
+from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
+from sysreg_cli.agent.garbage.records import Deletion
+from sysreg_cli.agent.garbage.registry_config import RegistryConfig
+from sysreg_cli.agent.garbage.registry_config import read as read_config
+from sysreg_cli.agent.garbage.snapshot import Snapshot
+from sysreg_cli.agent.garbage.sweep import Sweep
+from sysreg_cli.agent.garbage.writers import Writers
+from sysreg_cli.errors import NotSupported, SysregError
+from sysreg_cli.settings import Settings
+from sysreg_cli.v1.collections import CollectionResult, Outcome, Phase
+
+_CACHES = {"", "inmemory"}
+
+
+class Collection:
+    """Runs once, and reports to ``recorder``. ``plan`` is what it does, or would do.
+
+    ``directory`` is for the files of the agent. ``drain_timeouts`` replaces those of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        drain_timeouts: DrainTimeouts | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.plan = SweepPlan()
+        self._settings = settings
+        self._directory = directory
+        self._drain_timeouts = drain_timeouts
+
+    def run(self) -> CollectionResult:
+        """Collect, and return the result. SysregError and OSError become its ``error``."""
+        try:
+            self._run()
+        except Cancelled as error:
+            return self.recorder.end(Outcome.CANCELLED, str(error))
+        except SysregError as error:
+            return self.recorder.end(Outcome.FAILED, str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return self.recorder.end(Outcome.FAILED, f"{where}{error.strerror or error}")
+        return self.recorder.end(Outcome.DONE)
+
+    def _run(self) -> None:
+        config = read_config(self._settings.registry.config)
+        if config.cache not in _CACHES:
+            raise NotSupported(
+                f"{config.path}: a blob descriptor cache of the kind {config.cache} outlives a restart of "
+                "the registry, which would then accept pushes whose layers are gone",
+                next_step="remove storage.cache from it, and restart the registry",
+            )
+        writers = Writers(self._settings, config, self._drain_timeouts)
+        if config.root is None:
+            self._collect_opaque(config, writers)
+        else:
+            self._collect_filesystem(config, config.root, writers)
+
+    # -- a storage with the driver filesystem ----------------------------------------------------------
+
+    def _collect_filesystem(self, config: RegistryConfig, root: Path, writers: Writers) -> None:
+        dry_run = self.recorder.options.dry_run
+        manifests: dict[str, StoredManifest | None] = {}
+        with self.recorder.phase(Phase.SCAN):
+            quiet_since = None if dry_run else writers.quiet_since()
+            if not dry_run:
+                edits.remove_pins(root)
+            self._scan(root, manifests)
+        if dry_run:
+            self._record_plan()
+            return
+        if self.plan.nothing_to_do:
+            Deletion.remove(self._directory)
+            return
+        with writers.drained(self.recorder) as hold:
+            if quiet_since is None or writers.latest_token() != quiet_since:
+                with self.recorder.phase(Phase.MARK):
+                    self._scan(root, manifests)
+            Sweep(self._settings, config, self.plan, self.recorder, self._directory).run(hold)
+            with self.recorder.phase(Phase.VERIFY):
+                self._verify(Snapshot(root, manifests))
+            if not self.recorder.result.remaining:
+                Deletion.remove(self._directory)
+
+    def _scan(self, root: Path, manifests: dict[str, StoredManifest | None]) -> None:
+        """Make the plan. ``manifests`` keeps parsed manifests from one snapshot to the next.
+
+        Raises SysregError if the collector would stop at damaged files, OSError.
+        """
+        now = time.time()  # before the snapshot
+        plan = planning.make(
+            Snapshot(root, manifests),
+            now=now,
+            grace=self.recorder.options.grace,
+            delete_untagged=self.recorder.options.delete_untagged,
+            dereferenced=Deletion.load(self._directory),
+        )
+        self.recorder.update(warnings=tuple(plan.broken))
+        if plan.obstacles:
+            raise SysregError(
+                f"the registry's collector would stop at damaged files: {_first(plan.obstacles)}",
+                next_step="push these images again, or delete their tags; nothing was changed",
+            )
+        self.plan = plan
+        self.recorder.update(pinned=len(plan.pins))
+
+    def _verify(self, snapshot: Snapshot) -> None:
+        """Raise SysregError if an image is damaged that wasn't before."""
+        lost = [
+            problem
+            for repository in snapshot.repositories.values()
+            for problem in Marks.of_tags(snapshot, repository).problems
+            if problem not in self.plan.broken
+        ]
+        if lost:
+            raise SysregError(
+                f"images were damaged: {_first(lost)}", next_step="push them again, and report this"
+            )
+
+    # -- a storage with another driver -----------------------------------------------------------------
+
+    def _collect_opaque(self, config: RegistryConfig, writers: Writers) -> None:
+        """Collect in a storage that can't be read directly. The collector's dry run is the plan."""
+        options = self.recorder.options
+        if options.delete_untagged:
+            raise NotSupported(
+                f"--delete-untagged: the storage driver {config.driver} can't be read directly, and the "
+                "registry's own way of doing it destroys multi-arch images"
+            )
+        with self.recorder.phase(Phase.SCAN):
+            output = collector.run(
+                config, self._directory, pause=lambda seconds, _output: self.recorder.pause(seconds)
+            )
+            self.plan = SweepPlan(blobs=dict.fromkeys(output.eligible, 0), revisions=output.manifests)
+            self.recorder.update(sizes_known=False)
+        if options.dry_run:
+            self._record_plan()
+            return
+        if options.grace > 0:
+            raise NotSupported(
+                f"the storage driver {config.driver} doesn't tell how old a layer is, so what pushes under "
+                "way have uploaded can't be told from garbage",
+                next_step="let pushes end, and give --grace 0",
+            )
+        if not self.plan.nothing_to_do:
+            with writers.drained(self.recorder) as hold:
+                Sweep(self._settings, config, self.plan, self.recorder, self._directory).run(hold)
+
+    def _record_plan(self) -> None:
+        """Record the plan as the result of a dry run."""
+        self.recorder.update(
+            blobs=len(self.plan.blobs),
+            bytes=sum(self.plan.blobs.values()),
+            manifests=sum(map(len, self.plan.manifests.values())),
+            repositories=len(self.plan.repositories),
+        )
+
+
+def _first(problems: Sequence[str]) -> str:
+    return problems[0] + (f" and {len(problems) - 1} more" if len(problems) > 1 else "")

@@ -1,0 +1,32 @@
+"""Parses parameters of requests."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+
+from sysreg_cli.errors import UsageError
+
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("", "0", "false", "no", "off"), False),
+}
+
+
+def flag(request: Request, name: str) -> bool:
+    """Return a flag of the query string, False if it is missing. Raises UsageError."""
+    try:
+        return _FLAGS[request.query_params.get(name, "").lower()]
+    except KeyError:
+        raise UsageError(f"{name} is neither True nor False") from None
+
+
+def seconds(request: Request, name: str, default: float) -> float:
+    """Return a number of seconds in the query string. Raises UsageError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"{name} is not a whole number of seconds")
+    return float(text)

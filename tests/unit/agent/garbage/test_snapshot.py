@@ -1,0 +1,98 @@
+"""What is read of a storage, and what damage or an attacker may have put into it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.agent.garbage.snapshot import Snapshot
+from tests.unit.agent.garbage.storage import Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+def replace(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "symbolic link":
+        path.with_name("elsewhere").write_bytes(content)
+        path.symlink_to("elsewhere")
+    else:
+        here = Path.cwd()
+        with socket.socket(socket.AF_UNIX) as listener:
+            os.chdir(path.parent)  # the name of a socket is short
+            listener.bind(path.name)
+            os.chdir(here)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "directory", "symbolic link", "socket"])
+def test_a_link_that_is_not_a_regular_file_is_damaged_and_stops_no_reader(
+    storage: Storage, kind: str
+) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    other = storage.image("other", "1", layers=(b"layer",))
+    replace(storage.tag("app", "1"), kind)
+    replace(storage.revision("app", digest), kind)
+    snapshot = Snapshot(storage.root)
+    assert snapshot.repositories["app"].tags == {"1": ""}
+    assert snapshot.repositories["app"].broken == {digest}
+    assert snapshot.repositories["other"].tags == {"1": other}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "directory", "socket"])
+def test_a_blob_that_is_not_a_regular_file_is_no_manifest_and_stops_no_reader(
+    storage: Storage, kind: str
+) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    replace(storage.path(digest), kind)
+    assert Snapshot(storage.root).manifest(digest) is None
+
+
+def test_repositories_may_nest_as_deep_as_paths_may_be_long(storage: Storage) -> None:
+    depth = 1500
+    storage.image("app", "1", layers=(b"layer",))
+    here = os.open(storage.repositories, os.O_RDONLY)
+    for _ in range(depth):  # Path.mkdir would recurse
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.mkdir("_layers", dir_fd=here)
+    os.close(here)
+    try:
+        assert Snapshot(storage.root).repositories.keys() == {"app", "/".join(["a"] * depth)}
+    finally:
+        subprocess.run(["rm", "-r", storage.repositories / "a"], check=True)  # pytest's would recurse
+
+
+def test_a_cancelled_upload_does_not_count(storage: Storage) -> None:
+    """The registry removes its directory, and then writes the state of the hash once more."""
+    for repository, files in {
+        "under-way": ("startedat", "data", "hashstates/sha256/0"),
+        "cancelled": ("hashstates/sha256/0",),
+        "beginning": (),
+    }.items():
+        upload = storage.repositories / repository / "_uploads/id"
+        upload.mkdir(parents=True)
+        for name in files:
+            (upload / name).parent.mkdir(parents=True, exist_ok=True)
+            (upload / name).touch()
+    repositories = Snapshot(storage.root).repositories
+    assert {name: repository.uploads for name, repository in repositories.items()} == {
+        "under-way": 1,
+        "cancelled": 0,
+        "beginning": 1,
+    }
