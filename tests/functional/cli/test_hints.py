@@ -60,7 +60,7 @@ def test_after_a_delete_it_says_how_much_a_collection_would_free(controller: Con
     assert "registry-garbage-collect" in shown
     said = re.search(r"up to ([0-9.]+) kB", shown)
     assert said
-    # The delete leaves a throw-away of some hundred bytes behind.
+    # The delete leaves a placeholder of some hundred bytes behind.
     assert abs(float(said[1]) * 1000 - (collectable() - before)) < 1000
 
     controller.client().push(image, "v1.0", single(SIZE, seed=image))
