@@ -1,4 +1,4 @@
-"""The HTTP side: the distribution project's token API, GET and POST, and a health endpoint."""
+"""The HTTP API: the distribution project's token API with GET and POST, and /health."""
 
 from __future__ import annotations
 
@@ -14,36 +14,48 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Send
-from starlette.types import Scope as ASGIScope
+from starlette.types import Receive, Scope, Send
 
 from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable, UsageError
 from sysreg_cli.token_server.credentials import Credentials, from_headers, from_pair
 from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issued, Issuer
-from sysreg_cli.tokens.scope import Scope, parse_scopes
+from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.scope import parse_scopes
 
 _Fields = dict[str, list[str]]
 
-# docker gives a token request 15 s and comes back after a 503; others wait for minutes, and a 503 ends them.
-DOCKER_WAIT = 12.0
-OTHERS_WAIT = 300.0
-
 _RETRY_AFTER = "10"
-_MOST_BYTES = 65536
-_MOST_FIELDS = 1000
-_BODY_SECONDS = 15.0
-_SHOWN_SCOPES = 8
-_LEFT = 499
+_MAX_BYTES = 65536
+_MAX_FIELDS = 1000
+_MAX_BODY_SECONDS = 15.0
+_MAX_LOGGED_SCOPES = 8
+# nginx's status for a client that closed the connection; only the log shows it
+_CLIENT_LEFT = 499
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 503: "UNAVAILABLE"}
 
 
 class TokenApp:
-    """The endpoints. Every decision is one log line: a JSON object without secrets."""
+    """The ASGI application. Each decision is one log line: a JSON object without secrets."""
 
-    def __init__(self, issuer: Issuer, service: str, decisions: DecisionLog) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        service: str,
+        decisions: DecisionLog,
+        *,
+        docker_wait: float = 12.0,
+        other_wait: float = 300.0,
+    ) -> None:
+        """The waits are the seconds that a request is held while a collection runs.
+
+        docker gives up a request after 15 s, and tries again after a 503. Other clients wait for minutes, but
+        a 503 is final for them.
+        """
         self._issuer = issuer
         self._decisions = decisions
+        self._docker_wait = docker_wait
+        self._other_wait = other_wait
         self._challenge = f'Basic realm="{service}", charset="UTF-8"'
         self._routed = Starlette(
             routes=[
@@ -57,8 +69,8 @@ class TokenApp:
         )
         self._routed.router.redirect_slashes = False
 
-    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """The ASGI application. What nearly every request is takes no way through middleware and routes."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # nearly all requests are this one: it skips Starlette's middleware and routing
         if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/token/":
             response = await self._get(Request(scope, receive, send))
             await response(scope, receive, send)
@@ -69,43 +81,36 @@ class TokenApp:
         return _json({"status": "ok", "held": self._issuer.waiting, "signing_key": self._issuer.signing_key})
 
     async def _get(self, request: Request) -> Response:
-        return await self._decide(request, _credentials_of_get)
+        return await self._decide(request, _read_get)
 
     async def _post(self, request: Request) -> Response:
-        return await self._decide(request, _credentials_of_post)
+        return await self._decide(request, _read_post)
 
     async def _decide(
         self, request: Request, read: Callable[[Request], Awaitable[tuple[_Fields, Credentials]]]
     ) -> Response:
         decision = _Decision(request, self._decisions)
         try:
-            fields, credentials = await read(request)
-            return await self._answer(request, decision, credentials, fields)
+            fields, decision.credentials = await read(request)
+            decision.requested = parse_scopes(fields.get("scope", []))
+            return await self._respond(request, decision, decision.credentials)
         except SysregError as error:
             return self._refuse(decision, error)
         except ClientDisconnect:
-            decision.log(_LEFT, "the client left")
-            return Response(status_code=_LEFT)
+            decision.log(_CLIENT_LEFT, "the client left")
+            return Response(status_code=_CLIENT_LEFT)
         except Exception as error:
-            # A mistake of ours. Its message may quote what was sent, so the line says only where it is.
+            # a bug; the message may quote a secret, so the line only says where it is
             decision.log(500, f"{type(error).__name__} at {_place(error)}")
             return _error(500, "internal error of the token server")
 
-    async def _answer(
-        self,
-        request: Request,
-        decision: _Decision,
-        credentials: Credentials,
-        fields: _Fields,
-    ) -> Response:
-        decision.credentials = credentials
-        decision.asked = scopes = parse_scopes(fields.get("scope", []))
-        issued = await self._issuer.issue(credentials, scopes)
+    async def _respond(self, request: Request, decision: _Decision, credentials: Credentials) -> Response:
+        issued = await self._issuer.issue(credentials, decision.requested)
         if issued is None:
-            issued = await self._wait(request, credentials, scopes)
+            issued = await self._wait(request, credentials, decision.requested)
             if issued is None:
-                decision.log(_LEFT, "the client left while writes were held")
-                return Response(status_code=_LEFT)
+                decision.log(_CLIENT_LEFT, "the client left while writes were held")
+                return Response(status_code=_CLIENT_LEFT)
         decision.issued = issued
         decision.log(200)
         return _json(
@@ -114,13 +119,12 @@ class TokenApp:
         )
 
     async def _wait(
-        self, request: Request, credentials: Credentials, scopes: Sequence[Scope]
+        self, request: Request, credentials: Credentials, requested: Sequence[Access]
     ) -> Issued | None:
-        """Hold the request until the write lock falls; None if the client leaves before."""
+        """Hold the request until the write lock is free. Return None if the client leaves before."""
         is_docker = request.headers.get("user-agent", "").startswith("docker/")
-        waiting = asyncio.create_task(
-            self._issuer.issue_when_open(credentials, scopes, DOCKER_WAIT if is_docker else OTHERS_WAIT)
-        )
+        wait = self._docker_wait if is_docker else self._other_wait
+        waiting = asyncio.create_task(self._issuer.issue_when_open(credentials, requested, wait))
         leaving = asyncio.create_task(_disconnected(request))
         try:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +142,7 @@ class TokenApp:
         elif isinstance(error, Unavailable):
             headers["Retry-After"] = _RETRY_AFTER
         elif isinstance(error, UsageError):
-            # Part of a body may still be under way.
+            # the rest of a body may still arrive
             headers["Connection"] = "close"
         decision.log(status, str(error))
         return _error(status, str(error), headers)
@@ -147,14 +151,14 @@ class TokenApp:
 class _Decision:
     """What is known about a request so far, for its log line."""
 
-    __slots__ = ("_decisions", "asked", "credentials", "issued", "request", "started")
+    __slots__ = ("_decisions", "credentials", "issued", "request", "requested", "started")
 
     def __init__(self, request: Request, decisions: DecisionLog) -> None:
         self._decisions = decisions
         self.request = request
         self.started = time.perf_counter()
         self.credentials: Credentials | None = None
-        self.asked: Sequence[Scope] = ()
+        self.requested: Sequence[Access] = ()
         self.issued: Issued | None = None
 
     def log(self, status: int, reason: str = "") -> None:
@@ -170,32 +174,32 @@ class _Decision:
         if self.credentials is not None:
             line["kind"] = self.credentials.kind
             line["login"] = self.credentials.name[:80]
-        if self.asked:
-            line["asked"] = _shown([f"{one.type}:{one.name}:{','.join(one.actions)}" for one in self.asked])
+        if self.requested:
+            line["asked"] = _logged(self.requested)
         if self.issued is not None:
             line["user"] = self.issued.identity.name
-            line["granted"] = _shown([str(one) for one in self.issued.access])
+            line["granted"] = _logged(self.issued.access)
         if reason:
             line["reason"] = reason
         self._decisions.write(line)
 
 
-def _shown(scopes: list[str]) -> list[str]:
-    if len(scopes) <= _SHOWN_SCOPES:
-        return scopes
-    return [*scopes[:_SHOWN_SCOPES], f"and {len(scopes) - _SHOWN_SCOPES} more"]
+def _logged(access: Sequence[Access]) -> list[str]:
+    shown = [str(entry) for entry in access[:_MAX_LOGGED_SCOPES]]
+    more = len(access) - len(shown)
+    return [*shown, f"and {more} more"] if more else shown
 
 
-async def _credentials_of_get(request: Request) -> tuple[_Fields, Credentials]:
+async def _read_get(request: Request) -> tuple[_Fields, Credentials]:
     query: bytes = request.scope["query_string"]
-    if len(query) > _MOST_BYTES:
-        raise UsageError(f"the query is longer than {_MOST_BYTES} bytes")
+    if len(query) > _MAX_BYTES:
+        raise UsageError(f"the query is longer than {_MAX_BYTES} bytes")
     headers = request.headers
     return _parse(query), from_headers(headers.get("authorization"), headers.get("x-auth-token"))
 
 
-async def _credentials_of_post(request: Request) -> tuple[_Fields, Credentials]:
-    fields = _parse(await _body(request))
+async def _read_post(request: Request) -> tuple[_Fields, Credentials]:
+    fields = _parse(await _read_body(request))
     if fields.get("grant_type") != ["password"]:
         raise UsageError("only grant_type=password is understood", next_step="there are no refresh tokens")
     names, secrets = fields.get("username", [""]), fields.get("password", [""])
@@ -205,27 +209,27 @@ async def _credentials_of_post(request: Request) -> tuple[_Fields, Credentials]:
 
 
 def _parse(encoded: bytes) -> _Fields:
-    """The fields of a query or a form; what isn't UTF-8 becomes a character that no scope may hold."""
+    """Parse a query or a form. What isn't UTF-8 becomes a character that no scope may contain."""
     try:
-        return parse_qs(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        return parse_qs(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise UsageError(f"more than {_MOST_FIELDS} parameters") from None
+        raise UsageError(f"more than {_MAX_FIELDS} parameters") from None
 
 
-async def _body(request: Request) -> bytes:
-    """The form of a POST, which may come chunked and slowly, but not for ever."""
+async def _read_body(request: Request) -> bytes:
+    """Read the form of a POST. It may come in chunks, up to a number of bytes and seconds."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise UsageError("a POST needs Content-Type application/x-www-form-urlencoded")
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(_MAX_BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise UsageError(f"the body is longer than {_MOST_BYTES} bytes")
+                if len(body) > _MAX_BYTES:
+                    raise UsageError(f"the body is longer than {_MAX_BYTES} bytes")
     except TimeoutError:
-        raise UsageError(f"the body did not arrive within {_BODY_SECONDS:.0f} s") from None
+        raise UsageError(f"the body did not arrive within {_MAX_BODY_SECONDS:.0f} s") from None
     return bytes(body)
 
 
@@ -239,7 +243,7 @@ def _json(value: object, status: int = 200, headers: dict[str, str] | None = Non
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An error body of the registry API, which clients know how to show."""
+    """Return an error body of the registry API, which clients show."""
     code = _CODES.get(status, "UNKNOWN")
     return _json({"errors": [{"code": code, "message": message, "detail": None}]}, status, headers)
 

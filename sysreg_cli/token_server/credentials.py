@@ -1,4 +1,4 @@
-"""The credentials of a request: what was sent, before anybody believed it."""
+"""Parses the credentials of a request. Nothing has verified them yet."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Kind = Literal["password", "application_credential", "token"]
 _APPLICATION_CREDENTIAL = re.compile(r"[0-9a-f]{32}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Keystone's own limits; longer ones can't be right, and hashing them would cost.
-_LONGEST_NAME = 255
-_LONGEST_SECRET = 4096
+# Keystone's own limits.
+_MAX_NAME = 255
+_MAX_SECRET = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A pair to be asked of Keystone; of a token the name is empty. The secret is never shown."""
+    """A name and a secret. The name of a token is empty. The secret never appears in messages or logs."""
 
     kind: Kind
     name: str
@@ -30,29 +30,30 @@ class Credentials:
 
 
 def from_pair(name: str, secret: str) -> Credentials:
-    """A name and its secret; a name of 32 hexadecimal digits is always an application credential's id.
+    """Return the credentials. A name of 32 hexadecimal digits is always an application credential's id.
 
-    Raises NotAuthenticated if either is missing or can't be anybody's, UsageError for control characters.
+    Raises NotAuthenticated if either is missing or longer than Keystone allows, UsageError for control
+    characters.
     """
     if not name or not secret:
         raise NotAuthenticated("user name or password is missing")
     if _CONTROL.search(name) or "\0" in secret:
         raise UsageError("the user name or the password holds control characters")
-    if len(name) > _LONGEST_NAME or len(secret) > _LONGEST_SECRET:
-        raise NotAuthenticated("the user name or the password is longer than Keystone knows any")
+    if len(name) > _MAX_NAME or len(secret) > _MAX_SECRET:
+        raise NotAuthenticated("the user name or the password is longer than Keystone allows")
     kind: Kind = "application_credential" if _APPLICATION_CREDENTIAL.fullmatch(name) else "password"
     return Credentials(kind, name, secret)
 
 
 def from_token(token: str) -> Credentials:
-    """A Keystone token. Raises NotAuthenticated if it can't be one."""
+    """Return the credentials for a Keystone token. Raises NotAuthenticated if it can't be one."""
     if not _TOKEN.fullmatch(token):
         raise NotAuthenticated("X-Auth-Token is not a Keystone token")
     return Credentials("token", "", token)
 
 
 def from_headers(authorization: str | None, auth_token: str | None) -> Credentials:
-    """The credentials of a GET: ``Authorization: Basic``, or else ``X-Auth-Token``.
+    """Return the credentials of a GET: ``Authorization: Basic``, or else ``X-Auth-Token``.
 
     Raises NotAuthenticated if there are none, UsageError if the header is malformed.
     """

@@ -1,13 +1,14 @@
-"""Waiting at the write lock without a thread: one poller looks for all who wait."""
+"""Waiting for the write lock without a thread: one task polls it for all requests that wait."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.tokens.write_lock import WriteLock
 
-# Looking costs microseconds, so the wait after a collection is not felt.
+# To look costs microseconds.
 _POLL = 0.1
 
 
@@ -22,9 +23,9 @@ class Gate:
         self.waiting = 0
 
     async def wait_until_open(self, deadline: float) -> bool:
-        """Wait until the lock may have fallen; False when ``deadline`` (of the loop's clock) comes first.
+        """Wait until the lock may be free. Return False if ``deadline`` (of the loop's clock) comes first.
 
-        True is a hint: the caller tries again. Raises Unavailable if the lock file can't be used.
+        True is a hint: the caller tries again, and may find the lock held.
         """
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
@@ -43,21 +44,20 @@ class Gate:
         return not self._closing
 
     def close(self) -> None:
-        """Send everybody away: the server stops."""
+        """End all waits, and let no request wait any more: the server stops."""
         self._closing = True
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
 
     async def _poll(self, opened: asyncio.Future[None]) -> None:
-        """Look until the write lock has fallen or nobody waits any more."""
+        """Look until the write lock is free or no request waits."""
         try:
-            while not opened.done() and self._write_lock.is_held():
-                await asyncio.sleep(_POLL)
-                if self.waiting == 0:
-                    break
-        except Unavailable:
-            # Whoever waits finds out by trying again.
-            pass
+            # if the lock file can't be used, the requests find out when they try again
+            with contextlib.suppress(Unavailable):
+                while not opened.done() and self._write_lock.is_held():
+                    await asyncio.sleep(_POLL)
+                    if self.waiting == 0:
+                        break
         finally:
             self._opened = None
             if not opened.done():

@@ -22,10 +22,13 @@ from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
+from sysreg_cli.token_server.credential_cache import CredentialCache
 from sysreg_cli.token_server.decision_log import DecisionLog
+from sysreg_cli.token_server.fingerprints import Fingerprints
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
-from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
+from sysreg_cli.token_server.lockout_guard import LockoutGuard
+from sysreg_cli.token_server.refusal_store import RefusalStore
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -53,8 +56,8 @@ class Components:
             self._authenticator = Authenticator(
                 keystone,
                 Fingerprints(state),
-                AcceptedPairs(settings.token_server.cache_ttl),
-                RefusedPairs(state),
+                CredentialCache(settings.token_server.cache_ttl),
+                LockoutGuard(RefusalStore(state / "refused.db")),
             )
         except OSError as error:
             raise Unavailable(
@@ -124,7 +127,7 @@ def _serve(settings: Settings) -> None:
             [(config, listener)],
             on_ready=lambda: log.info("serving tokens for %s", settings.registry.address),
             on_reload=components.reload,
-            on_stop=components.issuer.send_away,
+            on_stop=components.issuer.end_waits,
         )
     )
     components.close()

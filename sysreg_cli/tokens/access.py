@@ -1,16 +1,16 @@
-"""What one entry of a registry token allows (distribution token specification, claim ``access``)."""
+"""One entry of a registry token's claim ``access`` (distribution token specification)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Whoever may do one of these changes the storage: their tokens are short and pass the write lock.
+# A token with one of these can change the storage: it is short-lived, and its issue needs the write lock.
 WRITE_ACTIONS = frozenset({"push", "delete", "*"})
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One resource and what may be done with it: ``repository``, ``public/busybox``, ``("pull",)``."""
+    """A resource and the actions on it, such as ``repository``, ``public/busybox``, ``("pull",)``."""
 
     type: str
     name: str
@@ -18,7 +18,7 @@ class Access:
 
     @property
     def writes(self) -> bool:
-        """Whether it allows to change a repository; the catalog's ``*`` only reads."""
+        """Whether it can change a repository. The catalog's ``*`` only reads."""
         return self.type == "repository" and not WRITE_ACTIONS.isdisjoint(self.actions)
 
     def __str__(self) -> str:

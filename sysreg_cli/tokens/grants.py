@@ -1,7 +1,4 @@
-"""Who may do what with which repository: the table in docs/contracts.rst, "Tokens".
-
-Every function goes from values to values.
-"""
+"""Who may do what with which repository: the table in docs/contracts.rst, "Tokens", as code."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from sysreg_cli import reference
 from sysreg_cli.settings import TokenServerSettings
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
-from sysreg_cli.tokens.scope import Scope
 
 _EVERYTHING = frozenset({"pull", "push", "delete", "*"})
 _READ = frozenset({"pull"})
@@ -24,8 +20,8 @@ _PUBLIC = "public"
 class Identity:
     """A user of the configured domain, as Keystone names them.
 
-    ``may_administer`` is false where the user acts through something that carries less than themselves: an
-    application credential, or a trust, without the role admin.
+    ``may_administer`` is false if the user acts through an application credential or a trust that lacks the
+    role admin.
     """
 
     name: str
@@ -38,7 +34,7 @@ class Grants:
     def __init__(self, settings: TokenServerSettings) -> None:
         self._administrators = frozenset(settings.administrators)
         self._public_images = frozenset(settings.public_images)
-        # Whoever is named like the first part of a public image would own what everybody pulls.
+        # a user with the name of a public image's first component would own what everybody pulls
         self._reserved = frozenset(settings.reserved_users) | {_PUBLIC}
         self._reserved |= {image.partition("/")[0] for image in settings.public_images}
 
@@ -46,7 +42,7 @@ class Grants:
         return identity.may_administer and identity.name in self._administrators
 
     def why_no_login(self, identity: Identity) -> str:
-        """Why this user can't use the registry at all, or nothing."""
+        """Say why this user can't use the registry at all, or return ""."""
         name = identity.name
         if self.is_administrator(identity) or name in self._reserved or reference.is_component(name):
             return ""
@@ -56,7 +52,7 @@ class Grants:
         )
 
     def actions(self, identity: Identity, repository: str) -> frozenset[str]:
-        """What ``identity`` may do with ``repository``; ``*`` is in it only where everything is allowed."""
+        """Return what ``identity`` may do with ``repository``; with ``*`` only if it may do everything."""
         if not reference.is_repository(repository) or self.why_no_login(identity):
             return _NOTHING
         if self.is_administrator(identity):
@@ -68,21 +64,20 @@ class Grants:
             return _READ
         return _NOTHING
 
-    def allowed(self, identity: Identity, scopes: Iterable[Scope]) -> list[Access]:
-        """The allowed part of what is asked; resources of which nothing is allowed are left out."""
+    def allowed(self, identity: Identity, requested: Iterable[Access]) -> list[Access]:
+        """Return the allowed part of ``requested``, without the resources of which nothing is allowed."""
         granted = []
-        for scope in scopes:
-            actions = self._allowed_actions(identity, scope)
-            if actions:
-                granted.append(Access(scope.type, scope.name, actions))
+        for access in requested:
+            if actions := self._allowed_actions(identity, access):
+                granted.append(Access(access.type, access.name, actions))
         return granted
 
-    def _allowed_actions(self, identity: Identity, scope: Scope) -> tuple[str, ...]:
-        if scope.type == "repository":
-            allowed = self.actions(identity, scope.name)
-            if "*" in scope.actions and "*" not in allowed:
+    def _allowed_actions(self, identity: Identity, requested: Access) -> tuple[str, ...]:
+        if requested.type == "repository":
+            allowed = self.actions(identity, requested.name)
+            if "*" in requested.actions and "*" not in allowed:
                 return tuple(sorted(allowed))
-            return tuple(action for action in scope.actions if action in allowed)
-        if (scope.type, scope.name) == ("registry", "catalog") and self.is_administrator(identity):
-            return tuple(action for action in scope.actions if action == "*")
+            return tuple(action for action in requested.actions if action in allowed)
+        if (requested.type, requested.name) == ("registry", "catalog") and self.is_administrator(identity):
+            return tuple(action for action in requested.actions if action == "*")
         return ()

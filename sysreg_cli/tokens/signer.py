@@ -1,4 +1,7 @@
-"""Signing registry tokens: JWT, ES256, certificate in ``x5c`` (distribution 2.8 and 3.x accept it)."""
+"""Signs registry tokens: JWT, ES256, with the certificate in ``x5c``. distribution 2.8 and 3.x accept them.
+
+PyJWT signs, but the token is put together here: its header is the same each time, and the larger part of it.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,28 @@ import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from jwt.algorithms import ECAlgorithm
 
 from sysreg_cli.errors import SettingsError
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.access import Access
 
-# The registry accepts a token this long past its `exp` (measured, 2.8 and 3.x; not configurable).
+# The registry accepts a token for this many seconds after its `exp` (2.8 and 3.x; not configurable).
 REGISTRY_LEEWAY = 60
 
-# Clients keep a token for at least 60 s whatever `expires_in` says. A write token that is accepted this much
-# longer than they keep it is never refused in use, and the drain before a collection stays short.
+# Clients keep a token for at least 60 s, whatever `expires_in` says. The registry accepts a write token for
+# these seconds longer than clients keep it. So it refuses none in use, and a drain is short.
 _WRITE_MARGIN = 5
 
 
 def write_token_lifetime(write_lifetime: int) -> int:
-    """Seconds from issue to ``exp`` of a write token that clients may keep ``write_lifetime`` seconds.
-
-    The registry's leeway comes on top, so that it accepts the token for ``write_lifetime + 5`` seconds.
-    """
+    """Return the seconds from issue to ``exp`` of a write token that clients keep for ``write_lifetime``."""
     return write_lifetime - REGISTRY_LEEWAY + _WRITE_MARGIN
 
 
 def write_token_accepted(write_lifetime: int) -> int:
-    """Seconds for which the registry accepts a write token, from its issue: how long a drain has to wait."""
+    """Return the seconds for which the registry accepts a write token. A drain waits for them."""
     return write_token_lifetime(write_lifetime) + REGISTRY_LEEWAY
 
 
@@ -50,32 +50,28 @@ class TokenSigner:
         issuer: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        header = {
-            "typ": "JWT",
-            "alg": "ES256",
-            "x5c": [base64.b64encode(one.public_bytes(Encoding.DER)).decode() for one in certificates],
-        }
-        # The header is the same for every token, and the larger part of it: encoded once.
-        self._header = _segment(header)
+        chain = [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+        self._header = _segment(
+            {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(der).decode() for der in chain]}
+        )
         self._algorithm: ECAlgorithm = ECAlgorithm(ECAlgorithm.SHA256)
         self._key = key
         self._issuer = issuer
         self._clock = clock
-        #: SHA-256 of the certificate whose key signs, in hex: says which key is in use and no more
+        #: SHA-256 of the certificate whose key signs, in hex
         self.fingerprint = certificates[0].fingerprint(hashes.SHA256()).hex()
 
     @classmethod
     def load(cls, settings: Settings) -> TokenSigner:
-        """Read key and certificate as ``settings.token_server`` names them.
+        """Load the key and the certificate that ``settings.token_server`` names.
 
-        The certificate is the first one of its file that belongs to the key; those before it are passed over.
-        In the middle of a rollover the file holds the certificates of two keys, so that whichever key is
-        read, its certificate is there.
+        Skips certificates of other keys in front of the key's own. During a rollover the file holds the
+        certificates of two keys, so that either key finds its certificate.
 
         Raises SettingsError if a file can't be read, isn't a P-256 key, or the two don't match.
         """
-        ours = settings.token_server
-        key_file, certificate_file = ours.signing_key, ours.signing_certificate
+        key_file = settings.token_server.signing_key
+        certificate_file = settings.token_server.signing_certificate
         try:
             key = load_pem_private_key(_read(key_file), None)
         except (ValueError, TypeError):
@@ -86,17 +82,17 @@ class TokenSigner:
             certificates = x509.load_pem_x509_certificates(_read(certificate_file))
         except ValueError:
             raise _refused(f"{certificate_file}: holds no certificate in PEM") from None
-        wanted = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        matching = [n for n, one in enumerate(certificates) if _public_bytes(one) == wanted]
-        if not matching:
+        while certificates and certificates[0].public_key() != key.public_key():
+            del certificates[0]
+        if not certificates:
             raise _refused(f"{certificate_file}: is not the certificate of {key_file}")
-        return cls(key, certificates[matching[0] :], ours.issuer)
+        return cls(key, certificates, settings.token_server.issuer)
 
     def sign(self, subject: str, access: Sequence[Access], *, lifetime: float, service: str) -> str:
-        """A token for ``subject``, a user name, with exactly ``access``; it ends ``lifetime`` seconds ahead.
+        """Return a token for the user ``subject`` with exactly ``access``, for ``lifetime`` seconds.
 
-        ``service`` becomes the audience: the registry's ``auth.token.service``. Whoever issues a write token
-        has to hold the write lock meanwhile; the signer doesn't know about it.
+        ``service`` becomes the audience: the registry's ``auth.token.service``. A caller that issues a write
+        token has to hold the write lock meanwhile.
         """
         now = int(self._clock())
         claims = {
@@ -107,7 +103,9 @@ class TokenSigner:
             "nbf": now,
             "iat": now,
             "jti": secrets.token_urlsafe(16),
-            "access": [{"type": one.type, "name": one.name, "actions": one.actions} for one in access],
+            "access": [
+                {"type": entry.type, "name": entry.name, "actions": entry.actions} for entry in access
+            ],
         }
         signed = self._header + b"." + _segment(claims)
         return (signed + b"." + _base64url(self._algorithm.sign(signed, self._key))).decode()
@@ -119,10 +117,6 @@ def _base64url(data: bytes) -> bytes:
 
 def _segment(value: object) -> bytes:
     return _base64url(orjson.dumps(value))
-
-
-def _public_bytes(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _read(path: Path) -> bytes:

@@ -1,14 +1,15 @@
-"""The write lock: while a garbage collection holds it, nobody issues a token that may change the registry.
+"""The write lock: while a garbage collection holds it, nobody issues a write token.
 
-It is a kernel lock (``flock``) on ``<state>/write-fence``, so it falls whenever its last holder dies, and
-never before. Issuers take it shared for the moment of an issue; a collection takes it exclusively, and its
-collector process inherits the descriptor. The lock file has to stay the same file: it is created by whoever
-comes first, never replaced, and doesn't stand in a directory that systemd empties. Whoever can open it can
-stop all writes, so deployment gives it to root:sysreg, mode 0660.
+It is a kernel lock (``flock``) on ``<state>/write-fence``. The kernel releases it when the last process that
+holds it ends. The token server takes it shared for the moment of an issue. A collection takes it exclusively,
+and the collector inherits its file descriptor. The first process that needs the file creates it; nothing
+replaces it, because a lock on a replaced file would guard nothing. A process that can open the file can stop
+all writes, so sysreg-deploy gives it to root:sysreg with mode 0660.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import math
@@ -17,78 +18,69 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from sysreg_cli.errors import Conflict, Unavailable
 
 LOCK_NAME = "write-fence"
 RECORD_NAME = "latest-write-token"
 
-# Two records may differ by a step of the clock; one that lies further ahead is no record.
-_MOST_AHEAD = 120.0
+# Seconds. A step of the clock may leave a record in the near future. One further ahead is damaged.
+_MAX_AHEAD = 120.0
 _RECORD_SIZE = 20
 _POLL = 0.01
 
 
 class WriteLock:
-    """The write lock of one controller. One object belongs to one thread (the descriptor carries the lock).
+    """The write lock of one controller.
 
-    Every method raises Unavailable if the lock file can't be used: then no write token may be issued.
+    One object belongs to one thread, because the file descriptor carries the lock. Every method raises
+    Unavailable if the lock file can't be used; then no write token may be issued.
     """
 
     def __init__(self, state: Path) -> None:
-        self._lock = state / LOCK_NAME
-        self._record = state / RECORD_NAME
-        self._issue_fd = -1
-        self._record_fd = -1
+        self._lock = _KeptFile(state / LOCK_NAME)
+        self._record = _KeptFile(state / RECORD_NAME)
 
-    def try_issue(self) -> AbstractContextManager[WriteLock] | None:
-        """The right to issue write tokens until the context ends, or None while a collection holds the lock.
+    def try_issue(self) -> AbstractContextManager[None] | None:
+        """Take the lock shared, without waiting. Return None while a collection holds it.
 
-        Inside it, ``record()`` has to be called before the token leaves. Never waits.
+        In the context that is returned, the caller may issue write tokens. It calls ``record()`` before a
+        token leaves.
         """
         try:
-            self._open_for_issue()
-            fcntl.flock(self._issue_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            descriptor = self._lock.descriptor()
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
         except OSError as error:
             raise self._unusable(error) from None
-        return self._issuing()
-
-    @contextmanager
-    def _issuing(self) -> Iterator[WriteLock]:
-        try:
-            yield self
-        finally:
-            fcntl.flock(self._issue_fd, fcntl.LOCK_UN)
+        return _unlocking(descriptor)
 
     def record(self) -> None:
-        """Write down that a write token is issued now; a drain counts from here.
+        """Record that a write token is issued now: a drain counts from this time.
 
-        Not synced to the disk: ``latest_write`` counts from the start of the machine if that was later.
+        The record is not flushed to the disk, because ``latest_write`` counts from the start of the machine
+        if that was later.
         """
         try:
-            if self._record_fd < 0 or os.fstat(self._record_fd).st_nlink == 0:
-                self._close_record()
-                self._record_fd = _open(self._record)
-            # One write of a fixed size, so that a reader never sees half a number.
-            os.pwrite(self._record_fd, f"{time.time():{_RECORD_SIZE - 1}.6f}\n".encode(), 0)
+            # one write of a fixed size, so that no reader sees half a number
+            line = f"{time.time():{_RECORD_SIZE - 1}.6f}\n"
+            os.pwrite(self._record.descriptor(), line.encode(), 0)
         except OSError as error:
             raise self._unusable(error) from None
 
     def latest_write(self) -> float:
-        """When the latest write token was issued, in seconds of the wall clock, as ``exp`` counts.
+        """Return when the latest write token was issued, in seconds of the wall clock, which ``exp`` uses.
 
-        A missing or odd record means now. Never earlier than the start of the machine.
+        A missing or damaged record means now. Never returns a time before the start of the machine.
         """
         now = time.time()
         started = now - time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
-            recorded = float(self._record.read_text("ascii"))
+            recorded = float(self._record.path.read_text("ascii"))
         except (OSError, ValueError):
             return now
-        if not math.isfinite(recorded) or recorded < 0 or recorded > now + _MOST_AHEAD:
+        if not math.isfinite(recorded) or recorded < 0 or recorded > now + _MAX_AHEAD:
             return now
         return max(recorded, started)
 
@@ -101,14 +93,14 @@ class WriteLock:
             return False
 
     def hold(self, *, wait: float = 5.0) -> WriteLockHold:
-        """Hold the lock exclusively: no write token is issued until the hold and all its heirs are gone.
+        """Take the lock exclusively: until the hold is closed everywhere, nobody issues a write token.
 
-        Issues under way end within microseconds; ``wait`` is the longest wait for them, in seconds. Raises
-        Conflict if somebody else still holds it then, such as the collector of an agent that died.
+        Waits at most ``wait`` seconds for issues under way, which take microseconds. Raises Conflict if
+        another process still holds the lock then, such as the collector of an agent that was killed.
         """
         deadline = time.monotonic() + wait
         try:
-            descriptor = _open(self._lock)
+            descriptor = _open(self._lock.path)
         except OSError as error:
             raise self._unusable(error) from None
         while True:
@@ -128,56 +120,64 @@ class WriteLock:
                 raise self._unusable(error) from None
 
     def close(self) -> None:
-        """Close the descriptors; a later call opens them again."""
-        self._close_record()
-        if self._issue_fd >= 0:
-            os.close(self._issue_fd)
-            self._issue_fd = -1
-
-    def _open_for_issue(self) -> None:
-        # Somebody may have removed the file all the same; a lock on the removed one would guard nothing.
-        if self._issue_fd >= 0 and os.fstat(self._issue_fd).st_nlink == 0:
-            os.close(self._issue_fd)
-            self._issue_fd = -1
-        if self._issue_fd < 0:
-            self._issue_fd = _open(self._lock)
-
-    def _close_record(self) -> None:
-        if self._record_fd >= 0:
-            os.close(self._record_fd)
-            self._record_fd = -1
+        """Close the files. A later call opens them again."""
+        self._lock.close()
+        self._record.close()
 
     def _unusable(self, error: OSError) -> Unavailable:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return Unavailable(
-            f"the write lock {self._lock} can't be used: {error.strerror}",
-            next_step="make room there" if full else "run sysreg-deploy as root to mend its owner and mode",
+            f"the write lock {self._lock.path} can't be used: {error.strerror}",
+            next_step="make room there" if full else "run sysreg-deploy as root to repair its owner and mode",
         )
 
 
-class WriteLockHold:
-    """An exclusive hold. It ends with ``close()``, unless another process inherited the descriptor."""
+class WriteLockHold(contextlib.AbstractContextManager["WriteLockHold"]):
+    """An exclusive hold. It ends with ``close()``, unless another process inherited the file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """The descriptor that carries the lock, for ``subprocess``'s ``pass_fds``."""
+        """Return the descriptor that carries the lock, for ``pass_fds`` of ``subprocess``."""
         return self._descriptor
 
     def close(self) -> None:
-        """Give up this process's part of the hold; a second call does nothing."""
+        """Close this process's descriptor. A second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> WriteLockHold:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+class _KeptFile:
+    """A file that stays open between calls. If somebody removed it, the next call creates it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def descriptor(self) -> int:
+        if self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0:
+            self.close()
+        if self._descriptor < 0:
+            self._descriptor = _open(self.path)
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextmanager
+def _unlocking(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _open(path: Path) -> int:

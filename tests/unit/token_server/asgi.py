@@ -20,11 +20,14 @@ from cryptography.x509.oid import NameOID
 from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import Authenticator
+from sysreg_cli.token_server.credential_cache import CredentialCache
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.decision_log import DecisionLog
+from sysreg_cli.token_server.fingerprints import Fingerprints
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Authentication
-from sysreg_cli.token_server.memory import AcceptedPairs, Fingerprints, RefusedPairs
+from sysreg_cli.token_server.lockout_guard import LockoutGuard
+from sysreg_cli.token_server.refusal_store import RefusalStore
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -118,17 +121,32 @@ class Server:
     """A token server without a network: the real parts around a stand-in for Keystone."""
 
     def __init__(
-        self, state: Path, answer: Callable[[Credentials], Authentication], ttl: float = 300
+        self,
+        state: Path,
+        answer: Callable[[Credentials], Authentication],
+        *,
+        keystone_wait: float = 13.0,
+        docker_wait: float = 12.0,
+        other_wait: float = 300.0,
     ) -> None:
         settings = Settings()
         self.keystone = StandInKeystone(answer)
-        self.refused = RefusedPairs(state)
         self.authenticator = Authenticator(
-            self.keystone, Fingerprints(state), AcceptedPairs(ttl), self.refused
+            self.keystone,
+            Fingerprints(state),
+            CredentialCache(300),
+            LockoutGuard(RefusalStore(state / "refused.db")),
+            max_wait=keystone_wait,
         )
         self.issuer = Issuer(settings, self.authenticator, signer(), WriteLock(state))
         self.log = io.BytesIO()
-        self.app = TokenApp(self.issuer, settings.registry.address, DecisionLog(self.log))
+        self.app = TokenApp(
+            self.issuer,
+            settings.registry.address,
+            DecisionLog(self.log),
+            docker_wait=docker_wait,
+            other_wait=other_wait,
+        )
 
     async def get(self, query: str = "", *headers: tuple[bytes, bytes], **options: Any) -> Reply:
         return await call(self.app, query=query.encode("latin-1"), headers=headers, **options)

@@ -5,20 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysreg_cli.errors import UsageError
-from sysreg_cli.tokens.scope import MOST_SCOPES, Scope, parse_scopes
+from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.scope import MAX_SCOPES, parse_scopes
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("repository:a/b:pull", Scope("repository", "a/b", ("pull",))),
-        ("repository:a/b:push,pull", Scope("repository", "a/b", ("push", "pull"))),
-        ("repository(plugin):a/b:pull", Scope("repository", "a/b", ("pull",))),
-        ("registry:catalog:*", Scope("registry", "catalog", ("*",))),
-        ("repository:host:5000/a:pull", Scope("repository", "host:5000/a", ("pull",))),
+        ("repository:a/b:pull", Access("repository", "a/b", ("pull",))),
+        ("repository:a/b:push,pull", Access("repository", "a/b", ("push", "pull"))),
+        ("repository(plugin):a/b:pull", Access("repository", "a/b", ("pull",))),
+        ("registry:catalog:*", Access("registry", "catalog", ("*",))),
+        ("repository:host:5000/a:pull", Access("repository", "host:5000/a", ("pull",))),
     ],
 )
-def test_one_scope(text: str, expected: Scope) -> None:
+def test_one_scope(text: str, expected: Access) -> None:
     assert parse_scopes([text]) == (expected,)
 
 
@@ -30,7 +31,7 @@ def test_scopes_come_in_several_parameters_or_in_one() -> None:
 
 def test_the_same_resource_twice_is_one_with_all_actions() -> None:
     assert parse_scopes(["repository:a:pull", "repository:a:pull,push"]) == (
-        Scope("repository", "a", ("pull", "push")),
+        Access("repository", "a", ("pull", "push")),
     )
 
 
@@ -66,8 +67,8 @@ def test_what_is_no_scope_is_refused_in_one_short_line(text: str) -> None:
 
 
 def test_thousands_of_scopes_are_refused() -> None:
-    many = [f"repository:a{number}:pull" for number in range(MOST_SCOPES + 1)]
-    assert len(parse_scopes(many[:-1])) == MOST_SCOPES
+    many = [f"repository:a{number}:pull" for number in range(MAX_SCOPES + 1)]
+    assert len(parse_scopes(many[:-1])) == MAX_SCOPES
     with pytest.raises(UsageError, match="more than 500 scopes"):
         parse_scopes([" ".join(many)])
 
