@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import click
 
 import sysreg_cli
 from sysreg_cli import settings as settings_module
-from sysreg_cli.deploy import plan, rollover, run, templates
-from sysreg_cli.deploy.certificate import ServerCertificate
-from sysreg_cli.deploy.items import Item
-from sysreg_cli.deploy.keys import TokenTrust, unfinished
+from sysreg_cli.deploy import changes
+from sysreg_cli.deploy.changes import ChangePlan
+from sysreg_cli.deploy.deployment import Deployment
+from sysreg_cli.deploy.host_facts import HostFacts, require_machine, require_settings
+from sysreg_cli.deploy.machine import Programs
 from sysreg_cli.deploy.record import Record
-from sysreg_cli.deploy.taken import digest
-from sysreg_cli.deploy.units import RunningRegistry, systemd_version
+from sysreg_cli.deploy.resource import Context
+from sysreg_cli.deploy.rollover import LiveServices, Rollover, State
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError
 from sysreg_cli.host.locks import deploy_lock
-from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
 
@@ -37,9 +34,9 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 @click.option(
     "--rotate-token-key",
     is_flag=True,
-    help="Deploy, then put a new token-signing key in place of the present one. No request is refused: the"
-    " old key is trusted until the last token signed with it has run out (some 6 minutes). Ctrl-C is safe; a"
-    " later run finishes it.",
+    help="Deploy, then replace the token-signing key by a new one. No request is refused: the old key is"
+    " trusted until the last token signed with it has expired (some 6 minutes). Ctrl-C is safe; a later run"
+    " finishes it.",
 )
 @click.version_option(sysreg_cli.__version__, prog_name="sysreg-deploy")
 def deploy(
@@ -47,13 +44,26 @@ def deploy(
 ) -> None:
     """Deploy the local Docker registry on this machine, as /etc/sysreg/sysreg.conf says.
 
-    A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that are
-    there stay.
+    A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that exist
+    stay.
     """
     if sum((dry_run, check, remove or purge, rotate_token_key)) > 1:
         raise UsageError("--dry-run, --check, --remove and --rotate-token-key exclude each other")
     if adopt and (remove or purge):
-        raise UsageError("--adopt is for deploying; --remove puts back by itself what was adopted")
+        raise UsageError("--adopt is for deploying; --remove restores by itself what was replaced")
+    settings = _load_settings()
+    if remove or purge:
+        _remove(settings, purge=purge)
+    elif dry_run:
+        _show(settings)
+    elif check:
+        _check(settings)
+    else:
+        _deploy(settings, adopt=adopt, rotate_token_key=rotate_token_key)
+
+
+def _load_settings() -> Settings:
+    """Read the settings as root. Raises SysregError if they, or the caller, are unfit for deploying."""
     if os.geteuid() != 0:
         raise NotAuthorized("only root can deploy", next_step="use sudo")
     os.umask(0o022)
@@ -63,175 +73,159 @@ def deploy(
             next_step=f"unset SYSREG_CONF, and put the settings into {DEFAULT_PATH}",
         )
     settings = settings_module.load()
-    plan.demand_supported(settings)
-    record = Record.load(settings.paths.state)
-    items = _items(settings, adopt=adopt)
+    require_settings(settings)
+    return settings
 
-    if (remove or purge) and record.is_empty:
-        click.echo("nothing is deployed here; nothing was removed")
-        return
-    if remove or purge:
-        alone = deploy_lock(record.directory, "sysreg-deploy", wait=0)
-        with alone if record.directory.is_dir() else nullcontext():
-            record = Record.load(settings.paths.state)
-            run.remove(items, record, settings, purge=purge, report=click.echo)
-        click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
-        return
-    plan.demand_registry()
-    if dry_run or check:
-        found = run.differences(items, record)
-        for _, change in found:
-            click.echo(change.line)
-            if dry_run and change.diff:
-                click.echo(change.diff)
-        differing = len(found)
-        if unfinished(settings):
-            click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
-            differing += 1
-        if check and differing:
-            many = "1 difference" if differing == 1 else f"{differing} differences"
-            raise SysregError(many, next_step="run sysreg-deploy to mend them")
-        if check:
-            _demand_certificate(items)
-        click.echo(f"{differing} change{'' if differing == 1 else 's'}" if differing else "no change")
-        if check:
-            verify(settings)
-        return
+
+def _show(settings: Settings) -> None:
+    """``--dry-run``: print the changes that a run would make, with diffs."""
+    differences = _print_differences(settings, _deployment(settings), diffs=True)
+    click.echo(_count(differences, "change") if differences else "no change")
+
+
+def _check(settings: Settings) -> None:
+    """``--check``: print what differs, and check the live services. Raises SysregError unless all is well."""
+    deployment = _deployment(settings)
+    if differences := _print_differences(settings, deployment, diffs=False):
+        raise SysregError(_count(differences, "difference"), next_step="run sysreg-deploy to repair them")
+    _require_no_refusal(deployment)
+    click.echo("no change")
+    verify(settings)
+
+
+def _deploy(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
+    """Make the changes, finish a rollover of the token-signing key, and check the live services."""
+    require_machine()
+    deployment = _deployment(settings)
     if not settings.keystone.auth_url:
-        run.apply(items[:1], record, adopt=adopt, report=click.echo)  # the commented sample
+        only_sample = Deployment(deployment.sample, (), ())
+        changes.apply(only_sample, _context(settings), adopt=adopt)
         raise SettingsError(
             "settings refused",
             [f"{DEFAULT_PATH}: auth_url in section [keystone] is not set"],
             next_step="set it to Keystone's address, then run sysreg-deploy again",
         )
-    record.make_directory(record.directory)
-    with deploy_lock(record.directory, "sysreg-deploy", wait=0):
-        record = Record.load(settings.paths.state)  # as the run before this one has left it
-        changes = run.apply(items, record, adopt=adopt, report=click.echo)
+    state = settings.paths.state
+    Record.load(state).make_directory(state)
+    with deploy_lock(state, "sysreg-deploy", wait=0):
+        context = _context(settings)
+        done = changes.apply(deployment, context, adopt=adopt)
         verify(settings)
-        changes += _roll_over(settings, record, items, start=rotate_token_key)
-    _demand_certificate(items)
+        rollover = _rollover(settings, deployment, context)
+        if rotate_token_key:
+            rollover.begin()
+        if rollover.finish():
+            done += 1
+            verify(settings)
+    _require_no_refusal(deployment)
     click.echo(
-        f"done: {changes or 'no'} change{'' if changes == 1 else 's'}, serving at {settings.registry.address}"
+        f"done: {_count(done, 'change') if done else 'no changes'}, serving at {settings.registry.address}"
     )
 
 
-def _demand_certificate(items: Sequence[Item]) -> None:
-    """Raises SysregError if the operator's certificate is unfit, which only the operator can mend."""
-    for item in items:
-        if isinstance(item, ServerCertificate) and (refused := item.refused()):
-            raise refused
+def _remove(settings: Settings, *, purge: bool) -> None:
+    """``--remove`` and ``--purge``: undo the deployment; with ``purge``, remove the images, too."""
+    state = settings.paths.state
+    if Record.load(state).is_empty:
+        click.echo("nothing is deployed here; nothing was removed")
+        return
+    with deploy_lock(state, "sysreg-deploy", wait=0) if state.is_dir() else nullcontext():
+        changes.remove(_deployment(settings), _context(settings), settings, purge=purge)
+    click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
 
 
-def _roll_over(settings: Settings, record: Record, items: Sequence[Item], *, start: bool) -> int:
-    """Take a rollover to its end: an interrupted one or, if ``start``, a new one; returns the changes."""
-    trust = [item for item in items if isinstance(item, TokenTrust | RunningRegistry)]
-    if start:
-        rollover.begin(settings, record)
-    finished = rollover.finish(
+def _deployment(settings: Settings) -> Deployment:
+    return Deployment.build(settings, HostFacts.read(settings, Programs()))
+
+
+def _context(settings: Settings) -> Context:
+    record = Record.load(settings.paths.state)
+    return Context(record, set(record.restart), report=click.echo)
+
+
+def _print_differences(settings: Settings, deployment: Deployment, *, diffs: bool) -> int:
+    """Print the plan, and return the number of its changes."""
+    require_machine()
+    context = _context(settings)
+    plan = ChangePlan.make(deployment, context)
+    for planned in plan.changes:
+        click.echo(planned.change.line)
+        if diffs and planned.change.diff:
+            click.echo(planned.change.diff)
+    if _rollover(settings, deployment, context).state is State.NONE:
+        return len(plan.changes)
+    click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
+    return len(plan.changes) + 1
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _require_no_refusal(deployment: Deployment) -> None:
+    """Raise what is wrong with a resource that only the operator can repair."""
+    for resource in deployment.all:
+        if refusal := resource.refusal():
+            raise refusal
+
+
+def _rollover(settings: Settings, deployment: Deployment, context: Context) -> Rollover:
+    return Rollover(
         settings,
-        record,
-        lambda: run.apply(trust, record, adopt=False, report=click.echo),
+        context.record,
+        LiveServices(settings, context.programs),
+        apply_trust=lambda: changes.apply(deployment, context, adopt=False),
         report=click.echo,
-        wait=_sit_out,
+        wait=_wait_for_expiry,
     )
-    if finished:
-        verify(settings)
-    return int(finished)
 
 
-def _sit_out(seconds: float) -> None:
-    """Wait, and say how long; on a terminal, how long it still is."""
+def _wait_for_expiry(seconds: float) -> None:
+    """Wait until old tokens have expired. Say how long that takes; on a terminal, count down."""
     deadline = time.monotonic() + seconds
     click.echo(
         f"old tokens are accepted for another {seconds:.0f} s; the old key is trusted until then"
         " (Ctrl-C is safe: a later run of sysreg-deploy finishes)"
     )
-    shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    counts_down = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     while (left := deadline - time.monotonic()) > 0:
-        if shows:
+        if counts_down:
             click.echo(f"\r{left:4.0f} s ", nl=False)
         time.sleep(min(1.0, left))
-    if shows:
+    if counts_down:
         click.echo("\r        \r", nl=False)
 
 
-def _items(settings: Settings, *, adopt: bool) -> list[Item]:
-    containerd = plan.CONTAINERD_CONFIG
-    facts = plan.Facts(
-        programs=Path(sys.executable).parent,
-        address=_address(settings),
-        systemd=systemd_version(),
-        containerd=containerd.read_text(errors="replace") if containerd.exists() else None,
-        taken=digest(settings),
-    )
-    files = templates.render(plan.template_values(settings, facts))
-    return plan.desired(settings, facts, files, adopt=adopt)
-
-
-def _address(settings: Settings) -> str:
-    """The address for our line in /etc/hosts: a configured one, else the one we wrote before, else a guess.
-
-    Empty if the names resolve without such a line.
-    """
-    for name in settings.registry.host_names:
-        if as_address(name):
-            return name
-    hosts = Path("/etc/hosts").read_text(errors="replace") if Path("/etc/hosts").exists() else ""
-    _, _, ours = hosts.partition("# begin sysreg-deploy\n")
-    # only if nobody has bent it: what is no address would be written back for ever
-    if ours and as_address(ours.split(maxsplit=1)[0]):
-        return ours.split(maxsplit=1)[0]
-    try:
-        socket.getaddrinfo(settings.registry.host_names[0], settings.registry.port)
-    except OSError:
-        return _own_address()
-    return ""
-
-
-def _own_address() -> str:
-    """The address that others reach this machine at: the source of its default route, if it has one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
-
-
 def main() -> int:
-    """Entry point. Returns the exit status: 0 done, 1 failed or drift, 2 wrong usage, 130 interrupted."""
+    """Entry point. Returns the exit status: 0 done, 1 failed or differs, 2 wrong usage, 130 interrupted."""
     try:
         deploy.main(standalone_mode=False)
     except click.ClickException as error:
-        said = error.format_message().rstrip(".")
-        click.echo(f"sysreg-deploy: {said}; see sysreg-deploy --help", err=True)
-        return error.exit_code
+        return _fail(
+            f"{error.format_message().rstrip('.')}; see sysreg-deploy --help", status=error.exit_code
+        )
     except click.exceptions.Exit as request:
         return request.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("sysreg-deploy: interrupted; run it again to finish", err=True)
-        return 130
+        return _fail("interrupted; run it again to finish", status=130)
     except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"sysreg-deploy: {problem}", err=True)
-        if error.next_step:
-            click.echo(f"sysreg-deploy: {error.next_step}", err=True)
-        return error.exit_code
+        return _fail(*error.problems, error.next_step, status=error.exit_code)
     except SysregError as error:
-        click.echo(f"sysreg-deploy: {error}", err=True)
-        return error.exit_code
+        return _fail(str(error), status=error.exit_code)
     except BrokenPipeError:
-        # who reads our output has gone; nothing more can be said there, not even at the interpreter's end
+        # Nothing more can be written there, also not when the interpreter flushes its output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo("sysreg-deploy: stopped, since its output was closed; run it again to finish", err=True)
-        return 1
+        return _fail("stopped, since its output was closed; run it again to finish")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        what = f"sysreg-deploy: {where}{error.strerror or error}; mend that, then run sysreg-deploy again"
-        click.echo(what, err=True)
-        return 1
+        return _fail(f"{where}{error.strerror or error}; repair that, then run sysreg-deploy again")
     return 0
+
+
+def _fail(*lines: str, status: int = 1) -> int:
+    for line in filter(None, lines):
+        click.echo(f"sysreg-deploy: {line}", err=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,35 +1,31 @@
-"""A new token-signing key in place of the present one, with no request refused on the way.
+"""A rollover of the token-signing key: a new key replaces the one in use, and no request is refused.
 
-The files say how far a rollover has come; a run that was killed is finished by the next one:
+The files of a rollover say how far it has come, so a later run finishes one that was interrupted:
 
-    next.key, next.crt   the next pair is made, and trusted beside the present one
-    retired.crt          the next key signs (its file was renamed to signing.key); tokens that were signed
-                         before are accepted until the last of them has run out
-    none of them         no rollover is under way
+    PREPARED   next.key, next.crt   the next pair is made; the registry trusts it as well as the one in use
+    SWITCHED   retired.crt          the next key signs: next.key was renamed to signing.key. The registry
+                                    trusts the old key, too, until the last token signed with it has expired
+    LEFTOVER   next.crt alone       a run was killed before it had written next.key
+    NONE       none of them         no rollover is under way
 
-``trusted.crt`` is a function of these (``TokenTrust``), and the registry is restarted whenever it changes.
+``trusted.crt`` follows from these files (see ``TokenTrust``). Whenever it changes, the registry is restarted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sysreg_cli.deploy.items import command, write
-from sysreg_cli.deploy.keys import (
-    bundle,
-    next_certificate,
-    next_key,
-    retired_certificate,
-    unfinished,
-    write_key,
-)
+from sysreg_cli.deploy.machine import PUBLIC, Attributes, Programs
 from sysreg_cli.deploy.record import Record
+from sysreg_cli.deploy.token_keys import KEY_ATTRIBUTES, RolloverFiles, bundle, write_key
 from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.host import files, probe
 from sysreg_cli.host.locks import services_lock
@@ -39,152 +35,186 @@ from sysreg_cli.tokens.signer import REGISTRY_LEEWAY, TokenSigner, write_token_a
 
 _LIVE_SECONDS = 20.0
 _PAUSE = 0.05
-#: a token is dated to the second
+#: the time of issue in a token is rounded to the second
 _ROUNDING = 1
 
 
-def begin(settings: Settings, record: Record) -> None:
-    """Make the next pair, unless a rollover is under way. Raises SysregError, OSError."""
-    if _under_way(settings):
-        return
-    for path in (next_key(settings), next_certificate(settings), retired_certificate(settings)):
-        record.take(path)
-    record.retired = 0.0
-    record.save()
-    _make_next(settings)
+class State(enum.Enum):
+    """How far a rollover has come."""
+
+    NONE = "none"
+    LEFTOVER = "leftover"
+    PREPARED = "prepared"
+    SWITCHED = "switched"
 
 
-def finish(
-    settings: Settings,
-    record: Record,
-    trust: Callable[[], object],
-    *,
-    report: Callable[[str], None],
-    wait: Callable[[float], None],
-) -> bool:
-    """Take a rollover that is under way to its end; returns whether there was one.
+@dataclass(frozen=True)
+class LiveServices:
+    """The services that a rollover concerns. Its methods raise SysregError. Tests have others."""
 
-    ``trust`` has the registry trust what the files say, and restarts it where it doesn't; ``wait`` gets the
-    seconds for which old tokens are still accepted, and sits them out. Raises SysregError, OSError; a later
-    call goes on.
-    """
-    under_way = _under_way(settings)
-    if not unfinished(settings):
-        return False
-    if next_key(settings).exists():
-        _make_next(settings)
-        trust()
-        _wait_until(
-            lambda: _accepts(settings, _next_signer(settings)), "the registry refuses the next key's tokens"
+    settings: Settings
+    programs: Programs
+
+    def accepts(self, signer: TokenSigner) -> bool:
+        """Whether the registry accepts tokens of ``signer``."""
+        registry, _ = probe.endpoints(self.settings, with_agent=False)
+        token = signer.sign("sysreg-deploy", (), lifetime=60, service=self.settings.registry.address)
+        return probe.ask(registry, token).status == 200
+
+    def signing_key(self) -> str:
+        """The fingerprint of the certificate with which the token server signs."""
+        _, token_server = probe.endpoints(self.settings, with_agent=False)
+        try:
+            return str(json.loads(probe.ask(token_server).body).get("signing_key"))
+        except (ValueError, AttributeError):
+            return ""
+
+    def reload_token_server(self) -> None:
+        """Make the token server read its signing pair again."""
+        self.programs.change("systemctl", "reload-or-restart", self.settings.token_server.unit)
+
+
+@dataclass(frozen=True)
+class Rollover:
+    """The rollover of one controller. Its methods raise SysregError and OSError; a later run continues."""
+
+    settings: Settings
+    record: Record
+    services: LiveServices
+    #: makes the registry trust what the files say, and restarts it if that changed
+    apply_trust: Callable[[], object]
+    report: Callable[[str], None]
+    #: waits for so many seconds, in which tokens signed with the old key are still accepted
+    wait: Callable[[float], None]
+    key_attributes: Attributes = KEY_ATTRIBUTES
+
+    @property
+    def files(self) -> RolloverFiles:
+        return RolloverFiles(self.settings)
+
+    @property
+    def state(self) -> State:
+        if self.files.next_key.exists():
+            return State.PREPARED
+        if self.files.retired_certificate.exists():
+            return State.SWITCHED
+        return State.LEFTOVER if self.files.next_certificate.exists() else State.NONE
+
+    def begin(self) -> None:
+        """Make the next pair, unless a rollover is under way."""
+        if self.state in (State.PREPARED, State.SWITCHED):
+            return
+        self.record.take(*self.files.all)
+        self.record.retired = 0.0
+        self.record.save()
+        self._make_next()
+
+    def finish(self) -> bool:
+        """Take a rollover that is under way to its end. Return whether there was one."""
+        steps = {State.PREPARED: self._switch, State.SWITCHED: self._retire, State.LEFTOVER: self._forget}
+        begun_as = self.state
+        while (state := self.state) is not State.NONE:
+            steps[state]()
+        return begun_as in (State.PREPARED, State.SWITCHED)
+
+    def _make_next(self) -> None:
+        """Make the next pair, or the part of it that a killed run has not made."""
+        try:
+            self._next_signer()
+        except SettingsError:
+            key = ec.generate_private_key(ec.SECP256R1())
+            # The certificate first: a key is used only together with its certificate.
+            PUBLIC.write(self.files.next_certificate, signing_certificate(key, now=datetime.now(UTC)))
+            write_key(self.files.next_key, key, self.key_attributes)
+
+    def _next_signer(self) -> TokenSigner:
+        pair = dataclasses.replace(
+            self.settings.token_server,
+            signing_key=self.files.next_key,
+            signing_certificate=self.files.next_certificate,
         )
-        with services_lock(settings.paths.state, "rollover of the token-signing key", wait=10):
-            # a collection signs with the key that it began with; it holds the lock to its end
-            _switch(settings)
-        report("the next token-signing key is in use")
-    if retired_certificate(settings).exists():
-        _settle(settings)
-        signer = TokenSigner.load(settings)
-        if _signing_key(settings) != signer.fingerprint or not record.retired:
-            command("systemctl", "reload-or-restart", settings.token_server.unit)
-            _wait_until(
-                lambda: _signing_key(settings) == signer.fingerprint,
-                "the token server signs with another key",
-            )
-            record.retired = time.time()
-            record.save()
-        wait(seconds_left(record.retired, time.time(), settings.token_server))
-    for path in unfinished(settings):
-        files.remove(path)
-    trust()
-    for path in (next_key(settings), next_certificate(settings), retired_certificate(settings)):
-        if record.owns(path):
-            record.files.remove(str(path))
-    record.retired = 0.0
-    record.save()
-    if under_way:
-        report("the old token-signing key is trusted no more")
-    return under_way
+        return TokenSigner.load(dataclasses.replace(self.settings, token_server=pair))
+
+    def _switch(self) -> None:
+        """PREPARED to SWITCHED: when the registry accepts the next key's tokens, put that key in use."""
+        self._make_next()
+        self.apply_trust()
+        next_signer = self._next_signer()
+        _wait_until(lambda: self.services.accepts(next_signer), "the registry refuses the next key's tokens")
+        # A collection signs all its tokens with the key that it began with. It holds this lock to its end.
+        with services_lock(self.settings.paths.state, "rollover of the token-signing key", wait=10):
+            self._rename_next()
+        self.report("the next token-signing key is in use")
+
+    def _rename_next(self) -> None:
+        """Put the next key in use by one rename. At any time, the file has the certificate of the key."""
+        pair = self.settings.token_server
+        following = self.files.next_certificate.read_bytes()
+        old = bundle(pair.signing_certificate.read_bytes(), without=following)
+        PUBLIC.write(self.files.retired_certificate, old)
+        PUBLIC.write(pair.signing_certificate, bundle(old, following))
+        files.rename(self.files.next_key, pair.signing_key)
+
+    def _retire(self) -> None:
+        """SWITCHED to NONE: when all tokens signed with the old key have expired, end the trust in it."""
+        self._remove_old_certificate()
+        signer = TokenSigner.load(self.settings)
+
+        def signs() -> bool:
+            return self.services.signing_key() == signer.fingerprint
+
+        if not signs() or not self.record.retired:
+            self.services.reload_token_server()
+            _wait_until(signs, "the token server signs with another key")
+            self.record.retired = time.time()
+            self.record.save()
+        self.wait(seconds_left(self.record.retired, time.time(), self.settings.token_server))
+        self._forget()
+        self.report("the old token-signing key is trusted no more")
+
+    def _remove_old_certificate(self) -> None:
+        """Leave the new key's certificate alone in the file of the certificate in use."""
+        path = self.settings.token_server.signing_certificate
+        present = path.read_bytes()
+        new = bundle(present, without=self.files.retired_certificate.read_bytes())
+        if new and new != present:
+            PUBLIC.write(path, new)
+        files.remove(self.files.next_certificate)
+
+    def _forget(self) -> None:
+        """Remove the files of the rollover, and the trust in their certificates."""
+        for path in self.files.present:
+            files.remove(path)
+        self.apply_trust()
+        for path in self.files.all:
+            if self.record.owns(path):
+                self.record.files.remove(str(path))
+        self.record.retired = 0.0
+        self.record.save()
 
 
 def seconds_left(retired: float, now: float, settings: TokenServerSettings) -> float:
-    """How long tokens that were signed until ``retired`` may still be accepted; both are Unix times.
+    """How long tokens signed until ``retired`` may still be accepted. Both are Unix times.
 
-    Never longer than from now on: a clock that was set back prolongs nothing.
+    It is at most the longest life of a token, even if the clock was set back.
     """
     longest = max(settings.read_lifetime + REGISTRY_LEEWAY, write_token_accepted(settings.write_lifetime))
     longest += _ROUNDING
     return max(0.0, min(float(longest), retired + longest - now))
 
 
-def _under_way(settings: Settings) -> bool:
-    """Whether there is more of a rollover than a certificate whose key was not written any more."""
-    return next_key(settings).exists() or retired_certificate(settings).exists()
-
-
-def _make_next(settings: Settings) -> None:
-    """Make the next pair, or what a run that was killed has not made of it."""
-    try:
-        _next_signer(settings)
-    except SettingsError:
-        key = ec.generate_private_key(ec.SECP256R1())
-        # the certificate first: a key is in use only together with its certificate
-        write(next_certificate(settings), signing_certificate(key, now=datetime.now(UTC)), mode=0o644)
-        write_key(next_key(settings), key)
-
-
-def _next_signer(settings: Settings) -> TokenSigner:
-    ours = dataclasses.replace(
-        settings.token_server, signing_key=next_key(settings), signing_certificate=next_certificate(settings)
-    )
-    return TokenSigner.load(dataclasses.replace(settings, token_server=ours))
-
-
-def _switch(settings: Settings) -> None:
-    """Put the next key in use by one rename; whichever key is there, its certificate is, too."""
-    ours = settings.token_server
-    present, following = ours.signing_certificate.read_bytes(), next_certificate(settings).read_bytes()
-    old = bundle(present, without=following)
-    write(retired_certificate(settings), old, mode=0o644)
-    write(ours.signing_certificate, bundle(old, following), mode=0o644)
-    files.rename(next_key(settings), ours.signing_key)
-
-
-def _settle(settings: Settings) -> None:
-    """Leave the new key's certificate alone in its file."""
-    ours = settings.token_server
-    present = ours.signing_certificate.read_bytes()
-    new = bundle(present, without=retired_certificate(settings).read_bytes())
-    if new and new != present:
-        write(ours.signing_certificate, new, mode=0o644)
-    files.remove(next_certificate(settings))
-
-
-def _accepts(settings: Settings, signer: TokenSigner) -> bool:
-    """Whether the live registry accepts the signer's tokens. Raises Unavailable."""
-    registry, _ = probe.endpoints(settings, with_agent=False)
-    token = signer.sign("sysreg-deploy", (), lifetime=60, service=settings.registry.address)
-    return probe.ask(registry, token).status == 200
-
-
-def _signing_key(settings: Settings) -> str:
-    """Fingerprint of the certificate with which the live token server signs. Raises Unavailable."""
-    _, token_server = probe.endpoints(settings, with_agent=False)
-    try:
-        return str(json.loads(probe.ask(token_server).body).get("signing_key"))
-    except (ValueError, AttributeError):
-        return ""
-
-
 def _wait_until(condition: Callable[[], bool], problem: str) -> None:
-    """Raises Unavailable with ``problem`` if the condition stays false."""
+    """Raise Unavailable with ``problem`` if the condition stays false."""
     deadline = time.monotonic() + _LIVE_SECONDS
     while True:
         try:
             if condition():
                 return
-            why = ""
+            reason = ""
         except Unavailable as error:
-            why = f" ({error})"
+            reason = f" ({error})"
         if time.monotonic() >= deadline:
-            raise Unavailable(f"{problem}{why}", next_step="see journalctl -b, then run sysreg-deploy again")
+            raise Unavailable(
+                f"{problem}{reason}", next_step="see journalctl -b, then run sysreg-deploy again"
+            )
         time.sleep(_PAUSE)

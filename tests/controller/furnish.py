@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 from devstack import keystone
 from tests.controller.machine import ADDRESS, Machine
@@ -66,6 +67,17 @@ def wheels() -> Path:
             _build(files, building)
             building.rename(done)
     return done
+
+
+def changed_wheel(directory: Path, module: str) -> Path:
+    """Write a wheel of the same version to ``directory`` in which ``module``, a path, has one more line."""
+    (wheel,) = wheels().glob("sysreg_cli-*.whl")
+    changed = directory / wheel.name
+    with ZipFile(wheel) as old, ZipFile(changed, "w") as new:
+        assert module in old.namelist()
+        for entry in old.infolist():
+            new.writestr(entry, old.read(entry) + (b"# changed\n" if entry.filename == module else b""))
+    return changed
 
 
 def _build(files: list[Path], directory: Path) -> None:

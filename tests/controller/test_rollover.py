@@ -5,90 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
 from tests.controller.furnish import passwords, serves, wait_until_served
+from tests.controller.load import load, prepare
 from tests.controller.machine import Machine
-from tests.controller.people import REGISTRY, login, make_image, push, start_runtimes
+from tests.controller.people import REGISTRY
 from tests.controller.workshop import DEPLOY
 
 ROTATE = (DEPLOY, "--rotate-token-key")
 _TOKEN_FILES = "/etc/sysreg/token"
 
-# Each round is a push or a pull by a client of its own, and none tries again by itself. One line a round.
-_LOADS = {
-    # a new repository and no memory of where the layer is: it is uploaded each time
-    "skopeo push": "rm -f /var/lib/containers/cache/*.boltdb; skopeo copy -q --dest-creds {user}"
-    " oci:/root/oci:1 docker://{registry}/testuser/pushed$RANDOM:1",
-    "skopeo pull": "rm -rf /root/down; skopeo copy -q --src-creds {user} docker://{registry}/testuser/small:1"
-    " dir:/root/down",
-    "docker pull": "docker rmi -f {registry}/testuser/small:1 >/dev/null; docker pull -q"
-    " {registry}/testuser/small:1",
-    "containerd pull": "ctr images rm {registry}/testuser/small:1 >/dev/null; ctr images pull"
-    " --hosts-dir /etc/containerd/certs.d --user {user} {registry}/testuser/small:1",
-}
 
-
-@dataclass
-class Load:
-    """The loops of all clients."""
-
-    machine: Machine
-
-    def rounds(self) -> dict[str, int]:
-        """How many rounds each client has done."""
-        return {
-            name: self.machine.file(f"/root/load/{number}").read_text().count("done\n")
-            for number, name in enumerate(_LOADS)
-        }
-
-    def failures(self) -> list[str]:
-        """What clients said in rounds that failed."""
-        return [
-            f"{name}: {line}"
-            for number, name in enumerate(_LOADS)
-            for line in self.machine.file(f"/root/load/{number}").read_text().splitlines()
-            if line != "done"
-        ]
-
-    def another_round(self) -> None:
-        """Wait until every client has done a whole round that began after this call."""
-        before = self.rounds()
-        self.machine.wait_until(
-            lambda: all(count >= before[name] + 2 for name, count in self.rounds().items()),
-            "every client has done another round",
-            60,
-        )
-
-
-@contextmanager
-def load(machine: Machine) -> Iterator[Load]:
-    """People push and pull in loops."""
-    user = f"testuser:{passwords(machine)['testuser']}"
-    script = ["mkdir -p /root/load; cd /root/load; touch stop-not"]
-    for number, command in enumerate(_LOADS.values()):
-        words = command.format(user=user, registry=REGISTRY)
-        script.append(
-            f"(while [ -e stop-not ]; do out=$({{ {words}; }} 2>&1) && echo done"
-            f' || echo "$(date +%T.%N) $out" | tr "\\n" " "; done >{number}) &'
-        )
-    script.append("wait")
-    running = machine.popen("bash", "-c", "\n".join(script))
-    try:
-        machine.wait_until(
-            lambda: machine.file(f"/root/load/{len(_LOADS) - 1}").exists(), "the loops run", 20
-        )
-        yield Load(machine)
-    finally:
-        machine.file("/root/load/stop-not").unlink(missing_ok=True)
-        running.communicate(timeout=60)
-
-
-def asks(machine: Machine, token: str) -> str:
+def status_of(machine: Machine, token: str) -> str:
     """The status with which the registry answers a token."""
     return machine.run(
         *("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}"),
@@ -128,7 +58,7 @@ def slow_upload(machine: Machine, seconds: int) -> subprocess.Popen[str]:
 
 
 def until_it_waits(machine: Machine) -> str:
-    """Roll over until the old tokens have to run out, then Ctrl-C; returns what it said."""
+    """Roll over until the old tokens have to run out, then Ctrl-C; returns what it output."""
     process = machine.popen("timeout", "--signal=INT", "--preserve-status", "120", *ROTATE)
     lines = []
     assert process.stdout is not None
@@ -158,43 +88,31 @@ def names(machine: Machine) -> set[str]:
     return {path.name for path in machine.file(_TOKEN_FILES).iterdir()}
 
 
-def clients(machine: Machine) -> None:
-    """Everything that the loops need."""
-    start_runtimes(machine)
-    login(machine, "testuser")
-    make_image(machine, "small", 300_000)
-    push(machine, "small", "testuser/small:1")
-    machine.shell(
-        f"skopeo copy -q --src-creds testuser:{passwords(machine)['testuser']}"
-        f" docker://{REGISTRY}/testuser/small:1 oci:/root/oci:1"
-    )
-
-
 @pytest.mark.timeout(300)
 def test_nobody_is_refused_while_the_token_key_rolls_over(deployed: Machine) -> None:
-    clients(deployed)
+    prepare(deployed)
     old_key = deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes()
     restarted = deployed.show("sysreg-token-server.service", "ActiveEnterTimestampMonotonic")
-    with load(deployed) as people:
-        people.another_round()
+    with load(deployed) as clients:
+        clients.another_round()
         old = token(deployed)
-        said = until_it_waits(deployed)
-        assert "run it again to finish" in said
-        assert "may be refused" not in said
+        output = until_it_waits(deployed)
+        assert "run it again to finish" in output
+        assert "may be refused" not in output
         assert deployed.file(f"{_TOKEN_FILES}/signing.key").read_bytes() != old_key
         new = token(deployed)
-        assert (asks(deployed, old), asks(deployed, new)) == ("200", "200"), "both are trusted now"
-        people.another_round()
+        assert (status_of(deployed, old), status_of(deployed, new)) == ("200", "200"), "both are trusted now"
+        clients.another_round()
 
         unfinished = deployed.run(DEPLOY, "--check", status=1)
         assert "finish the rollover of the token-signing key" in unfinished.stdout
         let_old_tokens_run_out(deployed, 362)
         finished = deployed.run(DEPLOY)
         assert "the old token-signing key is trusted no more" in finished.stdout
-        people.another_round()
-        assert people.failures() == []
-        print(f"rounds: {people.rounds()}")
-    assert (asks(deployed, old), asks(deployed, new)) == ("401", "200")
+        clients.another_round()
+        assert clients.failures() == []
+        print(f"rounds: {clients.rounds()}")
+    assert (status_of(deployed, old), status_of(deployed, new)) == ("401", "200")
     assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
     assert names(deployed) == {"signing.key", "signing.crt", "trusted.crt"}
     assert deployed.shell("nft list tables").stdout == ""
@@ -243,6 +161,8 @@ def test_a_restart_waits_for_an_upload_and_without_nftables_says_what_it_means(d
     assert restarted > float(ended) * 1e6 - 50_000, "it did not wait, and held everybody else meanwhile"
 
     deployed.shell("ln -s /bin/false /usr/local/sbin/nft; rm /etc/sysreg/registry.env")
-    said = deployed.run(DEPLOY).stdout
-    assert "refused for a moment while the registry restarts: nft failed: exit status 1\n" in said
+    output = deployed.run(DEPLOY).stdout
+    assert (
+        "refused for a moment while docker-registry.service restarts: nft failed: exit status 1\n" in output
+    )
     assert serves(deployed)

@@ -18,7 +18,7 @@ from sysreg_cli.cli.commands import COMMANDS
 from sysreg_cli.cli.main import system
 from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
 from sysreg_cli.cli.options import Invocation
-from sysreg_cli.deploy import plan
+from sysreg_cli.deploy import deployment
 from tools import write_reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,7 +63,7 @@ def test_what_is_generated_is_up_to_date() -> None:
 
 
 def test_every_man_page_is_installed() -> None:
-    assert set(MAN_PAGES) == set(plan.MAN_PAGES)
+    assert set(MAN_PAGES) == set(deployment.MAN_PAGES)
 
 
 def test_every_command_has_a_page_and_every_page_a_command() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import pytest
 
 from sysreg_cli.agent.certificate.reminder import expiry_warning
 from sysreg_cli.deploy.certificate import ServerCertificate
-from sysreg_cli.deploy.items import Context
-from sysreg_cli.deploy.record import Record
-from sysreg_cli.host.generations import Generations
+from sysreg_cli.host.generations import KEY_GROUP, Generations
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import CertificateSettings, PathSettings, Settings
 from tests import certificates as make
+from tests.unit.deploy.machine import apply, context_of, required
 
 NOW = datetime.now(UTC)
 
@@ -37,11 +37,43 @@ def use(settings: Settings, key: bytes, chain: bytes) -> None:
     generations.use(name)
 
 
+def certificate(settings: Settings) -> ServerCertificate:
+    """The resource, with the group that the keys get on the machine of this test."""
+    names = {group.gr_name for group in grp.getgrall()}
+    return ServerCertificate(settings, key_group=KEY_GROUP if KEY_GROUP in names else "root")
+
+
 def wanted(settings: Settings) -> str:
-    """What a run would do about the certificate itself."""
-    item = ServerCertificate(settings)
-    change = item.compare(Context(Record(settings.paths.state)))
-    return change.line if change and "certificate" in change.line else ""
+    """What a run would do about the certificate."""
+    change = certificate(settings).compare(context_of(settings.paths.state))
+    return change.line if change else ""
+
+
+def test_the_first_certificate_is_self_signed(settings: Settings) -> None:
+    context = context_of(settings.paths.state)
+    assert apply(certificate(settings), context) == "create a self-signed certificate for registry.local"
+    assert certificate(settings).refusal() is None
+
+
+def test_the_newest_good_generation_is_used_before_another_is_made(settings: Settings) -> None:
+    context = context_of(settings.paths.state)
+    apply(certificate(settings), context)
+    use(settings, *self_signed(["other.example"], now=NOW))
+    line = apply(certificate(settings), context)
+    assert line.startswith("use the certificate of generation 000001 instead of the one in use: ")
+    (settings.certificate.directory / "current").unlink()
+    assert apply(certificate(settings), context) == "use the certificate of generation 000001 again"
+
+
+def test_all_generations_keep_their_keys_secret(settings: Settings) -> None:
+    context = context_of(settings.paths.state)
+    apply(certificate(settings), context)
+    use(settings, *self_signed(["registry.local"], now=NOW))
+    old = settings.certificate.directory / "generations/000001/server.key"
+    old.chmod(0o666)
+    change = required(certificate(settings), context)
+    assert f"set {old} to 0440" in change.line
+    apply(certificate(settings), context)
 
 
 @pytest.mark.parametrize(("left", "renewed"), [(29, True), (31, False)])
@@ -69,11 +101,11 @@ def test_an_operators_one_is_left_and_its_problem_told(settings: Settings) -> No
     root = make.authority()
     good = make.server(root)
     use(settings, good.key_pem, good.pem + root.pem)
-    assert ServerCertificate(settings).refused() is None
+    assert certificate(settings).refusal() is None
     expired = make.server(root, start=NOW - timedelta(days=9), end=NOW - timedelta(days=1))
     use(settings, expired.key_pem, expired.pem + root.pem)
     assert wanted(settings) == ""
-    refused = ServerCertificate(settings).refused()
+    refused = certificate(settings).refusal()
     assert refused is not None
     assert "certificate-install" in refused.next_step
     assert "ended at" in expiry_warning(settings.certificate, NOW)

@@ -1,0 +1,123 @@
+"""The trust of docker and containerd on this host in the registry's certificate."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from sysreg_cli.deploy.machine import PUBLIC
+from sysreg_cli.deploy.resource import Change, Context, Resource
+from sysreg_cli.errors import CertificateRefused
+from sysreg_cli.host import trust
+from sysreg_cli.host.generations import Generations
+from sysreg_cli.pki.check import read_certificates
+from sysreg_cli.settings import Settings
+
+_HOSTS = "hosts.toml"
+_SYSTEM_LINKS = Path("/etc/ssl/certs")
+
+
+@dataclass(frozen=True)
+class ClientTrust(Resource):
+    """docker and containerd trust the certificate in use, and no other certificate of sysreg."""
+
+    settings: Settings
+    #: Daemons in whose sandboxes the two certs.d are mount points: they don't see one that was made anew.
+    mounted_by: tuple[str, ...] = ()
+
+    @property
+    def _roots(self) -> tuple[Path, Path]:
+        return self.settings.paths.docker_trust, self.settings.paths.containerd_trust
+
+    def _directories(self) -> list[Path]:
+        return [root / address for root in self._roots for address in self.settings.registry.addresses]
+
+    def _outdated(self, context: Context) -> list[Path]:
+        """Directories for names and ports that the settings had before."""
+        made = {Path(directory) for directory in context.record.directories} - {*self._directories()}
+        return sorted(path for path in made if path.parent in self._roots and trust.our_anchors(path))
+
+    def _anchor(self) -> x509.Certificate | None:
+        """The certificate to trust: the last of the chain, as ``certificate-install`` takes it, too."""
+        generations = Generations(self.settings.certificate.directory)
+        name = generations.current()
+        try:
+            return read_certificates(generations.chain(name))[-1] if name else None
+        except (OSError, CertificateRefused):
+            return None
+
+    def compare(self, context: Context) -> Change | None:
+        unrecorded = [path for path in trust.foreign_files(self.settings) if not context.record.owns(path)]
+        if unrecorded:
+            names = ", ".join(map(str, unrecorded))
+            return Change(f"replace {names}, which sysreg-deploy did not write", self._apply, foreign=True)
+        anchor = self._anchor()
+        if anchor is None:  # the certificate is made before this change is applied
+            line = "have docker and containerd trust the new certificate"
+            return Change(line, self._apply, restarts=self.mounted_by)
+        lines = [f"repair {path}" for path in trust.foreign_files(self.settings)]
+        lines += [step.name for step in trust.drop_other_anchors(self.settings, anchor)]
+        lines += [f"end the trust at {directory.name}" for directory in self._outdated(context)]
+        lines += [f"repair {path}" for path in self._unprotected(anchor)]
+        restarts = () if all(root.is_dir() for root in self._roots) else self.mounted_by
+        return Change("; ".join(dict.fromkeys(lines)), self._apply, restarts=restarts) if lines else None
+
+    def _unprotected(self, anchor: x509.Certificate) -> list[Path]:
+        """Files of the trust in ``anchor`` that others may change."""
+        names = (trust.anchor_name(anchor), _HOSTS)
+        paths = [directory / name for directory in self._directories() for name in names]
+        return [path for path in paths if path.is_file() and PUBLIC.difference(path)]
+
+    def _apply(self, context: Context) -> None:
+        anchor, record = self._anchor(), context.record
+        assert anchor is not None, "ServerCertificate comes before its trust"
+        for directory in self._directories():
+            record.make_directory(directory)
+        for path in trust.foreign_files(self.settings):
+            record.keep(path)
+            path.unlink()
+        record.take(*(self._roots[1] / address / _HOSTS for address in self.settings.registry.addresses))
+        for step in trust.drop_other_anchors(self.settings, anchor):
+            step.run()
+        for directory in self._outdated(context):
+            _clear(directory)
+        for path in self._unprotected(anchor):
+            PUBLIC.write(path, path.read_bytes())
+
+    def remove(self, context: Context) -> str:
+        removed: list[Path] = []
+        for directory in [*self._directories(), *self._outdated(context)]:
+            removed += _clear(directory)
+            hosts = directory / _HOSTS
+            if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
+                shutil.copy2(backup, hosts)
+        authorities = trust.our_anchors(self.settings.paths.system_trust)
+        for path in authorities:
+            path.unlink()
+            _remove_links(path)
+        if authorities:
+            context.programs.change(*self.settings.paths.system_trust_command.split())
+        removed += authorities
+        return f"removed {', '.join(map(str, removed))}" if removed else ""
+
+
+def _clear(directory: Path) -> list[Path]:
+    """Remove the files of sysreg from a directory of certs.d, and return them."""
+    paths = trust.our_anchors(directory)
+    hosts = directory / _HOSTS
+    if hosts.exists() and trust.may_write(hosts):
+        paths.append(hosts)
+    for path in paths:
+        path.unlink()
+    return paths
+
+
+def _remove_links(authority: Path) -> None:
+    """Remove the links to a CA certificate: update-ca-certificates leaves those of a file that is gone."""
+    link = f"{authority.stem}.pem"
+    for path in _SYSTEM_LINKS.iterdir():
+        if path.is_symlink() and (path.name == link or str(path.readlink()) == link):
+            path.unlink()

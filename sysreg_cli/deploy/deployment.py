@@ -1,0 +1,148 @@
+"""What a controller consists of: a function of its settings and of a few facts about the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from sysreg_cli.deploy import templates
+from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory
+from sysreg_cli.deploy.client_trust import ClientTrust
+from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
+from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
+from sysreg_cli.deploy.file import File, GeneratedFile, Link
+from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
+from sysreg_cli.deploy.machine import Attributes
+from sysreg_cli.deploy.marked_lines import MarkedLines
+from sysreg_cli.deploy.resource import Resource
+from sysreg_cli.deploy.restart import Listener
+from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
+from sysreg_cli.deploy.token_keys import SigningPair, token_trust
+from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
+from sysreg_cli.pki.names import as_address
+from sysreg_cli.settings import DEFAULT_PATH, Settings
+
+AGENT_SOCKET = "sysreg-agent.socket"
+CONTAINERD = "containerd.service"
+PROGRAMS = ("system", "sysreg-deploy")
+MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
+REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
+_SYSUSERS = "/etc/sysusers.d/sysreg.conf"
+_TMPFILES = "/etc/tmpfiles.d/sysreg.conf"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that sysreg-deploy provides. Each resource comes after those that it needs."""
+
+    #: the commented sample of the settings, which is written first and removed last
+    sample: File
+    #: what is on the disk
+    resources: tuple[Resource, ...]
+    #: the state of systemd and of its units
+    services: tuple[Resource, ...]
+
+    @property
+    def on_disk(self) -> tuple[Resource, ...]:
+        return (self.sample, *self.resources)
+
+    @property
+    def all(self) -> tuple[Resource, ...]:
+        return (*self.on_disk, *self.services)
+
+    @classmethod
+    def build(cls, settings: Settings, facts: HostFacts) -> Deployment:
+        """Build it. Raises SysregError if a file of ``etc/`` is missing or containerd can't be configured."""
+        rendered = templates.render(template_values(settings, facts))
+        sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True)
+        sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
+        daemons = (TOKEN_SERVER, AGENT)
+        directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
+        others = (*(entry.path for entry in directories.entries), settings.certificate.directory)
+        resources = (
+            *(sysusers, Accounts(sysusers), tmpfiles, directories),
+            *_files(settings, facts, rendered),
+            *_keys(settings),
+            MadeDirectories(frozenset(others)),
+            *(AppliedSettings(daemon.unit, daemon.digest(settings)) for daemon in daemons),
+        )
+        return cls(sample, resources, tuple(_services(settings, facts)))
+
+
+def template_values(settings: Settings, facts: HostFacts) -> dict[str, str]:
+    """The values for the placeholders in the files of ``etc/``."""
+    # Before version 254, every pause has the same length: one that suits a crash and a failure of days.
+    backoff = "RestartSec=3" if facts.systemd < 254 else "RestartSec=1\nRestartSteps=5\nRestartMaxDelaySec=30"
+    return {
+        "backoff": backoff,
+        "bindir": str(facts.programs),
+        "containerd_trust": str(settings.paths.containerd_trust),
+        "docker_trust": str(settings.paths.docker_trust),
+        "group": settings.agent.group,
+        "registry_config": str(settings.registry.config),
+        "registry_environment": str(REGISTRY_SECRET),
+        "registry_unit": settings.registry.unit,
+        "socket": str(settings.agent.socket),
+        "socket_directory": str(settings.agent.socket.parent),
+        "state": str(settings.paths.state),
+        "storage": str(settings.registry.storage),
+        "system_trust": str(settings.paths.system_trust),
+        "tls": str(settings.certificate.directory),
+    }
+
+
+def _files(settings: Settings, facts: HostFacts, rendered: dict[str, bytes]) -> Iterator[Resource]:
+    """The files of ``etc/``, links to the programs, and lines in files of others."""
+    unit = settings.registry.unit
+    for path in map(Path, rendered):
+        yield File(path, rendered[str(path)], restarts=_restarts(path, unit))
+    if not str(facts.programs).startswith("/usr/"):
+        for name in PROGRAMS:
+            yield Link(Path("/usr/local/bin") / name, str(facts.programs / name))
+        for page in (Path("man") / f"man{name[-1]}" / name for name in MAN_PAGES):
+            yield Link(Path("/usr/local/share") / page, str(facts.programs.parent / "share" / page))
+    if facts.address:
+        names = [name for name in settings.registry.host_names if as_address(name) is None]
+        yield MarkedLines(HOSTS, f"{facts.address} {' '.join(names)}\n")
+    if facts.containerd is not None and (lines := containerd_lines(facts.containerd, settings)):
+        yield MarkedLines(CONTAINERD_CONFIG, lines, restarts=(CONTAINERD,))
+    config = yaml.safe_dump(registry_config(settings), sort_keys=False)
+    text = f"# Written by sysreg-deploy from {DEFAULT_PATH}.\n{config}"
+    yield File(settings.registry.config, text.encode(), restarts=(unit,))
+
+
+def _keys(settings: Settings) -> Iterator[Resource]:
+    """The keys and certificates, and the trust in them."""
+    registry = settings.registry.unit
+    yield SigningPair(settings, restarts=(TOKEN_SERVER.unit, AGENT.unit))
+    yield token_trust(settings, restarts=(registry,))
+    secret = Attributes(0o600)
+    yield GeneratedFile(
+        REGISTRY_SECRET, "the registry's secret", registry_secret, secret, restarts=(registry,)
+    )
+    yield TlsDirectory(settings.certificate.directory)
+    yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit))
+    yield ClientTrust(settings, mounted_by=(AGENT.unit,))
+
+
+def _services(settings: Settings, facts: HostFacts) -> Iterator[Resource]:
+    registry = settings.registry
+    units = (registry.unit, TOKEN_SERVER.unit, AGENT_SOCKET, AGENT.unit)
+    yield DaemonReload(units)
+    yield from map(EnabledUnit, units)
+    yield RunningUnit(registry.unit, Listener(registry.unit, registry.port, registry.metrics))
+    yield RunningUnit(TOKEN_SERVER.unit, Listener(TOKEN_SERVER.unit, settings.token_server.port))
+    yield RunningUnit(AGENT_SOCKET, socket=settings.agent.socket)
+    yield RunningUnit(AGENT.unit)
+    if facts.containerd is not None:
+        yield TryRestart(CONTAINERD)
+
+
+def _restarts(path: Path, registry_unit: str) -> tuple[str, ...]:
+    """The unit that a file of ``etc/`` belongs to, if it does."""
+    if path.parent.name == f"{registry_unit}.d":
+        return (registry_unit,)
+    return (path.name,) if path.suffix in (".service", ".socket") else ()

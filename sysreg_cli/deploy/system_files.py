@@ -1,0 +1,177 @@
+"""The accounts of a sysusers.d file, and the directories and files of a tmpfiles.d file.
+
+systemd-sysusers and systemd-tmpfiles make them. See sysusers.d(5) and tmpfiles.d(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shlex
+import stat
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sysreg_cli.deploy.file import File
+from sysreg_cli.deploy.machine import PUBLIC_DIRECTORY, Attributes, CommandFailed
+from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
+from sysreg_cli.tokens import write_lock
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, a group, or the membership of a user in a group."""
+
+    kind: str
+    name: str
+    group: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Account:
+        """Read what ``str`` made of it: that is how the record keeps it."""
+        kind, name, *rest = text.split()
+        return cls(kind, name, rest[-1] if rest else "")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" of {self.group}" if self.group else "")
+
+    @property
+    def exists(self) -> bool:
+        with contextlib.suppress(KeyError):
+            if self.kind == "user":
+                return bool(pwd.getpwnam(self.name))
+            if self.kind == "group":
+                return bool(grp.getgrnam(self.name))
+            return self.name in grp.getgrnam(self.group).gr_mem
+        return False
+
+    @property
+    def removal(self) -> tuple[str, ...]:
+        """The command that removes it."""
+        if self.kind == "member":
+            return ("gpasswd", "--delete", self.name, self.group)
+        return ("userdel" if self.kind == "user" else "groupdel", self.name)
+
+
+_KINDS = {"u": "user", "g": "group", "m": "member"}
+
+
+@dataclass(frozen=True)
+class Accounts(Resource):
+    """All accounts of one sysusers.d file. Those that sysreg-deploy made are removed with it."""
+
+    source: File
+
+    def _missing(self) -> list[Account]:
+        lines = (shlex.split(line, comments=True) for line in self.source.content.decode().splitlines())
+        wanted = [
+            Account(_KINDS[kind], name, rest[0] if kind == "m" else "")
+            for kind, name, *rest in filter(None, lines)
+        ]
+        return [account for account in wanted if not account.exists]
+
+    def compare(self, context: Context) -> Change | None:
+        missing = self._missing()
+        return Change(f"create {', '.join(map(str, missing))}", self._create) if missing else None
+
+    def _create(self, context: Context) -> None:
+        record = context.record
+        record.accounts += [name for name in map(str, self._missing()) if name not in record.accounts]
+        record.save()
+        context.programs.change("systemd-sysusers", str(self.source.path))
+
+    def remove(self, context: Context) -> str:
+        removed = []
+        for account in map(Account.parse, reversed(context.record.accounts)):
+            if not account.exists:
+                continue
+            try:
+                context.programs.change(*account.removal)
+            except CommandFailed:
+                if account.kind != "member":  # a membership may have gone with its group
+                    raise
+            if account.kind != "member":
+                removed.append(str(account))
+        context.record.accounts.clear()
+        return f"removed {', '.join(removed)}" if removed else ""
+
+
+@dataclass(frozen=True)
+class TmpfilesEntry:
+    """One line of a tmpfiles.d file: a directory (``d``) or a file (``f``). See tmpfiles.d(5)."""
+
+    kind: str
+    path: Path
+    attributes: Attributes
+
+    @classmethod
+    def parse(cls, line: str) -> TmpfilesEntry:
+        kind, path, mode, owner, group, *_ = line.split()
+        return cls(kind, Path(path), Attributes(None if mode == "-" else int(mode, 8), owner, group))
+
+    @property
+    def is_missing(self) -> bool:
+        return not os.path.lexists(self.path)
+
+    @property
+    def is_of_other_kind(self) -> bool:
+        """Whether something else is at its path. Raises FileNotFoundError."""
+        is_kind = stat.S_ISDIR if self.kind == "d" else stat.S_ISREG
+        return not is_kind(self.path.lstat().st_mode)
+
+
+@dataclass(frozen=True)
+class Tmpfiles(Resource):
+    """Everything that a tmpfiles.d file lists. systemd-tmpfiles makes it, here and at each boot."""
+
+    source: File
+    #: Daemons in whose sandboxes the paths are mount points: they don't see one that was made anew.
+    mounted_by: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[TmpfilesEntry, ...]:
+        lines = self.source.content.decode().splitlines()
+        return tuple(TmpfilesEntry.parse(line) for line in lines if line.strip() and not line.startswith("#"))
+
+    def compare(self, context: Context) -> Change | None:
+        missing = [entry for entry in self.entries if entry.is_missing]
+        present = [entry for entry in self.entries if entry not in missing]
+        foreign = [
+            f"replace {entry.path}, which is of another kind" for entry in present if entry.is_of_other_kind
+        ]
+        lines = [f"create {entry.path}" for entry in missing] + foreign
+        lines += [line for entry in present if (line := entry.attributes.difference(entry.path))]
+        if not lines:
+            return None
+        restarts = self.mounted_by if missing else ()
+        return Change(
+            "; ".join(lines), partial(self._create, missing), foreign=bool(foreign), restarts=restarts
+        )
+
+    def _create(self, missing: list[TmpfilesEntry], context: Context) -> None:
+        for entry in missing:
+            if entry.kind == "d":
+                context.record.make_directory(entry.path)
+        context.programs.change("systemd-tmpfiles", "--create", str(self.source.path))
+        for entry in missing:
+            if entry.path.name == write_lock.RECORD_NAME and context.record.applied:
+                # The daemons ran before: write tokens may be in use whose record is lost.
+                write_lock.WriteLock(entry.path.parent).record()
+
+
+@dataclass(frozen=True)
+class MadeDirectories(Resource):
+    """The directories that sysreg-deploy made are root's, and only root writes into them.
+
+    ``others`` belong to other resources.
+    """
+
+    others: frozenset[Path]
+
+    def compare(self, context: Context) -> Change | None:
+        made = (Path(directory) for directory in context.record.directories)
+        own = [path for path in made if path not in self.others and path.is_dir()]
+        return attributes_change(dict.fromkeys(own, PUBLIC_DIRECTORY))

@@ -1,0 +1,138 @@
+"""The pair that signs tokens, the registry's trust in it, and the files of a rollover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from sysreg_cli.deploy.file import GeneratedFile
+from sysreg_cli.deploy.machine import PUBLIC, Attributes
+from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
+from sysreg_cli.errors import SettingsError
+from sysreg_cli.pki.keys import to_pem
+from sysreg_cli.pki.selfsigned import signing_certificate
+from sysreg_cli.settings import Settings
+from sysreg_cli.tokens.signer import TokenSigner
+
+#: The token server runs in this group; the agent, which is root, reads the key as well.
+KEY_ATTRIBUTES = Attributes(0o440, group="sysreg-token")
+
+
+@dataclass(frozen=True)
+class RolloverFiles:
+    """The files of a rollover of the token-signing key, which are beside the pair in use."""
+
+    settings: Settings
+
+    @property
+    def next_key(self) -> Path:
+        """The next key, until one rename puts it in use."""
+        return self.settings.token_server.signing_key.with_name("next.key")
+
+    @property
+    def next_certificate(self) -> Path:
+        """The certificate of the next key."""
+        return self.settings.token_server.signing_certificate.with_name("next.crt")
+
+    @property
+    def retired_certificate(self) -> Path:
+        """The certificate of the old key, until the last token signed with that key has expired."""
+        return self.settings.token_server.signing_certificate.with_name("retired.crt")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return self.next_key, self.next_certificate, self.retired_certificate
+
+    @property
+    def present(self) -> list[Path]:
+        """Those that exist: the rollover has not ended."""
+        return [path for path in self.all if path.exists()]
+
+
+@dataclass(frozen=True)
+class SigningPair(Resource):
+    """The token-signing key and its certificate. A good key is never replaced."""
+
+    settings: Settings
+    key_attributes: Attributes = KEY_ATTRIBUTES
+
+    def _paths(self) -> tuple[Path, ...]:
+        return self.settings.token_server.signing_key, self.settings.token_server.signing_certificate
+
+    def compare(self, context: Context) -> Change | None:
+        key_path, certificate_path = self._paths()
+        if not key_path.exists():
+            return Change(f"create a token-signing key in {key_path.parent}", self._create)
+        try:
+            TokenSigner.load(self.settings)
+        except SettingsError as error:
+            return Change(f"repair the token-signing pair: {'; '.join(error.problems)}", self._create)
+        return attributes_change({key_path: self.key_attributes, certificate_path: PUBLIC})
+
+    def _create(self, context: Context) -> None:
+        """Make a certificate, and a key if there is no good one."""
+        key_path, certificate_path = self._paths()
+        for path in self._paths():
+            context.record.make_directory(path.parent)
+        context.record.take(key_path, certificate_path)
+        key = _read_p256(key_path) or ec.generate_private_key(ec.SECP256R1())
+        write_key(key_path, key, self.key_attributes)
+        PUBLIC.write(certificate_path, signing_certificate(key, now=datetime.now(UTC)))
+
+    def remove(self, context: Context) -> str:
+        paths = (*self._paths(), *RolloverFiles(self.settings).present)
+        return "; ".join(line for path in paths if (line := context.record.put_back(path)))
+
+
+def token_trust(settings: Settings, *, restarts: tuple[str, ...] = ()) -> GeneratedFile:
+    """The registry's ``rootcertbundle``. In a rollover it holds the next and the retired certificate, too."""
+    files = RolloverFiles(settings)
+    paths = (settings.token_server.signing_certificate, files.next_certificate, files.retired_certificate)
+    return GeneratedFile(
+        trust_bundle(settings),
+        "the token-signing certificates that the registry trusts",
+        lambda _present: bundle(*(path.read_bytes() for path in paths if path.exists())),
+        restarts=restarts,
+    )
+
+
+def trust_bundle(settings: Settings) -> Path:
+    """Where the registry reads the certificates whose tokens it accepts."""
+    return settings.token_server.signing_certificate.with_name("trusted.crt")
+
+
+def bundle(*pems: bytes, without: bytes = b"") -> bytes:
+    """All certificates of ``pems`` except those of ``without``, each once, in order (PEM)."""
+    unwanted = _certificates(without)
+    kept: list[x509.Certificate] = []
+    for certificate in (certificate for pem in pems for certificate in _certificates(pem)):
+        if certificate not in unwanted and certificate not in kept:
+            kept.append(certificate)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in kept)
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey, attributes: Attributes = KEY_ATTRIBUTES) -> None:
+    """Write a token-signing key. Raises SysregError, OSError."""
+    attributes.write(path, to_pem(key))
+
+
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return []  # SigningPair reports a damaged file, and repairs it before the bundle is made
+
+
+def _read_p256(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError):
+        return None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    return None

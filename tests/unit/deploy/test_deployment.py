@@ -1,0 +1,90 @@
+"""What a controller consists of, from settings and facts alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory
+from sysreg_cli.deploy.client_trust import ClientTrust
+from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER
+from sysreg_cli.deploy.deployment import Deployment
+from sysreg_cli.deploy.file import File, GeneratedFile, Link
+from sysreg_cli.deploy.host_facts import HostFacts
+from sysreg_cli.deploy.system_files import Accounts, Tmpfiles
+from sysreg_cli.deploy.token_keys import SigningPair
+from sysreg_cli.deploy.units import RunningUnit
+from sysreg_cli.settings import Settings
+
+FACTS = HostFacts(programs=Path("/opt/sysreg/bin"), address="198.51.100.10", systemd=252, containerd=None)
+
+
+def build(facts: HostFacts = FACTS) -> Deployment:
+    return Deployment.build(Settings(), facts)
+
+
+def files(facts: HostFacts = FACTS) -> list[File]:
+    return [resource for resource in build(facts).on_disk if isinstance(resource, File)]
+
+
+def test_what_others_need_comes_before_them() -> None:
+    deployment = build()
+    kinds = [type(resource) for resource in deployment.resources]
+    order = [
+        File,
+        Accounts,
+        Tmpfiles,
+        SigningPair,
+        GeneratedFile,
+        TlsDirectory,
+        ServerCertificate,
+        ClientTrust,
+    ]
+    assert sorted(order, key=kinds.index) == order
+    assert not any(isinstance(resource, RunningUnit) for resource in deployment.on_disk)
+
+
+def test_every_restart_is_of_a_unit_that_is_started_afterwards() -> None:
+    deployment = build(dataclasses.replace(FACTS, containerd=""))
+    started = {getattr(service, "unit", "") for service in deployment.services}
+    for resource in deployment.on_disk:
+        assert set(resource.restarts) <= started, resource
+    assert {unit for resource in deployment.on_disk for unit in resource.restarts} > {
+        AGENT.unit,
+        TOKEN_SERVER.unit,
+    }
+
+
+def test_no_placeholder_is_left_in_any_file() -> None:
+    for file in files():
+        assert not re.search(rb"@[a-z_]+@", file.content), file.path
+
+
+def test_no_unit_writes_core_dumps_which_would_hold_keys() -> None:
+    services = [file for file in files() if b"[Service]" in file.content]
+    assert len(services) == 3
+    for file in services:
+        assert b"\nLimitCORE=0\n" in file.content, file.path
+
+
+def test_programs_of_a_distribution_need_no_links() -> None:
+    links = {str(link.path) for link in build().resources if isinstance(link, Link)}
+    assert links >= {"/usr/local/bin/system", "/usr/local/share/man/man1/system.1"}
+    packaged = build(dataclasses.replace(FACTS, programs=Path("/usr/bin")))
+    assert not [resource for resource in packaged.resources if isinstance(resource, Link)]
+
+
+@pytest.mark.parametrize(("systemd", "steps"), [(252, False), (254, True)])
+def test_restarts_back_off_where_systemd_can(systemd: int, steps: bool) -> None:
+    units = [
+        file for file in files(dataclasses.replace(FACTS, systemd=systemd)) if b"RestartSec=" in file.content
+    ]
+    assert units
+    assert all((b"RestartSteps=" in unit.content) == steps for unit in units)
+
+
+def test_without_containerd_nothing_of_it_is_planned() -> None:
+    assert not [resource for resource in build().resources if "containerd/config" in str(resource)]
