@@ -2,7 +2,7 @@
 
     sudo .venv/bin/python -m bench.controller [--rounds N]
 
-Keystone runs already, as on controllers that have it elsewhere: what is measured is ours. "Served": a user of
+Keystone runs already, as on controllers that have it elsewhere. "Served": a user of
 Keystone got an authenticated answer of the registry through `system`, whose own time is part of the figure.
 """
 

@@ -10,7 +10,7 @@ from tests.controller.workshop import DEPLOY, UNITS
 
 
 def started(machine: Machine) -> dict[str, str]:
-    """When each unit was started last."""
+    """Unit -> when it was started last."""
     return {
         unit: machine.show(unit, "ActiveEnterTimestampMonotonic") for unit in (*UNITS, "containerd.service")
     }
@@ -77,7 +77,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Machine) ->
     assert again == disk
 
 
-def test_without_keystones_address_it_lays_down_the_sample_and_says_what_to_set(installed: Machine) -> None:
+def test_without_keystones_address_it_writes_the_sample_and_says_what_to_set(installed: Machine) -> None:
     installed.file("/etc/sysreg/sysreg.conf").unlink()
     refused = installed.run(DEPLOY, status=1)
     assert "auth_url in section [keystone] is not set" in refused.stderr
@@ -98,13 +98,13 @@ def test_every_mistake_in_the_settings_is_named_and_nothing_is_changed(installed
 def test_a_file_of_others_is_not_overwritten_unless_adopted_and_comes_back_on_removal(
     installed: Machine,
 ) -> None:
-    theirs = "# mine\nhttp:\n  addr: :5000\n"
+    content = "# mine\nhttp:\n  addr: :5000\n"
     config = "/etc/docker/registry/config.yml"
-    installed.file(config).write_text(theirs)
+    installed.file(config).write_text(content)
     refused = installed.run(DEPLOY, status=1)
     assert config in refused.stderr
     assert "--adopt" in refused.stderr
-    assert installed.file(config).read_text() == theirs
+    assert installed.file(config).read_text() == content
     assert not installed.file("/etc/systemd/system/sysreg-agent.service").exists()
     command = installed.file("/usr/local/bin/system")
     command.symlink_to("/opt/theirs")
@@ -112,7 +112,7 @@ def test_a_file_of_others_is_not_overwritten_unless_adopted_and_comes_back_on_re
     assert "rootcertbundle" in installed.file(config).read_text()
     assert str(command.readlink()) == "/opt/sysreg/bin/system"
     installed.run(DEPLOY, "--remove")
-    assert installed.file(config).read_text() == theirs
+    assert installed.file(config).read_text() == content
     assert str(command.readlink()) == "/opt/theirs"
 
 

@@ -35,8 +35,8 @@ def test_daemons_that_are_killed_come_back_and_users_are_told_where_one_is_misse
     for unit, port in ((REGISTRY_UNIT, 9001), (TOKEN_UNIT, 9002)):
         before = _pid(deployed, unit)
         deployed.run("kill", "-KILL", before)
-        said = why_not_served(deployed)
-        assert not said or f"registry.local:{port}" in said, "it was missed, and the message says where"
+        output = why_not_served(deployed)
+        assert not output or f"registry.local:{port}" in output, "it was missed, and the message says where"
         wait_until_served(deployed)
         assert _pid(deployed, unit) not in ("0", before)
     # systemd keeps the agent's socket: the call waits for the next agent
@@ -47,10 +47,10 @@ def test_daemons_that_are_killed_come_back_and_users_are_told_where_one_is_misse
 def test_a_token_server_that_hangs_is_started_again_by_its_watchdog(deployed: Machine) -> None:
     hung = _pid(deployed, TOKEN_UNIT)
     deployed.run("kill", "-STOP", hung)
-    asked = ["system", "--timeout", "2", "registry-image-tags", "testuser/nothing"]
-    said = deployed.run(*asked, environ=openrc(deployed, "testuser", "tenant1"), status=1).stderr
-    assert "registry.local:9002" in said
-    assert "2 s" in said
+    command = ["system", "--timeout", "2", "registry-image-tags", "testuser/nothing"]
+    output = deployed.run(*command, environ=openrc(deployed, "testuser", "tenant1"), status=1).stderr
+    assert "registry.local:9002" in output
+    assert "2 s" in output
     deployed.wait_until(lambda: _pid(deployed, TOKEN_UNIT) not in ("0", hung), "a new one runs", 90)
     wait_until_served(deployed)
     assert "Watchdog timeout" in deployed.journal(TOKEN_UNIT)
@@ -60,29 +60,29 @@ def test_without_its_socket_the_agent_is_missed_and_the_message_says_what_brings
     deployed: Machine,
 ) -> None:
     deployed.run("rm", "/run/sysreg/agent.sock")
-    said = system(deployed, "admin", "certificate-list", status=1)
-    assert "/run/sysreg/agent.sock" in said
-    assert "sysreg-agent" in said
+    output = system(deployed, "admin", "certificate-list", status=1)
+    assert "/run/sysreg/agent.sock" in output
+    assert "sysreg-agent" in output
     assert serves(deployed)
     assert "/run/sysreg/agent.sock is gone" in deployed.run(DEPLOY, "--check", status=1).stdout
     deployed.run(DEPLOY)
     assert "docker_registry" in system(deployed, "admin", "certificate-list")
 
 
-def _mount_small(machine: Machine, place: str, spare: int) -> None:
+def _mount_small(machine: Machine, directory: str, spare: int) -> None:
     """Move a directory to a disk of its own, on which ``spare`` KiB are free."""
     machine.shell(
-        f"size=$(du -sk {place} | cut -f1); mkdir -p /run/small\n"
+        f"size=$(du -sk {directory} | cut -f1); mkdir -p /run/small\n"
         f"mount -t tmpfs -o size=$((size + {spare}))k small /run/small\n"
-        f"cp -a {place}/. /run/small\n"
-        f"chown --reference={place} /run/small; chmod --reference={place} /run/small\n"
-        f"mount --move /run/small {place}; systemctl restart {' '.join(DAEMONS)}"
+        f"cp -a {directory}/. /run/small\n"
+        f"chown --reference={directory} /run/small; chmod --reference={directory} /run/small\n"
+        f"mount --move /run/small {directory}; systemctl restart {' '.join(DAEMONS)}"
     )
 
 
-def _fill(machine: Machine, place: str) -> None:
+def _fill(machine: Machine, directory: str) -> None:
     machine.shell(
-        f"dd if=/dev/zero of={place}/filled bs=1k 2>/dev/null || df --output=avail {place} | grep -qx ' *0'"
+        f"cd {directory}; dd if=/dev/zero of=filled bs=1k 2>/dev/null || df --output=avail . | grep -qx ' *0'"
     )
 
 
@@ -115,17 +115,17 @@ def test_on_a_full_disk_pushes_fail_pulls_go_on_and_space_is_enough_to_heal(depl
 def test_without_room_for_state_and_logs_images_move_and_every_refusal_says_where_room_is_missing(
     deployed: Machine,
 ) -> None:
-    for place in ("/var/log", "/var/lib/sysreg"):
-        _mount_small(deployed, place, 600)
-        _fill(deployed, place)
+    for directory in ("/var/log", "/var/lib/sysreg"):
+        _mount_small(deployed, directory, 600)
+        _fill(deployed, directory)
     wait_until_served(deployed)
     assert "Login Succeeded" in login(deployed, "testuser")
     assert "unauthorized" in login(deployed, "testuser", "wrong", status=1)
     copy(deployed, "testuser", archive(deployed, "image", 1000), f"docker://{REGISTRY}/testuser/image:1")
     copy(deployed, "testuser", f"docker://{REGISTRY}/testuser/image:1", "dir:/run/share/pulled")
     bundle = ca_signed_certificate(deployed.share, "registry.local", ADDRESS)
-    said = system(deployed, "admin", *_INSTALL, status=1)
-    assert "/var/lib/sysreg/certificate-journal: No space left on device" in said
+    output = system(deployed, "admin", *_INSTALL, status=1)
+    assert "/var/lib/sysreg/certificate-journal: No space left on device" in output
     assert bundle.exists(), "nothing was installed, so the key is kept"
     system(deployed, "admin", "registry-image-delete", "testuser/image:1")
     assert "Removed" in _collect(deployed), "the remedy works"
@@ -145,25 +145,25 @@ def test_with_an_etc_that_takes_nothing_it_serves_and_every_change_says_why_it_f
         _mount_small(deployed, "/etc", 2000)
         deployed.run("rm", "/etc/tmpfiles.d/sysreg.conf")  # something for sysreg-deploy to do
         _fill(deployed, "/etc")
-        mend = "rm /etc/filled"
+        repair = "rm /etc/filled"
     else:
         deployed.shell(
             "rm /etc/tmpfiles.d/sysreg.conf; mount --bind /etc /etc; mount -o remount,bind,ro /etc\n"
             f"systemctl restart {AGENT_UNIT}"
         )
-        mend = f"umount /etc; systemctl restart {AGENT_UNIT}"
+        repair = f"umount /etc; systemctl restart {AGENT_UNIT}"
     wait_until_served(deployed)
     bundle = ca_signed_certificate(deployed.share, "registry.local", ADDRESS)
-    said = system(deployed, "admin", *_INSTALL, status=1)
-    assert re.search(f"/etc/sysreg/tls/\\S+: {words}", said), said
-    assert "the old certificate is still in use" in said
+    output = system(deployed, "admin", *_INSTALL, status=1)
+    assert re.search(f"/etc/sysreg/tls/\\S+: {words}", output), output
+    assert "the old certificate is still in use" in output
     assert bundle.exists(), "nothing was installed, so the key is kept"
-    said = deployed.run(DEPLOY, status=1).stderr
-    assert said == (
-        f"sysreg-deploy: /etc/tmpfiles.d/sysreg.conf: {words}; mend that, then run sysreg-deploy again\n"
+    output = deployed.run(DEPLOY, status=1).stderr
+    assert output == (
+        f"sysreg-deploy: /etc/tmpfiles.d/sysreg.conf: {words}; repair that, then run sysreg-deploy again\n"
     )
     assert serves(deployed)
-    deployed.shell(mend)
+    deployed.shell(repair)
     deployed.run(DEPLOY)
     system(deployed, "admin", *_INSTALL)
     assert not bundle.exists()
@@ -171,7 +171,7 @@ def test_with_an_etc_that_takes_nothing_it_serves_and_every_change_says_why_it_f
 
 
 def test_the_sandboxes_are_as_strict_as_promised(deployed: Machine) -> None:
-    for unit, most in ((TOKEN_UNIT, 1.5), (AGENT_UNIT, 4.5)):
-        said = deployed.run("systemd-analyze", "security", "--no-pager", unit).stdout
-        exposure = float(said.rpartition(f"for {unit}: ")[2].split()[0])
-        assert exposure <= most
+    for unit, max_exposure in ((TOKEN_UNIT, 1.5), (AGENT_UNIT, 4.5)):
+        output = deployed.run("systemd-analyze", "security", "--no-pager", unit).stdout
+        exposure = float(output.rpartition(f"for {unit}: ")[2].split()[0])
+        assert exposure <= max_exposure

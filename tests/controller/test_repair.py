@@ -1,4 +1,4 @@
-"""sysreg-deploy mends what was cut off, what drifted, and undoes all it did."""
+"""sysreg-deploy repairs what was interrupted and what was changed, and undoes all that it did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KILLS = 8
 
 @pytest.mark.timeout(600)
 def test_killed_at_every_step_and_run_again_it_serves(installed: Machine) -> None:
-    # Every run of this test takes other steps; `make soak` takes all of them.
+    # Each run of this test takes other steps; `make soak` takes all of them.
     before = _survey(installed)
     names = steps(installed)
     stride = len(names) // _KILLS
@@ -32,7 +32,7 @@ def test_killed_at_every_step_and_run_again_it_serves(installed: Machine) -> Non
     assert _survey(installed) == before, "each began from nothing"
 
 
-# Lines of ours in files of others are damaged by themselves; the rest are the system's own habits.
+# Files of other programs that sysreg-deploy has lines in, and what other programs write by themselves.
 _OTHERS = re.compile(
     "/etc/(hosts|containerd/config.toml|(passwd|group|shadow|gshadow|subuid|subgid)-?|.pwd.lock)$"
     "|/var/lib/(?!sysreg|docker-registry)"
@@ -41,32 +41,32 @@ _OTHERS = re.compile(
 )
 
 
-def _laid_down(machine: Machine, machines: Workshop) -> dict[str, list[str]]:
+def _written(machine: Machine, machines: Workshop) -> dict[str, list[str]]:
     """All that deploying made, by kind: ``f`` file, ``d`` directory, ``l`` link."""
     root = machine.file("/")
-    found: dict[str, list[str]] = {"f": ["/etc/docker/registry/config.yml"], "d": [], "l": []}  # it was there
-    for kind, path in machines.laid_down():
-        if not _OTHERS.search(str(path)):
-            # mending may have made a new certificate, in a generation of its own
-            pattern = re.sub(r"generations/\d+", "generations/*", str(path))
+    paths: dict[str, list[str]] = {"f": ["/etc/docker/registry/config.yml"], "d": [], "l": []}  # it was there
+    for kind, name in machines.written():
+        if not _OTHERS.search(str(name)):
+            # a repair may have made a new certificate, in a generation of its own
+            pattern = re.sub(r"generations/\d+", "generations/*", str(name))
             pattern = re.sub(r"sysreg-[0-9a-f]+.crt", "sysreg-*.crt", pattern)
             here = root.glob(pattern[1:]) if "*" in pattern else [root / pattern[1:]]
-            found[kind] += sorted(f"/{one.relative_to(root)}" for one in here)
-    return found
+            paths[kind] += sorted(f"/{path.relative_to(root)}" for path in here)
+    return paths
 
 
 @pytest.mark.timeout(400)
-def test_drift_is_found_and_mended_in_everything_that_was_laid_down(
+def test_drift_is_found_and_repaired_in_everything_that_was_written(
     deployed: Machine, machines: Workshop
 ) -> None:
-    made = _laid_down(deployed, machines)
-    assert len(made["f"]) > 20
-    for kind in _damages(made):
-        damage = _damages(_laid_down(deployed, machines))[kind]
+    written = _written(deployed, machines)
+    assert len(written["f"]) > 20
+    for kind in _damages(written):
+        damage = _damages(_written(deployed, machines))[kind]
         deployed.shell("\n".join(command for _, command in damage))
-        found = deployed.run(DEPLOY, "--check", status=1)
-        assert "Traceback" not in found.stderr
-        named = found.stdout + found.stderr
+        check = deployed.run(DEPLOY, "--check", status=1)
+        assert "Traceback" not in check.stderr
+        named = check.stdout + check.stderr
         missed = [what for what, _ in damage if not _is_named(what, named)]
         assert not missed, f"{kind} not found: {missed}\n{named}"
         deployed.run(DEPLOY)
@@ -88,7 +88,7 @@ def test_what_is_made_anew_is_seen_by_the_daemons_that_have_the_old_one_mounted(
     system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
 
 
-def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended(deployed: Machine) -> None:
+def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_repaired(deployed: Machine) -> None:
     now = datetime.now(UTC)
     root = make.authority()
     expired = make.server(root, start=now - timedelta(days=9), end=now - timedelta(days=1))
@@ -107,10 +107,10 @@ def test_an_expired_certificate_of_the_operators_keeps_nothing_from_being_mended
     assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
 
 
-def _damages(made: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
+def _damages(written: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
     """Kind of damage -> what is damaged, and the command that does it."""
-    files, links = made["f"], made["l"]
-    # These are compared with other files, and damaged after those were mended.
+    files, links = written["f"], written["l"]
+    # These are compared with other files, and damaged after those were repaired.
     derived = re.compile("/tls/|trusted.crt")
     contents = [path for path in files if not path.startswith("/var/lib/sysreg/")]  # those may hold anything
     units = [path for path in links if ".wants/" in path]
@@ -120,8 +120,8 @@ def _damages(made: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
         "derived": [(path, f"echo garbage >{path}") for path in contents if derived.search(path)],
         "target": [(path, f"ln -sfn /nowhere {path}") for path in links],
         "mode": [(path, f"chmod 0646 {path}") for path in files],
-        "directory mode": [(path, f"chmod 0777 {path}") for path in made["d"]],
-        "owner": [(path, f"chown daemon {path}") for path in (*files, *made["d"])],
+        "directory mode": [(path, f"chmod 0777 {path}") for path in written["d"]],
+        "owner": [(path, f"chown daemon {path}") for path in (*files, *written["d"])],
         "removal": [(path, f"rm {path}") for path in (*files, *links)],
         "unit": [(path, f"rm {path}") for path in units],
         "stopped unit": [(unit, f"systemctl stop {unit}") for unit in reversed(UNITS)],
@@ -133,8 +133,8 @@ def _damages(made: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def _is_named(what: str, said: str) -> bool:
-    # The pair of a certificate or a key is told as one; so is the trust in it.
+def _is_named(what: str, output: str) -> bool:
+    # One line names a pair of certificate and key, and one the trust in it.
     groups = {
         "/etc/sysreg/tls/": "certificate",
         "/etc/sysreg/token/signing": "token-signing",
@@ -142,7 +142,7 @@ def _is_named(what: str, said: str) -> bool:
         "/etc/containerd/certs.d": "containerd",
     }
     name = what.rpartition("/")[2] if ".wants/" in what else what
-    return name in said or any(what.startswith(path) and word in said for path, word in groups.items())
+    return name in output or any(what.startswith(path) and word in output for path, word in groups.items())
 
 
 _SURVEY = r"""
@@ -156,7 +156,7 @@ systemctl list-unit-files --no-legend | grep -v transient | sort
 getent passwd | sort; getent group | sort
 """
 # The system's own habits when accounts are made: locks and backups of its files.
-_NOT_OURS = (
+_IGNORED = (
     "etc/passwd-",
     "etc/group-",
     "etc/shadow-",
@@ -173,7 +173,7 @@ _NOT_OURS = (
 
 def _survey(machine: Machine) -> set[str]:
     lines = machine.shell(_SURVEY).stdout.splitlines()
-    return {line for line in lines if not any(name in line for name in _NOT_OURS)}
+    return {line for line in lines if not any(name in line for name in _IGNORED)}
 
 
 def test_removal_leaves_nothing_of_ours_and_keeps_the_images(installed: Machine) -> None:
@@ -201,7 +201,7 @@ def test_removal_leaves_nothing_of_ours_and_keeps_the_images(installed: Machine)
     assert not serves(installed)
 
 
-def test_a_certificate_that_was_installed_stays_and_its_trust_is_mended(deployed: Machine) -> None:
+def test_a_certificate_that_was_installed_stays_and_its_trust_is_repaired(deployed: Machine) -> None:
     ca_signed_certificate(deployed.share, "registry.local", "198.51.100.10")
     system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
     shown = system(deployed, "admin", "certificate-show", "docker_registry")

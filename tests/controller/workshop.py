@@ -40,10 +40,10 @@ class Workshop:
         installed = self._once("installed", Machine, furnish)
         return self._machine(self._once("deployed", self.installed, self._deploy), installed)
 
-    def laid_down(self) -> list[tuple[str, Path]]:
+    def written(self) -> list[tuple[str, Path]]:
         """What that run of sysreg-deploy made: ``f`` file, ``d`` directory or ``l`` link, and the path."""
         self._once("deployed", self.installed, self._deploy)
-        lines = (self.directory / "laid-down").read_text().splitlines()
+        lines = (self.directory / "written").read_text().splitlines()
         return [(line[0], Path(line[2:])) for line in lines]
 
     def _machine(self, *lower: Path) -> Machine:
@@ -56,7 +56,7 @@ class Workshop:
         before = machine.shell(_LIST).stdout.splitlines()
         machine.run(DEPLOY)
         after = machine.shell(_LIST).stdout.splitlines()
-        (self.directory / "laid-down").write_text("\n".join(sorted(set(after) - set(before))))
+        (self.directory / "written").write_text("\n".join(sorted(set(after) - set(before))))
 
     def _once(self, name: str, make: Callable[[], Machine], prepare: Callable[[Machine], None]) -> Path:
         """The disk ``name`` of this run, by the first process that needs it; the others wait."""

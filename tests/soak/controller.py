@@ -28,15 +28,15 @@ def steps(machine: Machine) -> list[str]:
     machine.run(DEPLOY, environ={_FAILPOINT: "trace:/run/share/steps"})
     machine.run(DEPLOY, "--purge")
     trace = machine.share / "steps"
-    found = trace.read_text().splitlines()
+    names = trace.read_text().splitlines()
     trace.unlink()
-    return found
+    return names
 
 
 def kill(machine: Machine, names: list[str], numbers: range) -> Iterator[str]:
     """On a machine with nothing deployed: kill a first run before each step, counted from 1, and run again.
 
-    Yields what was done; raises AssertionError with the step after which the second run didn't repair it.
+    Yields what was done. Raises AssertionError with the step after which the second run did not repair it.
     """
     before = _traces(machine)
     for number in numbers:
@@ -63,7 +63,7 @@ def kill(machine: Machine, names: list[str], numbers: range) -> Iterator[str]:
 
 
 def _traces(machine: Machine) -> set[str]:
-    """What there is of ours on the machine's own disk, where no other program of this host writes."""
+    """The files and accounts of sysreg on the machine's own disk, where no program of this host writes."""
     disk = machine.disk
     files = {
         str(path.relative_to(disk))
@@ -71,7 +71,7 @@ def _traces(machine: Machine) -> set[str]:
         if path.relative_to(disk).parts[0] not in ("opt", "root")
     }
     accounts = [f"{name}: {line}" for name in ("passwd", "group") for line in _lines(disk / "etc" / name)]
-    return {one for one in (*files, *accounts) if "sysreg" in one or "certs.d/" in one}
+    return {trace for trace in (*files, *accounts) if "sysreg" in trace or "certs.d/" in trace}
 
 
 def _lines(path: Path) -> list[str]:
@@ -81,8 +81,8 @@ def _lines(path: Path) -> list[str]:
 def keystone_comes_later(machine: Machine, seconds: float) -> int:
     """Boot a controller without Keystone, which comes ``seconds`` after the registry.
 
-    Returns how many logins were told to wait; AssertionError if one was told anything else, or if users
-    are not served once Keystone is there, without a restart of ours.
+    Returns how many logins were told to wait. Raises AssertionError if a login got another response, or if
+    users are not served once Keystone is there, without a restart of a unit.
     """
     machine.run("systemctl", "disable", "--quiet", "keystone.socket")
     machine.power_off()
@@ -90,11 +90,11 @@ def keystone_comes_later(machine: Machine, seconds: float) -> int:
     for unit in UNITS:
         assert machine.show(unit, "ActiveState") == "active", unit
     up = int(machine.show(UNITS[0], "ActiveEnterTimestampMonotonic")) / 1e6
-    told = 0
-    while told < 3 or time.monotonic() - up < seconds:
-        said = login(machine, "testuser", status=1)
-        assert "503" in said, f"a Keystone that is away is no wrong password: {said}"
-        told += 1
+    refused = 0
+    while refused < 3 or time.monotonic() - up < seconds:
+        output = login(machine, "testuser", status=1)
+        assert "503" in output, f"a missing Keystone is not a wrong password: {output}"
+        refused += 1
         time.sleep(min(1.0, seconds))
     # what needs no Keystone works meanwhile
     assert "docker_registry" in machine.run("system", "certificate-list").stdout
@@ -103,7 +103,7 @@ def keystone_comes_later(machine: Machine, seconds: float) -> int:
     assert "Login Succeeded" in login(machine, "testuser")
     for unit in UNITS:
         assert machine.show(unit, "NRestarts") in ("0", ""), unit
-    return told
+    return refused
 
 
 def main() -> int:
@@ -114,8 +114,8 @@ def main() -> int:
     with workshop(f"soak-{time.time_ns()}") as machines:
         try:
             with machines.deployed() as machine:
-                told = keystone_comes_later(machine.boot(), MINUTE)
-                print(f"Keystone {MINUTE:g} s late: {told} logins told to wait, then served", flush=True)
+                refused = keystone_comes_later(machine.boot(), MINUTE)
+                print(f"Keystone {MINUTE:g} s late: {refused} logins told to wait, then served", flush=True)
             with machines.installed() as machine:
                 configure(machine.boot())
                 names = steps(machine)
