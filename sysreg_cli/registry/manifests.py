@@ -19,10 +19,13 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_INDEXES = (OCI_INDEX, DOCKER_LIST)
-_IMAGES = (OCI_MANIFEST, DOCKER_MANIFEST)
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 #: All four, always: asked for fewer, 2.8 answers with the linux/amd64 child of a list, or 404 for an index.
-ACCEPT = ", ".join(_INDEXES + _IMAGES)
+ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+# Media types that an index gives to an index. A descriptor without a media type may name one.
+_INDEXES = frozenset({OCI_INDEX, DOCKER_LIST, ""})
+#: Media types that an index gives to the manifests it names. It may name blobs, too.
+MANIFEST_TYPES = _INDEXES | {OCI_MANIFEST, DOCKER_MANIFEST, f"{_SCHEMA_1}json", f"{_SCHEMA_1}prettyjws"}
 
 # Registries hold these names: a delete that an older version left half done has to be found again.
 _PLACEHOLDER = "org.starlingx.sysreg.throw-away"
@@ -56,12 +59,12 @@ class RemoteManifest:
 
         The index of a buildx cache names layers. The registry serves these as blobs, not as manifests.
         """
-        return self._digests(lambda kind: kind in (*_INDEXES, *_IMAGES, ""))
+        return self._digests(lambda media_type: media_type in MANIFEST_TYPES)
 
     @cached_property
     def indexes(self) -> tuple[str, ...]:
         """Those of ``children`` that are an index, or may be one."""
-        return self._digests(lambda kind: kind in (*_INDEXES, ""))
+        return self._digests(lambda media_type: media_type in _INDEXES)
 
     @cached_property
     def references(self) -> tuple[str, ...]:
@@ -90,9 +93,9 @@ class RemoteManifest:
             return None
         return tuple(digest for digest in str(annotations.get(_REPLACES, "")).split() if is_digest(digest))
 
-    def _digests(self, accepts: Callable[[object], bool]) -> tuple[str, ...]:
+    def _digests(self, accepts: Callable[[str], bool]) -> tuple[str, ...]:
         entries = self._entries("manifests")
-        return tuple(dict.fromkeys(e["digest"] for e in entries if accepts(e.get("mediaType", ""))))
+        return tuple(dict.fromkeys(e["digest"] for e in entries if accepts(str(e.get("mediaType") or ""))))
 
     def _entries(self, key: str) -> list[dict[str, Any]]:
         """Return the descriptors under ``key``, one or a list of them, that have a digest."""

@@ -121,7 +121,8 @@ class Collection:
         if plan.obstacles:
             raise SysregError(
                 f"the registry's collector would stop at damaged files: {_first(plan.obstacles)}",
-                next_step="push these images again, or delete their tags; nothing was changed",
+                next_step="delete them (system registry-image-delete IMAGE@DIGEST), or push an image again"
+                " whose link is damaged; nothing was changed",
             )
         self.plan = plan
         self.recorder.update(pinned=len(plan.pins))

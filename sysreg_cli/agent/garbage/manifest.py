@@ -11,15 +11,10 @@ import sys
 from typing import Any, NamedTuple
 
 from sysreg_cli.reference import is_digest
-from sysreg_cli.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from sysreg_cli.registry.manifests import MANIFEST_TYPES
 
 # The registry accepts no larger manifest (distribution 2.8: maxManifestBodySize).
 MAX_MANIFEST = 4 * 1024 * 1024
-
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-_MANIFEST_TYPES: set[str | None] = {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, f"{_SCHEMA_1}json"}
-# A descriptor without a media type may name a manifest.
-_MANIFEST_TYPES |= {f"{_SCHEMA_1}prettyjws", "", None}
 
 # json.loads also detects the encoding, which costs a tenth of all marking.
 _decode = json.JSONDecoder().decode
@@ -65,7 +60,8 @@ def _parse(document: dict[str, Any]) -> StoredManifest | None:
         children: list[str] = []
         for descriptor in document["manifests"] or ():
             # The build cache of buildx is an index that names layers.
-            is_manifest = descriptor.get("mediaType") in _MANIFEST_TYPES
+            media_type = descriptor.get("mediaType")
+            is_manifest = media_type is None or media_type in MANIFEST_TYPES
             (children if is_manifest else blobs).append(_digest(descriptor))
         return StoredManifest(tuple(children), tuple(blobs), subject=subject_digest)
     if "config" not in document:
