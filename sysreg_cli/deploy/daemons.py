@@ -45,7 +45,7 @@ class Daemon:
 
 TOKEN_SERVER = Daemon(
     "sysreg-token-server.service",
-    (*_SHARED, "token_server"),
+    (*_SHARED, "token_server", "host/__init__.py", "host/failpoint.py", "host/files.py"),
     ("registry", "keystone", "token_server", "certificate", "paths"),
 )
 AGENT = Daemon(
