@@ -1,9 +1,13 @@
 """Settings: defaults, every problem at once with file and line, and the sample that is installed."""
 
+import configparser
 import dataclasses
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sysreg_cli import settings
 from sysreg_cli.addresses import HostPort
@@ -12,9 +16,8 @@ from sysreg_cli.errors import SettingsError
 SAMPLE = Path(__file__).parents[2] / "etc/sysreg/sysreg.conf"
 
 
-def test_no_file_means_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(settings, "DEFAULT_PATH", tmp_path / "none")
-    loaded = settings.load(environ={})
+def test_no_file_means_the_defaults(tmp_path: Path) -> None:
+    loaded = settings.load(environ={}, default=tmp_path / "none")
     assert loaded == settings.Settings()
     assert loaded.registry.base_url == "https://registry.local:9001"
 
@@ -104,6 +107,65 @@ def test_two_services_at_one_port_are_refused_with_the_line(text: str, says: str
     assert any(problem.startswith(says) for problem in caught.value.problems), caught.value.problems
 
 
+def test_problems_of_every_kind_are_reported_together() -> None:
+    text = "port = 1\n[registry]\nport\nport = x\nport = 2\n[registry]\nhost_names = a\n  b_\n[x]\ny = 1\n= 3"
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(text, "f")
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        *("f:1", "f:3", "f:4", "f:5", "f:6", "f:7", "f:9", "f:11")
+    ]
+
+
+LINES = st.sampled_from(
+    [
+        *(
+            "[keystone]",
+            " [agent]",
+            "[agent] junk",
+            "[nowhere]",
+            "[a",
+            "[]",
+            "",
+            "  ",
+            "# c",
+            "   ; c",
+            "x",
+            "=x",
+        ),
+        *(
+            "user_domain = 1",
+            "USER_DOMAIN=2",
+            "  admin_project = 3",
+            " group= y ",
+            "group=b=c",
+            "admin_project =",
+        ),
+        *("    more", "\tmore # x", "group : y", "user_domain = \u2028z", "admin\x0b = 2"),
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=8).map("\n".join))
+@hypothesis.settings(deadline=None)
+def test_the_syntax_is_that_of_configparser(text: str) -> None:
+    oracle = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
+    try:
+        oracle.read_string(text)
+        values = {(name, key): value for name in oracle.sections() for key, value in oracle.items(name)}
+        known = {("keystone", "user_domain"), ("keystone", "admin_project"), ("agent", "group")}
+        good = set(oracle.sections()) <= {"keystone", "agent"} and set(values) <= known
+        good = good and not any("\n" in value for value in values.values())
+    except configparser.Error:
+        good = False
+    if not good:
+        with pytest.raises(SettingsError):
+            settings.parse(text, "f")
+        return
+    loaded = settings.parse(text, "f")
+    for (section, key), value in values.items():
+        assert getattr(getattr(loaded, section), key) == value
+
+
 def test_one_port_at_two_addresses_is_no_clash() -> None:
     text = "[token_server]\nlisten = 127.0.0.2\nport = 9444\n[agent]\nlisten = 127.0.0.1:9444"
     assert settings.parse(text, "f.conf").agent.listen == HostPort("127.0.0.1", 9444)
@@ -126,6 +188,7 @@ def test_the_sample_names_every_key_with_its_default() -> None:
         line[1:] if line.startswith("#") and " = " in line else line for line in text.splitlines()
     )
     assert settings.parse(uncommented, "sample") == settings.Settings()
-    for name, section in settings._SECTIONS.items():
-        for key in dataclasses.fields(section):
-            assert f"\n#{key.name} =" in text.split(f"[{name}]")[1], f"{name}.{key.name} is not in the sample"
+    for section in dataclasses.fields(settings.Settings):
+        for key in dataclasses.fields(getattr(settings.Settings(), section.name)):
+            part = text.split(f"[{section.name}]")[1]
+            assert f"\n#{key.name} =" in part, f"{section.name}.{key.name} is not in the sample"

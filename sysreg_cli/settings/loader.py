@@ -1,0 +1,132 @@
+"""Reads a settings file (INI), and reports all of its problems at once, each with file and line.
+
+The syntax is that of ``configparser``: ``[section]``, ``key = value``, comments that begin with # or ;, and
+values that continue on deeper indented lines. configparser itself stops at the first error, and keeps no
+line numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sysreg_cli.errors import SettingsError
+from sysreg_cli.settings.schema import Settings
+
+DEFAULT_PATH = Path("/etc/sysreg/sysreg.conf")
+
+_SECTIONS: dict[str, Any] = {section.name: section.default_factory for section in fields(Settings)}
+
+#: line and text
+_Problem = tuple[int, str]
+
+
+def load(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ, default: Path = DEFAULT_PATH
+) -> Settings:
+    """Read the settings from ``path``, else from SYSREG_CONF, else from ``default``.
+
+    A missing ``default`` means the default of each key. A file that was named must exist. Raises
+    SettingsError.
+    """
+    named = path or (Path(environ["SYSREG_CONF"]) if environ.get("SYSREG_CONF") else None)
+    source = named or default
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if named is None:
+            return Settings()
+        raise _refused([f"{source}: no such file"]) from None
+    except UnicodeDecodeError:
+        raise _refused([f"{source}: is not UTF-8 text"]) from None
+    except OSError as error:
+        raise _refused([f"{source}: {error.strerror or 'cannot be read'}"]) from None
+    return parse(text, str(source))
+
+
+def parse(text: str, source: str) -> Settings:
+    """Parse the text of a settings file. ``source`` names it in messages. Raises SettingsError."""
+    entries, problems = _read(text)
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, key), entry in entries.items():
+        parsers = {known.name: known.metadata["parse"] for known in fields(_SECTIONS[section])}
+        if key not in parsers:
+            problems.append((entry.line, f"unknown key {key} in section [{section}]"))
+            continue
+        try:
+            sections.setdefault(section, {})[key] = parsers[key]("\n".join(entry.lines).strip())
+        except ValueError as error:
+            problems.append((entry.line, f"{key}: {error}"))
+    settings = Settings()
+    if not problems:
+        settings = Settings(**{name: _SECTIONS[name](**values) for name, values in sections.items()})
+        problems += _clashes(settings, {place: entry.line for place, entry in entries.items()})
+    if problems:
+        raise _refused([f"{source}:{line}: {problem}" for line, problem in sorted(problems)])
+    return settings
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The value of a key, with the line and the indentation of the key."""
+
+    line: int
+    indent: int
+    lines: list[str] = field(default_factory=list)
+
+
+def _read(text: str) -> tuple[dict[tuple[str, str], _Entry], list[_Problem]]:
+    """Return what the known sections contain, by section and key, and what is wrong with the syntax."""
+    entries: dict[tuple[str, str], _Entry] = {}
+    problems: list[_Problem] = []
+    seen: set[str] = set()
+    section = ""
+    entry: _Entry | None = None
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        indent = len(raw) - len(raw.lstrip())
+        if entry is not None and indent > entry.indent:
+            entry.lines.append(line)
+            continue
+        entry = None
+        if header := re.match(r"\[(.+)\]", line):
+            section = header[1]
+            if section in seen:
+                problems.append((number, f"second section [{section}]"))
+            elif section not in _SECTIONS:
+                known = ", ".join(sorted(_SECTIONS))
+                problems.append((number, f"unknown section [{section}] (known: {known})"))
+            seen.add(section)
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        entry = _Entry(number, indent, [value])
+        if not section:
+            problems.append((number, "before any [section]"))
+        elif not key or not equals:
+            problems.append((number, f"not `key = value`: {line!r}"))
+        elif (section, key.lower()) in entries:
+            problems.append((number, f"second {key.lower()} in section [{section}]"))
+        elif section in _SECTIONS:
+            entries[section, key.lower()] = entry
+    return entries, problems
+
+
+def _clashes(settings: Settings, lines: Mapping[tuple[str, str], int]) -> Iterator[_Problem]:
+    """Yield each pair of services that would listen at the same place."""
+    for (place, listener), (place_2, listener_2) in itertools.combinations(settings.listeners.items(), 2):
+        if listener.overlaps(listener_2):
+            # the defaults don't clash, so at least one is in the file: name the later one
+            later, (section, key) = sorted((place, place_2), key=lambda at: lines.get(at, 0), reverse=True)
+            problem = f"{later[1]}: port {listener.port} is already that of {key} in section [{section}]"
+            yield lines.get(later, 0), problem
+
+
+def _refused(problems: list[str]) -> SettingsError:
+    return SettingsError("settings refused", problems)

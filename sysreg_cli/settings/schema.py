@@ -1,0 +1,208 @@
+"""Every setting: a dataclass for each section, with the default of each key and the parser of its text.
+
+The commented sample etc/sysreg/sysreg.conf explains each key. A test compares it with the defaults here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sysreg_cli.addresses import HostPort, parse_port
+
+_HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
+_PRINTABLE = re.compile(r"[\x20-\x7e\xa0-\U0010ffff]*")
+
+
+def _text(value: str) -> str:
+    if not _PRINTABLE.fullmatch(value):
+        raise ValueError("has control characters, or goes on over several lines")
+    return value
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value.replace(",", " ").split()))
+
+
+def _host_names(value: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _words(value))
+    if not names:
+        raise ValueError("needs at least one host name")
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a host name")
+    return names
+
+
+def _path(value: str) -> Path:
+    path = Path(_text(value))
+    if not path.is_absolute():
+        raise ValueError(f"{value!r} is not an absolute path")
+    return path
+
+
+def _optional_path(value: str) -> Path | None:
+    return _path(value) if value else None
+
+
+def _seconds(min_value: int, max_value: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not min_value <= int(value) <= max_value:
+            raise ValueError(f"{value!r} is not a whole number between {min_value} and {max_value}")
+        return int(value)
+
+    return parse
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:[0-9]{1,5})?(/[^\s]*)?", value):
+        raise ValueError(f"{value!r} is not an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def _optional_url(value: str) -> str:
+    return _url(value) if value else ""
+
+
+def _optional_host_port(value: str) -> HostPort | None:
+    return None if value in ("", "none") else HostPort.parse(value)
+
+
+def _unit(value: str) -> str:
+    if not _UNIT_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not the name of a .service unit")
+    return value
+
+
+def _key(default: Any, parse: Callable[[str], Any]) -> Any:
+    """Declare a key. ``parse`` returns the value of a text, or raises ValueError that says what is wrong."""
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """Section [registry]: where the registry listens, and where its files are."""
+
+    host_names: tuple[str, ...] = _key(("registry.local",), _host_names)
+    port: int = _key(9001, parse_port)
+    url: str = _key("", _optional_url)
+    config: Path = _key(Path("/etc/docker/registry/config.yml"), _path)
+    storage: Path = _key(Path("/var/lib/docker-registry"), _path)
+    unit: str = _key("docker-registry.service", _unit)
+    metrics: HostPort = _key(HostPort("127.0.0.1", 9003), HostPort.parse)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every host:port that clients may write before the name of an image of this registry."""
+        return tuple(str(HostPort(name, self.port)) for name in self.host_names)
+
+    @property
+    def address(self) -> str:
+        """The first of ``addresses``; also the name of the service in tokens."""
+        return self.addresses[0]
+
+    @property
+    def base_url(self) -> str:
+        return self.url or f"https://{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoneSettings:
+    """Section [keystone]. Timeouts are seconds."""
+
+    auth_url: str = _key("", _optional_url)
+    ca_file: Path | None = _key(None, _optional_path)
+    user_domain: str = _key("Default", _text)
+    admin_project: str = _key("admin", _text)
+    timeout: int = _key(15, _seconds(1, 300))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenServerSettings:
+    """Section [token_server]. Lifetimes are seconds. An empty ``listen`` means every address."""
+
+    listen: str = _key("", _text)
+    port: int = _key(9002, parse_port)
+    issuer: str = _key("sysreg-token-server", _text)
+    signing_key: Path = _key(Path("/etc/sysreg/token/signing.key"), _path)
+    signing_certificate: Path = _key(Path("/etc/sysreg/token/signing.crt"), _path)
+    administrators: tuple[str, ...] = _key(("admin", "sysinv"), _words)
+    reserved_users: tuple[str, ...] = _key(("mtce",), _words)
+    public_images: tuple[str, ...] = _key((), _words)
+    read_lifetime: int = _key(300, _seconds(60, 86400))
+    write_lifetime: int = _key(60, _seconds(60, 600))
+    cache_ttl: int = _key(300, _seconds(0, 300))
+    unit: str = _key("sysreg-token-server.service", _unit)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Section [agent]. Times are seconds. Without ``listen`` the agent serves only the unix socket."""
+
+    socket: Path = _key(Path("/run/sysreg/agent.sock"), _path)
+    group: str = _key("sysreg", _text)
+    listen: HostPort | None = _key(None, _optional_host_port)
+    restart_command: str = _key("systemctl restart {unit}", _text)
+    reload_command: str = _key("systemctl reload {unit}", _text)
+    restart_timeout: int = _key(60, _seconds(1, 600))
+    probe_timeout: int = _key(20, _seconds(1, 300))
+    collect_grace: int = _key(3600, _seconds(0, 31536000))
+    collect_timeout: int = _key(7200, _seconds(1, 604800))
+    drain_timeout: int = _key(1800, _seconds(1, 86400))
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSettings:
+    """Section [certificate]. ``directory`` holds the generations and the link to the current one."""
+
+    directory: Path = _key(Path("/etc/sysreg/tls"), _path)
+    min_days_warning: int = _key(30, _seconds(0, 3650))
+
+    @property
+    def chain(self) -> Path:
+        """The certificate chain in use, PEM."""
+        return self.directory / "current" / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """The private key in use, PEM."""
+        return self.directory / "current" / "server.key"
+
+
+@dataclass(frozen=True, slots=True)
+class PathSettings:
+    """Section [paths]: the state, and where other programs look for trusted certificates."""
+
+    state: Path = _key(Path("/var/lib/sysreg"), _path)
+    docker_trust: Path = _key(Path("/etc/docker/certs.d"), _path)
+    containerd_trust: Path = _key(Path("/etc/containerd/certs.d"), _path)
+    system_trust: Path = _key(Path("/usr/local/share/ca-certificates"), _path)
+    system_trust_command: str = _key("update-ca-certificates", _text)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; docs/contracts.rst, "Files and settings", lists the defaults."""
+
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    keystone: KeystoneSettings = field(default_factory=KeystoneSettings)
+    token_server: TokenServerSettings = field(default_factory=TokenServerSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    certificate: CertificateSettings = field(default_factory=CertificateSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
+
+    @property
+    def listeners(self) -> dict[tuple[str, str], HostPort]:
+        """Where the services listen, by the section and the key that decide it."""
+        listeners = {
+            ("registry", "port"): HostPort("", self.registry.port),
+            ("registry", "metrics"): self.registry.metrics,
+            ("token_server", "port"): HostPort(self.token_server.listen, self.token_server.port),
+        }
+        if self.agent.listen:
+            listeners["agent", "listen"] = self.agent.listen
+        return listeners
