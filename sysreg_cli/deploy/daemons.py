@@ -13,8 +13,8 @@ from sysreg_cli.settings import Settings
 PACKAGE = Path(sysreg_cli.__file__).parent
 #: rooms and modules of ``sysreg_cli`` that both daemons import, directly or not; a test compares them
 _SHARED = (
-    *("__init__.py", "addresses.py", "errors.py", "keystone.py", "reference.py", "settings.py", "text.py"),
-    *("daemon", "tokens"),
+    *("__init__.py", "addresses.py", "errors.py", "keystone.py", "reference.py", "text.py"),
+    *("daemon", "settings", "tokens"),
 )
 
 
