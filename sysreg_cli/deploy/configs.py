@@ -58,12 +58,12 @@ def registry_config(settings: Settings) -> dict[str, object]:
     }
 
 
-def registry_secret(present: bytes) -> bytes:
-    """The registry's ``http.secret`` as an environment file. So its configuration needs no protection.
+def registry_secret(path: Path) -> bytes:
+    """The registry's ``http.secret`` as an environment file. The one at ``path`` is kept if it is good.
 
-    A ``present`` one is kept if it is a secret.
+    It is not in the registry's configuration, so that everybody may read that.
     """
-    if re.fullmatch(rb"REGISTRY_HTTP_SECRET=[0-9a-f]{64}\n", present):
+    if path.exists() and re.fullmatch(rb"REGISTRY_HTTP_SECRET=[0-9a-f]{64}\n", present := path.read_bytes()):
         return present
     return f"REGISTRY_HTTP_SECRET={secrets.token_hex(32)}\n".encode()
 

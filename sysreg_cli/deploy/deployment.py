@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -13,14 +14,14 @@ from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
-from sysreg_cli.deploy.file import File, GeneratedFile, Link
+from sysreg_cli.deploy.file import File, Link
 from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.marked_lines import MarkedLines
 from sysreg_cli.deploy.resource import Resource
 from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
-from sysreg_cli.deploy.token_keys import SigningPair, token_trust
+from sysreg_cli.deploy.token_keys import SigningPair, trust_bundle, trusted_certificates
 from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
@@ -118,11 +119,9 @@ def _keys(settings: Settings) -> Iterator[Resource]:
     """The keys and certificates, and the trust in them."""
     registry = settings.registry.unit
     yield SigningPair(settings, restarts=(TOKEN_SERVER.unit, AGENT.unit))
-    yield token_trust(settings, restarts=(registry,))
-    secret = Attributes(0o600)
-    yield GeneratedFile(
-        REGISTRY_SECRET, "the registry's secret", registry_secret, secret, restarts=(registry,)
-    )
+    yield File(trust_bundle(settings), partial(trusted_certificates, settings), restarts=(registry,))
+    secret = partial(registry_secret, REGISTRY_SECRET)
+    yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,))
     yield TlsDirectory(settings.certificate.directory)
     yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit))
     yield ClientTrust(settings, mounted_by=(AGENT.unit,))

@@ -17,78 +17,62 @@ from sysreg_cli.host import files
 
 @dataclass(frozen=True)
 class File(Resource):
-    """A file with this content. A ``seed`` is written only if it is missing, and is the operator's then."""
+    """A file of root's.
+
+    ``content`` is a function if it follows from other files, or from what the file has. Such content may be
+    secret: no diff is shown, and the file is replaced without a copy. A ``seed`` is written only if it is
+    missing, and belongs to the operator then.
+    """
 
     path: Path
-    content: bytes
+    content: bytes | Callable[[], bytes]
     attributes: Attributes = PUBLIC
     seed: bool = False
+
+    @property
+    def _is_derived(self) -> bool:
+        return not isinstance(self.content, bytes)
+
+    def wanted(self) -> bytes:
+        """Return the content that the file should have. Raises OSError."""
+        return self.content if isinstance(self.content, bytes) else self.content()
 
     def compare(self, context: Context) -> Change | None:
         try:
             status = self.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return Change(f"create {self.path}", self._write, unified_diff(self.path, b"", self.content))
+            return Change(f"create {self.path}", self._write, self._diff(b""))
         if self.seed:
             return None
         if not stat.S_ISREG(status.st_mode):
             return Change(f"replace {self.path}, which is not a regular file", self._write, foreign=True)
         present = self.path.read_bytes()
-        if present == self.content:
+        if present == self.wanted():
             return attributes_change({self.path: self.attributes})
-        diff = unified_diff(self.path, present, self.content)
-        if context.record.owns(self.path):
+        diff = self._diff(present)
+        if self._is_derived or context.record.owns(self.path):
             return Change(f"change {self.path}", self._write, diff)
         if _is_untouched_conffile(self.path, present, context.programs):
             return Change(f"replace {self.path}, and keep a copy of its package's version", self._write, diff)
         line = f"replace {self.path}, which sysreg-deploy did not write"
         return Change(line, self._write, diff, foreign=True)
 
+    def _diff(self, present: bytes) -> str:
+        return "" if self._is_derived else unified_diff(self.path, present, self.wanted())
+
     def _write(self, context: Context) -> None:
         context.record.make_directory(self.path.parent)
         _require_file(self.path)
-        if self.path.exists():
+        if self.path.exists() and not self._is_derived:
             context.record.keep(self.path)
         context.record.take(self.path)
-        self.attributes.write(self.path, self.content)
+        self.attributes.write(self.path, self.wanted())
 
     def remove(self, context: Context) -> str:
-        if not context.record.owns(self.path):
+        if not self._is_derived and not context.record.owns(self.path):
             return ""
-        if self.seed and self.path.exists() and self.path.read_bytes() != self.content:
+        if self.seed and self.path.exists() and self.path.read_bytes() != self.wanted():
             return f"kept {self.path}, which was edited"
-        return context.record.put_back(self.path)
-
-
-@dataclass(frozen=True)
-class GeneratedFile(Resource):
-    """A file whose content follows from other files, or is made once and kept.
-
-    ``generate`` returns the content that the file should have. It gets the present one, empty without a file.
-    No diff is shown and no copy is kept, since the content may be secret.
-    """
-
-    path: Path
-    #: what the file holds, for messages
-    purpose: str
-    generate: Callable[[bytes], bytes]
-    attributes: Attributes = PUBLIC
-
-    def compare(self, context: Context) -> Change | None:
-        if not self.path.exists():
-            return Change(f"create {self.path}, {self.purpose}", self._write)
-        present = self.path.read_bytes()
-        if self.generate(present) != present:
-            return Change(f"change {self.path}, {self.purpose}", self._write)
-        return attributes_change({self.path: self.attributes})
-
-    def _write(self, context: Context) -> None:
-        context.record.make_directory(self.path.parent)
-        context.record.take(self.path)
-        present = self.path.read_bytes() if self.path.exists() else b""
-        self.attributes.write(self.path, self.generate(present))
-
-    def remove(self, context: Context) -> str:
         return context.record.put_back(self.path)
 
 

@@ -5,9 +5,9 @@ stops finishes the requests that it has, but a client that connects between stop
 So the kernel drops the first packet (SYN) of each new connection during that time. TCP sends that packet
 again after a second.
 
-The rule for that is one of nftables. The port is in a set with a time limit: if this program dies, the kernel
-admits connections again by itself. Without nftables the daemon is restarted all the same, and the operator is
-told that clients may be refused.
+A rule of nftables does that. Its port is in a set with a time limit: if this program dies, the kernel admits
+connections again by itself. Without nftables, the daemon is restarted all the same, and the operator is told
+that clients may be refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TABLE = "inet sysreg"
 _MAX_WAIT_FOR_QUIET = 4.0
 _HOLD_BEFORE = 8
 _HOLD_DURING = 14
-#: a moment without a request in flight, which a restart waits for: it does not cut a long upload short
+#: for a moment without a request in flight: a restart does not cut a long upload short
 _MAX_WAIT_FOR_IDLE = 60.0
 #: Without a request for so long, no client is between two requests on a connection that it keeps open.
 _QUIET = 0.3
@@ -55,7 +55,7 @@ class Listener:
         if not listens(self.port):
             context.programs.change("systemctl", "restart", self.unit, timeout=_RESTART_TIMEOUT)
             return
-        _wait_for(self._is_idle, _MAX_WAIT_FOR_IDLE)
+        _wait_for(lambda: not ((reading := self._reading()) and reading.busy), _MAX_WAIT_FOR_IDLE)
         with self._connections_held(context) as held:
             if held:
                 self._wait_until_quiet()
@@ -84,10 +84,6 @@ class Listener:
         with contextlib.suppress(Unavailable):
             return fetch(self.metrics, timeout=2.0) if self.metrics else None
         return None
-
-    def _is_idle(self) -> bool:
-        reading = self._reading()
-        return reading is None or not reading.busy
 
     def _wait_until_quiet(self) -> None:
         """Wait until no request began or ended for a while. Without metrics, wait for that while alone."""

@@ -8,7 +8,8 @@ The files of a rollover say how far it has come, so a later run finishes one tha
     LEFTOVER   next.crt alone       a run was killed before it had written next.key
     NONE       none of them         no rollover is under way
 
-``trusted.crt`` follows from these files (see ``TokenTrust``). Whenever it changes, the registry is restarted.
+``trusted.crt`` follows from these files; see ``trusted_certificates``. Whenever it changes, the registry is
+restarted.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sysreg_cli.deploy.machine import PUBLIC, Attributes, Programs
 from sysreg_cli.deploy.record import Record
-from sysreg_cli.deploy.token_keys import KEY_ATTRIBUTES, RolloverFiles, bundle, write_key
+from sysreg_cli.deploy.token_keys import KEY_ATTRIBUTES, RolloverFiles, bundle
 from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.host import files, probe
 from sysreg_cli.host.locks import services_lock
+from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import REGISTRY_LEEWAY, TokenSigner, write_token_accepted
@@ -125,7 +127,7 @@ class Rollover:
             key = ec.generate_private_key(ec.SECP256R1())
             # The certificate first: a key is used only together with its certificate.
             PUBLIC.write(self.files.next_certificate, signing_certificate(key, now=datetime.now(UTC)))
-            write_key(self.files.next_key, key, self.key_attributes)
+            self.key_attributes.write(self.files.next_key, to_pem(key))
 
     def _next_signer(self) -> TokenSigner:
         pair = dataclasses.replace(

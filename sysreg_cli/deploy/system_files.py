@@ -66,7 +66,7 @@ class Accounts(Resource):
     source: File
 
     def _missing(self) -> list[Account]:
-        lines = (shlex.split(line, comments=True) for line in self.source.content.decode().splitlines())
+        lines = (shlex.split(line, comments=True) for line in self.source.wanted().decode().splitlines())
         wanted = [
             Account(_KINDS[kind], name, rest[0] if kind == "m" else "")
             for kind, name, *rest in filter(None, lines)
@@ -133,7 +133,7 @@ class Tmpfiles(Resource):
 
     @property
     def entries(self) -> tuple[TmpfilesEntry, ...]:
-        lines = self.source.content.decode().splitlines()
+        lines = self.source.wanted().decode().splitlines()
         return tuple(TmpfilesEntry.parse(line) for line in lines if line.strip() and not line.startswith("#"))
 
     def compare(self, context: Context) -> Change | None:

@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from sysreg_cli.deploy.file import GeneratedFile
 from sysreg_cli.deploy.machine import PUBLIC, Attributes
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
 from sysreg_cli.errors import SettingsError
@@ -81,7 +80,7 @@ class SigningPair(Resource):
             context.record.make_directory(path.parent)
         context.record.take(key_path, certificate_path)
         key = _read_p256(key_path) or ec.generate_private_key(ec.SECP256R1())
-        write_key(key_path, key, self.key_attributes)
+        self.key_attributes.write(key_path, to_pem(key))
         PUBLIC.write(certificate_path, signing_certificate(key, now=datetime.now(UTC)))
 
     def remove(self, context: Context) -> str:
@@ -89,16 +88,11 @@ class SigningPair(Resource):
         return "; ".join(line for path in paths if (line := context.record.put_back(path)))
 
 
-def token_trust(settings: Settings, *, restarts: tuple[str, ...] = ()) -> GeneratedFile:
-    """The registry's ``rootcertbundle``. In a rollover it holds the next and the retired certificate, too."""
+def trusted_certificates(settings: Settings) -> bytes:
+    """The registry's ``rootcertbundle``. In a rollover it has the next and the retired certificate, too."""
     files = RolloverFiles(settings)
     paths = (settings.token_server.signing_certificate, files.next_certificate, files.retired_certificate)
-    return GeneratedFile(
-        trust_bundle(settings),
-        "the token-signing certificates that the registry trusts",
-        lambda _present: bundle(*(path.read_bytes() for path in paths if path.exists())),
-        restarts=restarts,
-    )
+    return bundle(*(path.read_bytes() for path in paths if path.exists()))
 
 
 def trust_bundle(settings: Settings) -> Path:
@@ -114,11 +108,6 @@ def bundle(*pems: bytes, without: bytes = b"") -> bytes:
         if certificate not in unwanted and certificate not in kept:
             kept.append(certificate)
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in kept)
-
-
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey, attributes: Attributes = KEY_ATTRIBUTES) -> None:
-    """Write a token-signing key. Raises SysregError, OSError."""
-    attributes.write(path, to_pem(key))
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:

@@ -20,14 +20,17 @@ class DaemonReload(Resource):
     units: tuple[str, ...]
 
     def compare(self, context: Context) -> Change | None:
-        show = context.programs
-        stale = [unit for unit in self.units if _show(show, unit, "NeedDaemonReload") == "yes"]
-        unknown = [unit for unit in self.units if _show(show, unit, "LoadState") == "not-found"]
-        return Change(f"have systemd read {', '.join(stale + unknown)}", _reload) if stale + unknown else None
+        states = (("NeedDaemonReload", "yes"), ("LoadState", "not-found"))
+        units = [
+            unit
+            for name, value in states
+            for unit in self.units
+            if _show(context.programs, unit, name) == value
+        ]
+        return Change(f"have systemd read {', '.join(units)}", self._reload) if units else None
 
-
-def _reload(context: Context) -> None:
-    context.programs.change("systemctl", "daemon-reload")
+    def _reload(self, context: Context) -> None:
+        context.programs.change("systemctl", "daemon-reload")
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,10 @@ def test_wrong_usage_is_one_line_and_nothing_is_removed_where_nothing_was_deploy
     assert "which the daemons would not read" in refused.stderr
     refused = installed.run(DEPLOY, user="nobody", status=1)
     assert refused.stderr == "sysreg-deploy: only root can deploy; use sudo\n"
+    installed.run("chmod", "0777", "/opt/sysreg/bin")  # the agent would run from there as root
+    for options in ([], ["--check"], ["--dry-run"]):
+        refused = installed.run(DEPLOY, *options, status=1)
+        assert "others than root can change /opt/sysreg/bin" in refused.stderr
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Machine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sysreg_cli import settings as settings_module
@@ -24,10 +26,13 @@ def test_the_settings_reach_the_registrys_configuration() -> None:
     assert "cache" not in config["storage"]  # type: ignore[operator]
 
 
-def test_a_secret_is_made_once() -> None:
-    secret = configs.registry_secret(b"")
-    assert configs.registry_secret(secret) == secret
-    assert configs.registry_secret(b"REGISTRY_HTTP_SECRET=\n") not in (secret, b"REGISTRY_HTTP_SECRET=\n")
+def test_a_secret_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "registry.env"
+    secret = configs.registry_secret(path)
+    path.write_bytes(secret)
+    assert configs.registry_secret(path) == secret
+    path.write_bytes(b"REGISTRY_HTTP_SECRET=\n")
+    assert configs.registry_secret(path) not in (secret, b"REGISTRY_HTTP_SECRET=\n")
 
 
 @pytest.mark.parametrize(

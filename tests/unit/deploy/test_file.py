@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.deploy.file import File, GeneratedFile, Link
+from sysreg_cli.deploy.file import File, Link
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.errors import SysregError
 from tests.unit.deploy.machine import FakePrograms, apply, context_of, required
@@ -110,19 +110,16 @@ def test_what_a_link_replaces_comes_back(tmp_path: Path, kind: str) -> None:
         assert link.path.read_text() == "theirs"
 
 
-def test_a_generated_file_is_kept_while_it_is_good(tmp_path: Path) -> None:
-    def generate(present: bytes) -> bytes:
-        return present if present.startswith(b"good") else b"good anew"
-
-    context = context_of(tmp_path / "state")
-    file = GeneratedFile(tmp_path / "file", "a secret", generate, Attributes(0o600))
+def test_derived_content_is_written_when_it_changes_and_never_shown(tmp_path: Path) -> None:
+    context, source = context_of(tmp_path / "state"), tmp_path / "source"
+    file = File(tmp_path / "file", source.read_bytes, Attributes(0o600))
+    source.write_text("secret 1")
     change = required(file, context)
-    assert "good" not in change.diff + change.line
+    assert "secret" not in change.diff + change.line
     apply(file, context)
+    assert file.path.read_text() == "secret 1"
     assert file.path.stat().st_mode & 0o777 == 0o600
-    file.path.write_text("good as well")
-    assert file.compare(context) is None
-    file.path.write_text("damaged")
-    assert apply(file, context) == f"change {file.path}, a secret"
+    source.write_text("secret 2")
+    assert apply(file, context) == f"change {file.path}"
     assert not (tmp_path / "state/backup").exists(), "no copy of a secret is made"
     assert file.remove(context) == f"removed {file.path}"

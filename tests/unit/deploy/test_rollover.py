@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sysreg_cli.deploy import rollover, token_keys
+from sysreg_cli.deploy.file import File
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.rollover import LiveServices, Rollover, State
@@ -21,7 +23,7 @@ from sysreg_cli.host import failpoint
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import PathSettings, Settings, TokenServerSettings
 from sysreg_cli.tokens.signer import TokenSigner
-from tests.unit.deploy.machine import FakePrograms, context_of
+from tests.unit.deploy.machine import FakePrograms, apply, context_of
 
 NOW = datetime.now(UTC)
 _KEY = Attributes(0o440)
@@ -51,7 +53,8 @@ def controller(directory: Path) -> Services:
         signing_key=directory / "token/signing.key", signing_certificate=directory / "token/signing.crt"
     )
     settings = Settings(token_server=pair, paths=PathSettings(state=directory / "state"))
-    token_keys.SigningPair(settings, _KEY)._create(context_of(directory / "state"))
+    apply(token_keys.SigningPair(settings, _KEY), context_of(directory / "state"))
+    apply_trust(settings)
     return Services(settings, FakePrograms(), [TokenSigner.load(settings).fingerprint])
 
 
@@ -61,14 +64,14 @@ def services(tmp_path: Path) -> Services:
 
 
 def apply_trust(settings: Settings) -> None:
-    trust, context = token_keys.token_trust(settings), context_of(settings.paths.state)
+    trust = File(token_keys.trust_bundle(settings), partial(token_keys.trusted_certificates, settings))
+    context = context_of(settings.paths.state)
     if change := trust.compare(context):
         change.apply(context)
 
 
 def trusted(settings: Settings) -> set[str]:
     """Fingerprints of the certificates whose tokens the registry accepts."""
-    apply_trust(settings)
     pem = token_keys.trust_bundle(settings).read_bytes()
     return {
         certificate.fingerprint(hashes.SHA256()).hex() for certificate in x509.load_pem_x509_certificates(pem)
@@ -133,6 +136,7 @@ def test_cut_short_at_any_place_a_token_can_be_signed_and_is_trusted(
                 whole = True
             except OSError:
                 whole = False
+        apply_trust(settings)
         present = TokenSigner.load(settings).fingerprint
         assert {present, services.signing_key()} <= trusted(settings), f"place {place}"
 

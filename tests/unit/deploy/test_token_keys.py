@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sysreg_cli.deploy.machine import Attributes
-from sysreg_cli.deploy.token_keys import RolloverFiles, SigningPair, bundle, token_trust
+from sysreg_cli.deploy.token_keys import RolloverFiles, SigningPair, bundle, trusted_certificates
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
@@ -76,14 +76,11 @@ def test_a_key_that_cannot_sign_is_replaced(settings: Settings, tmp_path: Path, 
 def test_the_registry_trusts_the_pair_in_use_and_those_of_a_rollover(
     settings: Settings, tmp_path: Path
 ) -> None:
-    context, trust = context_of(tmp_path / "state"), token_trust(settings)
-    apply(pair(settings), context)
-    apply(trust, context)
+    apply(pair(settings), context_of(tmp_path / "state"))
     used, following = settings.token_server.signing_certificate.read_bytes(), certificate()
-    assert trust.path.read_bytes() == used
+    assert trusted_certificates(settings) == used
     RolloverFiles(settings).next_certificate.write_bytes(following)
-    apply(trust, context)
-    assert trust.path.read_bytes() == used + following
+    assert trusted_certificates(settings) == used + following
 
 
 def test_a_bundle_holds_each_certificate_once() -> None:
