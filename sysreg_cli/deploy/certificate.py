@@ -14,13 +14,12 @@ from cryptography import x509
 from sysreg_cli.deploy.machine import PUBLIC_DIRECTORY, Attributes
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
 from sysreg_cli.errors import CertificateRefused, SysregError
-from sysreg_cli.host.generations import CHAIN_FILE, KEY_FILE, KEY_GROUP, Generations
+from sysreg_cli.host.generations import KEY_GROUP, Generations
 from sysreg_cli.pki.check import check_server, read_certificates
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.settings import Settings
-
-_KEPT_GENERATIONS = 3
+from sysreg_cli.settings.schema import CHAIN_FILE, KEY_FILE
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class ServerCertificate(Resource):
         return Generations(self.settings.certificate.directory)
 
     def _generation(self, name: str) -> Generation:
-        return Generation(self.settings.certificate.directory / "generations" / name, self.settings)
+        return Generation(self._generations.path(name), self.settings)
 
     def compare(self, context: Context) -> Change | None:
         name = self._generations.current()
@@ -139,11 +138,11 @@ class ServerCertificate(Resource):
 
     def _use(self, name: str, _context: Context) -> None:
         self._generations.use(name)
-        self._generations.tidy(_KEPT_GENERATIONS)
+        self._generations.prune()
 
     def _create(self, context: Context) -> None:
         if self._generations.current() is None:
-            self._generations.tidy(_KEPT_GENERATIONS)  # removes what a killed run began
+            self._generations.prune()  # removes what a killed run began
         name = self._generations.next_name()
         self._generations.create(name, *self_signed(self.settings.registry.host_names, now=datetime.now(UTC)))
         self._use(name, context)

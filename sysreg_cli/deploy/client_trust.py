@@ -11,9 +11,8 @@ from cryptography import x509
 from sysreg_cli.deploy.machine import PUBLIC
 from sysreg_cli.deploy.resource import Change, Context, Resource
 from sysreg_cli.errors import CertificateRefused
-from sysreg_cli.host import trust
+from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
-from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.settings import Settings
 
 _HOSTS = "hosts.toml"
@@ -38,19 +37,19 @@ class ClientTrust(Resource):
     def _outdated(self, context: Context) -> list[Path]:
         """Directories for names and ports that the settings had before."""
         made = {Path(directory) for directory in context.record.directories} - {*self._directories()}
-        return sorted(path for path in made if path.parent in self._roots and trust.our_anchors(path))
+        return sorted(path for path in made if path.parent in self._roots and anchors.managed_anchors(path))
 
     def _anchor(self) -> x509.Certificate | None:
         """The certificate to trust: the last of the chain, as ``certificate-install`` takes it, too."""
         generations = Generations(self.settings.certificate.directory)
         name = generations.current()
         try:
-            return read_certificates(generations.chain(name))[-1] if name else None
+            return generations.certificates(name)[-1] if name else None
         except (OSError, CertificateRefused):
             return None
 
     def compare(self, context: Context) -> Change | None:
-        unrecorded = [path for path in trust.foreign_files(self.settings) if not context.record.owns(path)]
+        unrecorded = [path for path in anchors.foreign_files(self.settings) if not context.record.owns(path)]
         if unrecorded:
             names = ", ".join(map(str, unrecorded))
             return Change(f"replace {names}, which sysreg-deploy did not write", self._apply, foreign=True)
@@ -58,8 +57,8 @@ class ClientTrust(Resource):
         if anchor is None:  # the certificate is made before this change is applied
             line = "have docker and containerd trust the new certificate"
             return Change(line, self._apply, restarts=self.mounted_by)
-        lines = [f"repair {path}" for path in trust.foreign_files(self.settings)]
-        lines += [step.name for step in trust.drop_other_anchors(self.settings, anchor)]
+        lines = [f"repair {path}" for path in anchors.foreign_files(self.settings)]
+        lines += [change.description for change in anchors.trust_only(self.settings, anchor)]
         lines += [f"end the trust at {directory.name}" for directory in self._outdated(context)]
         lines += [f"repair {path}" for path in self._unprotected(anchor)]
         restarts = () if all(root.is_dir() for root in self._roots) else self.mounted_by
@@ -67,7 +66,7 @@ class ClientTrust(Resource):
 
     def _unprotected(self, anchor: x509.Certificate) -> list[Path]:
         """Files of the trust in ``anchor`` that others may change."""
-        names = (trust.anchor_name(anchor), _HOSTS)
+        names = (anchors.anchor_name(anchor), _HOSTS)
         paths = [directory / name for directory in self._directories() for name in names]
         return [path for path in paths if path.is_file() and PUBLIC.difference(path)]
 
@@ -76,12 +75,12 @@ class ClientTrust(Resource):
         assert anchor is not None, "ServerCertificate comes before its trust"
         for directory in self._directories():
             record.make_directory(directory)
-        for path in trust.foreign_files(self.settings):
+        for path in anchors.foreign_files(self.settings):
             record.keep(path)
             path.unlink()
         record.take(*(self._roots[1] / address / _HOSTS for address in self.settings.registry.addresses))
-        for step in trust.drop_other_anchors(self.settings, anchor):
-            step.run()
+        for change in anchors.trust_only(self.settings, anchor):
+            change.apply()
         for directory in self._outdated(context):
             _clear(directory)
         for path in self._unprotected(anchor):
@@ -94,7 +93,7 @@ class ClientTrust(Resource):
             hosts = directory / _HOSTS
             if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
                 shutil.copy2(backup, hosts)
-        authorities = trust.our_anchors(self.settings.paths.system_trust)
+        authorities = anchors.managed_anchors(self.settings.paths.system_trust)
         for path in authorities:
             path.unlink()
             _remove_links(path)
@@ -106,9 +105,9 @@ class ClientTrust(Resource):
 
 def _clear(directory: Path) -> list[Path]:
     """Remove the files of sysreg from a directory of certs.d, and return them."""
-    paths = trust.our_anchors(directory)
+    paths = anchors.managed_anchors(directory)
     hosts = directory / _HOSTS
-    if hosts.exists() and trust.may_write(hosts):
+    if hosts.exists() and not anchors.is_foreign(hosts):
         paths.append(hosts)
     for path in paths:
         path.unlink()

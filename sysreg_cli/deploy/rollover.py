@@ -61,13 +61,13 @@ class LiveServices:
         """Whether the registry accepts tokens of ``signer``."""
         registry, _ = probe.endpoints(self.settings, with_agent=False)
         token = signer.sign("sysreg-deploy", (), lifetime=60, service=self.settings.registry.address)
-        return probe.ask(registry, token).status == 200
+        return probe.request(registry, token).status == 200
 
     def signing_key(self) -> str:
         """The fingerprint of the certificate with which the token server signs."""
         _, token_server = probe.endpoints(self.settings, with_agent=False)
         try:
-            return str(json.loads(probe.ask(token_server).body).get("signing_key"))
+            return str(json.loads(probe.request(token_server).body).get("signing_key"))
         except (ValueError, AttributeError):
             return ""
 

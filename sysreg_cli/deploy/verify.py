@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ssl
 import time
 from pathlib import Path
-
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.probe import Probe
-from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 
@@ -30,11 +26,7 @@ def verify(settings: Settings) -> None:
     name = generations.current()
     if name is None:
         raise Unavailable("no certificate is in use", next_step="run sysreg-deploy")
-    chain = [
-        ssl.PEM_cert_to_DER_cert(certificate.public_bytes(Encoding.PEM).decode())
-        for certificate in read_certificates(generations.chain(name))
-    ]
-    Probe(settings).wait(chain, seconds=_SECONDS, with_agent=True)
+    Probe(settings).wait(generations.certificates(name), seconds=_SECONDS, with_agent=True)
     _wait_for_agent(settings.agent.socket)
 
 

@@ -1,13 +1,15 @@
-"""Named places where a test may break the agent; without the environment variable each costs one lookup.
+"""Failpoints: named places at which a test makes the process fail.
 
-``SYSREG_AGENT_FAILPOINT`` is set by the fault sweep for the agent process it starts, and by nobody else.
-Every ``reach`` is counted from the start of the process, and the variable says what happens where:
+A test sets the environment variable ``SYSREG_AGENT_FAILPOINT`` for a process that it starts. Nothing else
+sets it. Without it, a failpoint costs one look into the environment. The value says what fails; N counts the
+failpoints that the process has reached:
 
-    trace:FILE      append the name of every place reached to FILE
-    N:kill          SIGKILL at the Nth place
-    PREFIX:stop     SIGSTOP at every place whose name begins so, until somebody sends SIGCONT
-    N:ENOSPC        raise that OSError at the Nth place (any name of the errno module)
-    N:ENOSPC+       the same there and at every later place of that kind (write...): a disk that stays full
+    trace:FILE      append the name of each failpoint to FILE
+    N:kill          kill the process at failpoint N
+    PREFIX:stop     stop the thread at each failpoint whose name begins with PREFIX, until a SIGCONT
+    N:ENOSPC        raise OSError at failpoint N; any name of the module errno
+    N:ENOSPC+       raise it there and at each later failpoint whose name begins with the same word, as a disk
+                    does that stays full
 """
 
 from __future__ import annotations
@@ -19,33 +21,38 @@ from pathlib import Path
 
 VARIABLE = "SYSREG_AGENT_FAILPOINT"
 
-_reached = 0
-_persistent = ""
+
+class _State:
+    """``reached`` counts failpoints; ``failing`` is the first word of those that fail from now on."""
+
+    reached = 0
+    failing = ""
+
+
+def reset() -> None:
+    """Count failpoints from the start again."""
+    _State.reached, _State.failing = 0, ""
 
 
 def reach(name: str) -> None:
-    """Say that the place ``name`` is reached. Raises what the test asked for; else does nothing."""
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
+    """Mark a failpoint. Raises OSError, or kills or stops, if the environment variable asks for it here."""
+    fault = os.environ.get(VARIABLE)
+    if not fault:
         return
-    global _reached, _persistent
-    _reached += 1
-    where, _, action = wanted.partition(":")
+    _State.reached += 1
+    where, _, action = fault.partition(":")
+    kind = name.split()[0]
     if where == "trace":
         with Path(action).open("a") as trace:
             trace.write(f"{name}\n")
-        return
-    if action == "stop":
+    elif action == "stop":
         if name.startswith(where):
-            signal.raise_signal(
-                signal.SIGSTOP
-            )  # to this thread, so that it doesn't run on until another stops
-        return
-    if int(where) == _reached:
+            # stops this thread at once, where os.kill lets it run until another thread has taken the signal
+            signal.raise_signal(signal.SIGSTOP)
+    elif int(where) == _State.reached or kind == _State.failing:
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        _persistent = name.split()[0] if action.endswith("+") else ""
-    elif name.split()[0] != _persistent:
-        return
-    number = getattr(errno, action.rstrip("+"))
-    raise OSError(number, os.strerror(number))
+        if action.endswith("+"):
+            _State.failing = kind
+        number = getattr(errno, action.rstrip("+"))
+        raise OSError(number, os.strerror(number))

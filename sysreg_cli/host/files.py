@@ -1,7 +1,7 @@
-"""Files that are wholly there or not at all, also after a crash or a power cut.
+"""Files that are replaced atomically and durably: after a crash there is the old file or the new one.
 
-Every write goes to a temporary file in the same directory, is flushed to the disk, gets its mode and owner,
-and then takes its name by one rename; the directory is flushed last. See fsync(2) and rename(2).
+A write goes to a temporary file in the same directory. The file gets its mode and owner, is flushed to the
+disk, and takes its name by a rename. Then the directory is flushed. See rename(2) and fsync(2).
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from pathlib import Path
 
 from sysreg_cli.host import failpoint
 
-#: what an interrupted write may leave behind begins like this; ``remove_leftovers`` clears it
+#: Names of temporary files begin with this.
 TEMPORARY_PREFIX = ".sysreg-"
 
 
 def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> None:
-    """Replace ``path`` with ``data`` atomically and durably; the owner is the writing process's.
-
-    Raises OSError; then the old file is what it was.
-    """
+    """Replace ``path`` with a file of the process's user. Raises OSError; then ``path`` is unchanged."""
     with _replacing(path) as temporary:
         # never wider than the final mode: the data may be a private key
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -38,7 +35,7 @@ def write(path: Path, data: bytes, *, mode: int, group: int | None = None) -> No
 
 
 def link(path: Path, target: str) -> None:
-    """Make ``path`` a symbolic link to ``target`` by one rename, whatever stood there. Raises OSError."""
+    """Replace ``path`` with a symbolic link. Raises OSError; then ``path`` is unchanged."""
     with _replacing(path) as temporary:
         failpoint.reach(f"write {path.name}")
         temporary.symlink_to(target)
@@ -46,18 +43,18 @@ def link(path: Path, target: str) -> None:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Yields the name of what is to be made: it then takes the name ``path``, or goes. Raises OSError."""
+    """Yield a temporary path for the new file, then rename that file to ``path``. Raises OSError."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(4)}")
     try:
         yield temporary
         failpoint.reach(f"rename {path.name}")
         os.rename(temporary, path)  # noqa: PTH104
-    except BaseException as error:
+    except OSError as error:
+        # write(2) names no file, and others name the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = str(path)  # a failed write(2) doesn't know, and the temporary name tells nobody
-        raise
     flush_directory(path.parent)
 
 
@@ -69,7 +66,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or link durably; one that isn't there is fine. Raises OSError."""
+    """Remove a file or link durably, if it exists. Raises OSError."""
     failpoint.reach(f"remove {path.name}")
     try:
         path.unlink()
@@ -78,16 +75,21 @@ def remove(path: Path) -> None:
     flush_directory(path.parent)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove what interrupted writes left in ``directory``. Raises OSError."""
-    if directory.is_dir():
+def remove_leftovers(*directories: Path) -> None:
+    """Remove the temporary files of interrupted writes in ``directories``. Raises OSError."""
+    for directory in filter(Path.is_dir, directories):
         for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
             leftover.unlink(missing_ok=True)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether there was no room for what was to be written."""
+    """Whether the disk or the quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def describe(error: OSError) -> str:
+    """Return ``path: reason`` for messages."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def flush_directory(directory: Path) -> None:

@@ -1,12 +1,12 @@
-"""Generations of key and chain, and the one symbolic link that says which is in use.
+"""Generations of key and chain, and the symbolic link that names the one in use.
 
     <directory>/generations/000007/server.key     root:sysreg-tls 0440: two unprivileged services read it
-    <directory>/generations/000007/server.crt     0444, the chain as given
-    <directory>/current -> generations/000007     what every service reads
-    <directory>/previous -> generations/000006    during a change: renamed to undo it, without needing space
+    <directory>/generations/000007/server.crt     0444: the chain as it was given
+    <directory>/current -> generations/000007     what each service reads
+    <directory>/previous -> generations/000006    during a change: renamed to go back, which needs no space
 
-Names are numbers that grow, so what is newer than ``current`` is an unfinished change. The first generation,
-which deployment made, may have any name.
+Names are growing numbers, so a generation newer than ``current`` belongs to an unfinished change. Other names
+count as 0.
 """
 
 from __future__ import annotations
@@ -16,67 +16,74 @@ import os
 import shutil
 from pathlib import Path
 
+from cryptography import x509
+
 from sysreg_cli.host import failpoint, files
+from sysreg_cli.pki.check import read_certificates
+from sysreg_cli.settings.schema import CHAIN_FILE, CURRENT, KEY_FILE
 
-KEY_FILE = "server.key"
-CHAIN_FILE = "server.crt"
-
-#: who may read the key; where the group doesn't exist, the group of the directory
+#: the group that may read keys; on a host without it, the group of the directory
 KEY_GROUP = "sysreg-tls"
+
+#: how many generations are kept: the one in use, and those before it
+KEPT = 3
 
 
 class Generations:
-    """The certificates in ``settings.certificate.directory``. Every method may raise OSError."""
+    """The generations in ``directory``, the setting ``certificate.directory``. Methods raise OSError."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._all = directory / "generations"
-        self._current = directory / "current"
+        self._current = directory / CURRENT
         self._previous = directory / "previous"
 
     def current(self) -> str | None:
-        """The generation in use, None before the first."""
+        """Return the generation in use; None before the first install."""
         return _target(self._current)
 
     def names(self) -> list[str]:
-        """All generations, oldest first, unfinished ones included."""
+        """Return all generations, oldest first, unfinished ones included."""
         if not self._all.is_dir():
             return []
-        return sorted((one.name for one in self._all.iterdir()), key=_age)
+        return sorted((path.name for path in self._all.iterdir()), key=_age)
 
     def before(self, name: str) -> list[str]:
-        """The generations older than ``name``, oldest first."""
-        return [one for one in self.names() if _age(one) < _age(name)]
+        """Return the generations older than ``name``, oldest first."""
+        return [other for other in self.names() if _age(other) < _age(name)]
 
     def next_name(self) -> str:
-        """A name newer than all that exist."""
-        newest = max((_age(name)[0] for name in self.names()), default=0)
+        """Return a name that is newer than all generations."""
+        newest = max((number for number, _ in map(_age, self.names())), default=0)
         return f"{newest + 1:06}"
 
-    def chain(self, name: str) -> bytes:
-        """The chain of a generation, PEM."""
-        return (self._all / name / CHAIN_FILE).read_bytes()
+    def path(self, name: str) -> Path:
+        """Return the directory of a generation."""
+        return self._all / name
+
+    def certificates(self, name: str) -> tuple[x509.Certificate, ...]:
+        """Return the chain of a generation, the server certificate first. Raises CertificateRefused."""
+        return read_certificates((self.path(name) / CHAIN_FILE).read_bytes())
 
     def create(self, name: str, key: bytes, chain: bytes) -> None:
-        """Write a generation durably; it isn't in use yet."""
+        """Write a generation durably. It is not in use yet."""
         self._all.mkdir(mode=0o755, exist_ok=True)
-        generation = self._all / name
         failpoint.reach("write generation")
-        generation.mkdir(mode=0o755)
+        self.path(name).mkdir(mode=0o755)
         files.flush_directory(self._all)
         group = self._key_group()
-        files.write(generation / KEY_FILE, key, mode=0o440, group=group)
-        files.write(generation / CHAIN_FILE, chain, mode=0o444, group=group)
+        files.write(self.path(name) / KEY_FILE, key, mode=0o440, group=group)
+        files.write(self.path(name) / CHAIN_FILE, chain, mode=0o444, group=group)
 
     def use(self, name: str) -> None:
-        """Switch to ``name`` by one rename; ``go_back`` undoes it."""
+        """Make ``name`` the current generation by one rename. ``go_back`` undoes it."""
         before = self.current()
         if before is not None:
             files.link(self._previous, f"generations/{before}")
         files.link(self._current, f"generations/{name}")
 
     def go_back(self, name: str | None) -> None:
-        """Switch back to ``name``, or to none. Needs no space on the disk when it undoes ``use``."""
+        """Make ``name`` the current generation again, or none. After ``use`` this needs no disk space."""
         if name is None:
             files.remove(self._current)
         elif _target(self._previous) == name:
@@ -84,15 +91,14 @@ class Generations:
         else:
             files.link(self._current, f"generations/{name}")
 
-    def tidy(self, keep: int) -> None:
-        """Keep ``keep`` generations, the one in use and those before it; unfinished ones go."""
+    def prune(self) -> None:
+        """Remove all generations but the current one and those before it, KEPT in all."""
         current = self.current()
-        kept = [*self.before(current), current][-keep:] if current else []
+        kept = [*self.before(current), current][-KEPT:] if current else []
         for name in self.names():
-            if name in kept:
-                continue
-            failpoint.reach("remove generation")
-            shutil.rmtree(self._all / name)
+            if name not in kept:
+                failpoint.reach("remove generation")
+                shutil.rmtree(self.path(name))
         if self._all.is_dir():
             files.flush_directory(self._all)
         files.remove(self._previous)
@@ -105,7 +111,7 @@ class Generations:
 
 
 def _target(link: Path) -> str | None:
-    """The generation that a link names."""
+    """Return the generation that a link names; None if there is no link."""
     try:
         return Path(os.readlink(link)).name  # noqa: PTH115
     except FileNotFoundError:
@@ -113,5 +119,5 @@ def _target(link: Path) -> str | None:
 
 
 def _age(name: str) -> tuple[int, str]:
-    """What generations are sorted by, oldest first."""
+    """Return the key that sorts generations, oldest first."""
     return (int(name) if name.isdecimal() else 0, name)

@@ -1,7 +1,7 @@
-"""One lock for all that restarts services: certificate installs and collections exclude each other.
+"""Locks between processes: one change of services at a time, and one sysreg-deploy at a time.
 
-A kernel file lock (flock), so it holds across processes and falls with the process that held it. The file is
-never removed; what stands in it only names the holder for a message.
+A lock is a ``flock`` on a file that is never removed. The kernel releases it when its holder dies. The file
+holds the name of its last holder for messages; the package filelock has no place for it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _POLL_SECONDS = 0.05
 
 @contextlib.contextmanager
 def services_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
-    """Hold the lock while ``purpose`` (a few words for messages) changes services; waits ``wait`` seconds.
+    """Hold the lock for what restarts services: certificate installs, collections, sysreg-deploy.
 
-    Blocks the calling thread. Raises Conflict, naming what holds it, when it doesn't come free in time, and
-    OSError when the state directory can't be written.
+    Blocks for ``wait`` seconds at most. ``purpose`` names the holder in the messages of others. Raises
+    Conflict, which names the holder, and OSError.
     """
     with _lock(state / "services.lock", purpose, wait):
         yield
@@ -31,7 +31,7 @@ def services_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deploy_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
-    """Hold the lock of sysreg-deploy, of which one runs at a time; otherwise as ``services_lock``."""
+    """Hold the lock of sysreg-deploy. Blocks and raises as ``services_lock`` does."""
     with _lock(state / "deploy.lock", purpose, wait):
         yield
 
@@ -40,7 +40,7 @@ def deploy_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
 def _lock(path: Path, purpose: str, wait: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, 0o600)  # whoever can open it can keep everybody else from it
+        os.fchmod(descriptor, 0o600)  # whoever can open it can hold the lock
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -54,7 +54,7 @@ def _lock(path: Path, purpose: str, wait: float) -> Iterator[None]:
                     ) from None
                 time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
-        with contextlib.suppress(OSError):  # a full disk costs the name in a message, not the work
+        with contextlib.suppress(OSError):  # a full disk: only messages lack the name
             os.pwrite(descriptor, purpose.encode(), 0)
         yield
     finally:

@@ -13,6 +13,9 @@ from typing import Any
 
 from sysreg_cli.addresses import HostPort, parse_port
 
+#: In the directory of certificates: the link to the generation in use, and the files of a generation.
+CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
+
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
 _PRINTABLE = re.compile(r"[\x20-\x7e\xa0-\U0010ffff]*")
@@ -165,12 +168,12 @@ class CertificateSettings:
     @property
     def chain(self) -> Path:
         """The certificate chain in use, PEM."""
-        return self.directory / "current" / "server.crt"
+        return self.directory / CURRENT / CHAIN_FILE
 
     @property
     def key(self) -> Path:
         """The private key in use, PEM."""
-        return self.directory / "current" / "server.key"
+        return self.directory / CURRENT / KEY_FILE
 
 
 @dataclass(frozen=True, slots=True)

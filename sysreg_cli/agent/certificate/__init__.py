@@ -1,5 +1,6 @@
-"""The registry's certificate on this controller (docs/contracts.rst, "Certificate").
+"""Installing certificates (docs/contracts.rst, "Certificate"). The single steps are in ``host``.
 
-``generations`` keeps key and chain on the disk, ``trust`` tells docker, containerd and the system, ``probe``
-looks at what the live endpoints present, ``transaction`` changes all of it or nothing, ``api`` serves it.
+api          the calls of the API
+transaction  the change of the registry's certificate, with its states
+reminder     the daily warning before it expires
 """

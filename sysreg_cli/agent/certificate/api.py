@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from cryptography import x509
 from starlette.datastructures import UploadFile
@@ -18,34 +19,46 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.errors import CertificateRefused, NotFound, UsageError
-from sysreg_cli.host import trust
+from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.locks import services_lock
-from sysreg_cli.pki.check import check_authorities, check_server, read_certificates
+from sysreg_cli.host.system_bundle import SystemBundle
+from sysreg_cli.pki.check import check_authorities, check_server
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.settings import Settings
+from sysreg_cli.v1 import paths, wire
+from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode
 
-SERVER_MODE, AUTHORITY_MODE = "docker_registry", "ssl_ca"
-
-#: seconds for a client to send its form
+#: Time for a client to send its form, in seconds.
 _FORM_SECONDS = 30
-_LOCK_SECONDS = 120.0
+#: The longest wait for a collection or another change, and its share of the client's own wait for the
+#: response. The rest is for the install.
+_MAX_WAIT = 240.0
+_WAIT_SHARE = 0.8
 
 
 def routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
-    """POST certificate_install, GET the list, GET one."""
+    """Return the routes to install certificates, to list them, and to show one."""
     calls = _Calls(context.settings, change)
     return [
         context.route(
-            "POST",
-            "/v1/certificate/certificate_install",
-            calls.install,
-            Role.ADMIN,
-            action="certificate install",
+            "POST", paths.CERTIFICATE_INSTALL, calls.install, Role.ADMIN, action="certificate install"
         ),
-        context.route("GET", "/v1/certificate", calls.list_all, Role.READER, action="certificate list"),
-        context.route("GET", "/v1/certificate/{wanted}", calls.show, Role.READER, action="certificate show"),
+        context.route("GET", paths.CERTIFICATE, calls.list_all, Role.READER, action="certificate list"),
+        context.route(
+            "GET", f"{paths.CERTIFICATE}/{{uuid}}", calls.show, Role.READER, action="certificate show"
+        ),
     ]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a client sends to install a certificate. ``wait`` is in seconds."""
+
+    data: bytes
+    mode: Mode
+    passphrase: bytes | None
+    wait: float
 
 
 class _Calls:
@@ -54,79 +67,86 @@ class _Calls:
         self._change = change
 
     async def install(self, request: Request, _caller: Caller) -> Response:
-        data, mode, passphrase = await _form(request)
-        request.state.audit_object = mode
+        form = await _read_form(request)
+        request.state.audit_object = form.mode.value
         try:
-            # a thread of its own: a client that goes away doesn't stop a change half way
-            certificates = await asyncio.to_thread(self._install, mode, data, passphrase)
+            # in a thread, so that the change goes on if the client disconnects
+            certificates = await asyncio.to_thread(self._install, form)
         except CertificateRefused as error:
             request.state.audit_outcome = f"refused: {error}"
-            return JSONResponse({"success": "", "error": str(error), "body": "", "certificates": []})
-        request.state.audit_object = ", ".join(one["signature"] for one in certificates)
-        return JSONResponse({"success": "", "error": "", "body": "", "certificates": certificates})
+            return JSONResponse(wire.to_json(Installation(str(error), ())))
+        request.state.audit_object = ", ".join(certificate.signature for certificate in certificates)
+        return JSONResponse(wire.to_json(Installation("", certificates)))
 
-    def _install(self, mode: str, data: bytes, passphrase: bytes | None) -> list[dict[str, Any]]:
+    def _install(self, form: _Form) -> tuple[Certificate, ...]:
         settings = self._settings
-        now = datetime.now(UTC)
-        days = settings.certificate.min_days_warning
-        if mode == SERVER_MODE:
+        now, days = datetime.now(UTC), settings.certificate.min_days_warning
+        if form.mode is Mode.DOCKER_REGISTRY:
             chain = check_server(
-                data,
-                passphrase=passphrase,
+                form.data,
+                passphrase=form.passphrase,
                 host_names=settings.registry.host_names,
                 now=now,
                 min_days_warning=days,
             )
-            left = self._change.install(chain)
-            left += [
+            warnings = [*chain.warnings, *self._change.install(chain, wait=form.wait)]
+            warnings += [
                 f"{path} was not written by sysreg-agent and stays as it is: its `ca` has to name"
-                f" {path.parent / trust.anchor_name(chain.anchor)}"
-                for path in trust.foreign_files(settings)
+                f" {path.parent / anchors.anchor_name(chain.anchor)}"
+                for path in anchors.foreign_files(settings)
             ]
-            return [_described(chain.certificates[0], mode, warnings=[*chain.warnings, *left])]
-        authorities = check_authorities(data, now=now, min_days_warning=days)
-        with services_lock(settings.paths.state, "CA install", wait=_LOCK_SECONDS):
-            trust.install_authorities(settings, authorities)
-        return [_described(one.certificate, mode, warnings=one.warnings) for one in authorities]
+            return (_describe(chain.certificates[0], form.mode, warnings),)
+        authorities = check_authorities(form.data, now=now, min_days_warning=days)
+        with services_lock(settings.paths.state, "CA install", wait=form.wait):
+            SystemBundle(settings.paths).install(authorities)
+        return tuple(_describe(ca.certificate, form.mode, ca.warnings) for ca in authorities)
 
     async def list_all(self, _request: Request, _caller: Caller) -> Response:
-        return JSONResponse({"certificates": await asyncio.to_thread(self._installed)})
+        certificates = Certificates(await asyncio.to_thread(self._installed))
+        return JSONResponse(wire.to_json(certificates))
 
     async def show(self, request: Request, _caller: Caller) -> Response:
-        wanted = request.path_params["wanted"]
-        for one in await asyncio.to_thread(self._installed):
-            if wanted in (one["uuid"], one["name"]):
-                return JSONResponse(one)
-        raise NotFound(f"no certificate {wanted}", next_step="see the names with certificate-list")
+        name = request.path_params["uuid"]
+        for certificate in await asyncio.to_thread(self._installed):
+            if name in (certificate.uuid, certificate.name):
+                return JSONResponse(wire.to_json(certificate))
+        raise NotFound(f"no certificate {name}", next_step="see the names with certificate-list")
 
-    def _installed(self) -> list[dict[str, Any]]:
+    def _installed(self) -> tuple[Certificate, ...]:
         generations = Generations(self._settings.certificate.directory)
         current = generations.current()
-        found = []
-        if current is not None:
-            found.append(_described(read_certificates(generations.chain(current))[0], SERVER_MODE))
-        found += [_described(one, AUTHORITY_MODE) for one in trust.installed_authorities(self._settings)]
-        return found
+        servers = generations.certificates(current)[:1] if current else ()
+        authorities = SystemBundle(self._settings.paths).installed()
+        return (
+            *(_describe(certificate, Mode.DOCKER_REGISTRY) for certificate in servers),
+            *(_describe(certificate, Mode.SSL_CA) for certificate in authorities),
+        )
 
 
-def _described(
-    certificate: x509.Certificate, mode: str, warnings: tuple[str, ...] | list[str] = ()
-) -> dict[str, Any]:
-    described = asdict(describe(certificate, mode))
-    name = SERVER_MODE if mode == SERVER_MODE else described["signature"]
-    return {**described, "name": name, "warnings": list(warnings)}
+def _describe(certificate: x509.Certificate, mode: Mode, warnings: Sequence[str] = ()) -> Certificate:
+    description = describe(certificate, mode)
+    name = mode.value if mode is Mode.DOCKER_REGISTRY else description.signature
+    return replace(description, name=name, warnings=tuple(warnings))
 
 
-async def _form(request: Request) -> tuple[bytes, str, bytes | None]:
-    """File, mode and passphrase; other fields, ``force`` among them, are ignored. Raises UsageError."""
+async def _read_form(request: Request) -> _Form:
+    """Read the form, and ignore unknown fields, ``force`` among them. Raises UsageError, HTTPException."""
     try:
         async with asyncio.timeout(_FORM_SECONDS), request.form(max_files=4, max_fields=16) as form:
-            upload, mode, passphrase = form.get("file"), form.get("mode"), form.get("passphrase")
-            data = await upload.read() if isinstance(upload, UploadFile) else (upload or "").encode()
+            fields = {name: text for name, text in form.items() if isinstance(text, str)}
+            file = form.get("file")
+            data = await file.read() if isinstance(file, UploadFile) else (file or "").encode()
     except TimeoutError:
         raise HTTPException(408, f"the form did not arrive within {_FORM_SECONDS} s") from None
-    if upload is None:
+    if file is None:
         raise UsageError("the field `file` is missing in the form")
-    if mode not in (SERVER_MODE, AUTHORITY_MODE):
-        raise UsageError(f"the field `mode` has to be {SERVER_MODE} or {AUTHORITY_MODE}")
-    return data, mode, passphrase.encode() if isinstance(passphrase, str) and passphrase else None
+    try:
+        mode = Mode(fields.get("mode", ""))
+    except ValueError:
+        raise UsageError(f"the field `mode` has to be {' or '.join(Mode)}") from None
+    try:
+        wait = float(fields.get("wait", math.inf))
+    except ValueError:
+        raise UsageError("the field `wait` has to be a number of seconds") from None
+    passphrase = fields.get("passphrase", "").encode() or None
+    return _Form(data, mode, passphrase, min(_MAX_WAIT, max(0.0, wait * _WAIT_SHARE)))

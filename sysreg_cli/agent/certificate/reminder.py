@@ -1,4 +1,4 @@
-"""A line in the journal, at the start and once a day, when the certificate in use soon ends."""
+"""Logs a warning, at the start and once a day, when the certificate in use expires soon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.host.generations import Generations
-from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.settings import CertificateSettings
 
 log = logging.getLogger(__name__)
@@ -17,7 +16,7 @@ _DAY_SECONDS = 86400
 
 
 async def remind(settings: CertificateSettings) -> None:
-    """Look every day, until cancelled."""
+    """Check the certificate every day, until cancelled."""
     while True:
         if warning := expiry_warning(settings, datetime.now(UTC)):
             log.warning("%s", warning)
@@ -25,17 +24,18 @@ async def remind(settings: CertificateSettings) -> None:
 
 
 def expiry_warning(settings: CertificateSettings, now: datetime) -> str:
-    """What to tell about the chain in use within ``min_days_warning`` days of its end; empty before that."""
+    """Return a warning if a certificate of the chain in use expires within ``min_days_warning`` days.
+
+    Returns "" otherwise, and if the chain cannot be read: the probe and sysreg-deploy report that.
+    """
     generations = Generations(settings.directory)
     try:
         name = generations.current()
-        chain = read_certificates(generations.chain(name)) if name else []
+        chain = generations.certificates(name) if name else ()
     except (OSError, CertificateRefused):
-        return ""  # others say more about that
-    if not chain:
         return ""
-    end = min(one.not_valid_after_utc for one in chain)
-    if now < end - timedelta(days=settings.min_days_warning):
+    end = min((certificate.not_valid_after_utc for certificate in chain), default=None)
+    if end is None or now < end - timedelta(days=settings.min_days_warning):
         return ""
     verb = "ended" if end <= now else "ends"
     return (

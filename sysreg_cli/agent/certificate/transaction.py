@@ -1,263 +1,293 @@
-"""The change of the registry's certificate: all of it, or nothing (docs/contracts.rst, "Certificate").
-
-The order makes every instant safe. The journal names the old and the new generation before anything else is
-touched; the new anchor is trusted before anyone presents it, the old one until after nobody does; one rename
-switches the files. What is live decides: a change is committed only after the probe saw every endpoint
-present exactly the new chain, and undone otherwise. ``recover`` does the same for a change whose agent died:
-it commits what was switched and probes good, and undoes the rest.
-
-Going back needs neither a new link nor a journal entry, so that a full disk can't stop it.
-"""
+"""Changes the registry's certificate completely or not at all (docs/contracts.rst, "Certificate")."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Iterator
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from sysreg_cli.daemon.tls import ServerTLS
-from sysreg_cli.errors import Conflict, SysregError
-from sysreg_cli.host import files, trust
+from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable
+from sysreg_cli.host import anchors, files
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.journal import Journal, JournalDamaged
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.probe import Probe
 from sysreg_cli.host.services import Services
-from sysreg_cli.pki.check import ServerChain, read_certificates
+from sysreg_cli.host.system_bundle import SystemBundle
+from sysreg_cli.pki.check import ServerChain
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock
+from sysreg_cli.v1 import wire
 
 log = logging.getLogger("sysreg.agent")
 
-#: generations kept: the one in use, and those before it
-HISTORY = 3
-_PREPARED, _COMMITTED = "prepared", "committed"
-#: an install takes seconds; a second one waits for it
-_LOCK_SECONDS = 120.0
-_RECOVERY_PATIENCE = 5.0
-#: systemd may refuse a third or fourth start within ten seconds
-_UNDO_ATTEMPTS = 3
-_UNDO_PAUSE = 4.0
+_POLL_SECONDS = 0.5
+_RECOVERY_WAIT = 120.0
+_RECOVERY_PROBE_SECONDS = 5.0
+# systemd may refuse a third or fourth start within ten seconds
+_ATTEMPTS = 3
+_ATTEMPT_PAUSE = 4.0
+
+
+class ChangePhase(StrEnum):
+    """How far a change has come."""
+
+    PREPARED = "prepared"  # it may have begun, and can be undone
+    COMMITTED = "committed"  # every service presents the new certificate; only cleaning up is left
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """What the journal holds: the phase and two generations. ``old`` is empty in the first install."""
+
+    phase: ChangePhase
+    old: str
+    new: str
 
 
 class CertificateChange:
-    """Installs the certificate of ``docker_registry``; one object serves one agent process."""
+    """Installs the certificate of ``docker_registry``, and ends changes whose agent was killed.
 
-    def __init__(self, settings: Settings, own_tls: ServerTLS | None = None) -> None:
-        """``own_tls`` is the TLS of the agent's own listener; None if there is none, or not yet."""
+    A change is in one of three states. Without a journal, no change is under way: one generation is current,
+    every service presents it, and docker and containerd trust only its anchor. ``install`` writes PREPARED to
+    the journal before anything else. From then on, files, trust and services may be old, new or a mixture.
+    Clients accept both certificates, because the new anchor is trusted before a service presents the new
+    certificate, and the old anchor until no service presents the old one. One rename makes the new generation
+    current. When the probe has seen the new certificate at every endpoint, the journal says COMMITTED.
+
+    A change ends in one of two ways. After COMMITTED nothing goes back. If a step in PREPARED fails, the old
+    generation becomes current again, and the services are restarted and probed again. Going back needs no
+    disk space. Both ways end with the same step: trust only the anchor of the current generation, remove
+    unfinished and very old generations, and clear the journal.
+
+    If the agent is killed, the next start or install ends the change. After COMMITTED it cleans up. After
+    PREPARED it commits the new generation if every service presents it, and goes back otherwise. If the
+    journal is damaged, the current generation stays if it is live or can be made live; else the one before it
+    becomes current. docs/architecture.rst, "A certificate change", draws the states.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        own_tls: ServerTLS | None = None,
+        collecting: Callable[[], bool] = lambda: False,
+        probe: Probe | None = None,
+    ) -> None:
+        """``own_tls`` is the agent's own TLS. ``collecting`` says whether an install has to wait."""
         self._settings = settings
         self._own_tls = own_tls
+        self._collecting = collecting
+        self._stopping = threading.Event()
         self._generations = Generations(settings.certificate.directory)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
-        self._probe = Probe(settings)
+        self._probe = probe or Probe(settings)
 
-    def install(self, chain: ServerChain) -> list[str]:
-        """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to tidy up.
+    def install(self, chain: ServerChain, *, wait: float) -> list[str]:
+        """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
 
-        Raises Conflict while a garbage collection runs or another change takes too long, and SysregError
-        when the new certificate could not be made live: the old one is again, or the message says why not.
+        Waits up to ``wait`` seconds for a garbage collection or another change to end. Raises Conflict after
+        that, Unavailable when the agent stops, OSError, and SysregError if the certificate could not be made
+        live. Then the old one is live again, or the message says why not.
         """
-        state = self._settings.paths.state
-        with services_lock(state, "certificate install", wait=_LOCK_SECONDS), _no_collection(self._settings):
+        with self._exclusively(wait):
             with contextlib.suppress(SysregError, OSError):
-                # if what an earlier change left can't be settled, this one replaces it
+                # this change replaces an earlier one that cannot be ended
                 self._settle()
+            old = self._generations.current()
+            record = ChangeRecord(ChangePhase.PREPARED, old or "", self._generations.next_name())
+            switched = False
             try:
-                old = self._generations.current()
-                new = self._generations.next_name()
-            except OSError as error:
-                raise SysregError(f"certificate not installed: {_text(error)}") from None
-            touched = False
-            try:
-                self._journal.write({"phase": _PREPARED, "old": old or "", "new": new})
-                self._generations.create(new, chain.key_pem, chain.chain_pem)
-                self._run(trust.add_anchor(self._settings, chain.anchor))
-                self._generations.use(new)
-                touched = True
-                self._make_live(new)
-                self._journal.write({"phase": _COMMITTED, "old": old or "", "new": new})
+                self._journal.write(wire.to_json(record))
+                self._generations.create(record.new, chain.key_pem, chain.chain_pem)
+                _apply(anchors.trust_also(self._settings, chain.anchor))
+                self._generations.use(record.new)
+                switched = True
+                self._make_live(record.new)
+                self._commit(record)
             except (SysregError, OSError) as error:
-                raise self._undo_after(error, old, touched) from None
+                raise self._undo(error, old, switched) from None
             try:
-                self._finish(new)
+                self._clean_up(record.new)
             except (SysregError, OSError) as error:
-                log.warning("the certificate is live, tidying up failed: %s", error)
-                return [f"tidying up is left for the next change or start of the agent: {_text(error)}"]
+                log.warning("the certificate is live, cleaning up failed: %s", _text(error))
+                return [f"cleaning up is left for the next change or start of the agent: {_text(error)}"]
         return []
 
+    def stop_waiting(self) -> None:
+        """End the waiting of installs that have not begun, because the agent stops."""
+        self._stopping.set()
+
     def recover(self) -> None:
-        """Bring a change whose agent died to its end. Blocks; logs, and raises SysregError if it can't."""
-        with services_lock(self._settings.paths.state, "certificate recovery", wait=_LOCK_SECONDS):
+        """End the changes of a killed agent. Blocks. Raises SysregError if that fails."""
+        with services_lock(self._settings.paths.state, "certificate recovery", wait=_RECOVERY_WAIT):
             try:
                 self._remove_leftovers()
                 self._settle()
-                trust.recover_authorities(self._settings)
+                SystemBundle(self._settings.paths).recover()
             except OSError as error:
                 raise SysregError(
                     f"an interrupted certificate install is not undone yet: {_text(error)}"
                 ) from None
 
+    @contextlib.contextmanager
+    def _exclusively(self, wait: float) -> Iterator[None]:
+        """Hold the services lock, and keep collections from starting. Raises Conflict, Unavailable."""
+        state = self._settings.paths.state
+        deadline = time.monotonic() + wait
+        with contextlib.closing(WriteLock(state)) as write_lock:
+            while True:
+                remaining = max(0.0, deadline - time.monotonic())
+                with services_lock(state, "certificate install", wait=remaining):
+                    if self._stopping.is_set():
+                        raise Unavailable("certificate not installed: sysreg-agent is stopping")
+                    issue = None if self._collecting() else write_lock.try_issue()
+                    if issue is not None:
+                        with issue:
+                            yield
+                        return
+                if not remaining:
+                    raise Conflict(
+                        f"certificate not installed: a collection was still under way after {wait:.0f} s",
+                        next_step="wait for its end, or stop it (system registry-garbage-collect --cancel)",
+                    )
+                # without the services lock: the collection may need it to restart the registry
+                self._stopping.wait(min(_POLL_SECONDS, remaining))
+
     def _remove_leftovers(self) -> None:
-        """What writes that were cut short left; only at the start, when nobody else writes yet."""
-        settings = self._settings
-        for directory in (
-            settings.paths.state,
-            settings.certificate.directory,
-            settings.paths.system_trust,
-            *(settings.paths.docker_trust / place for place in settings.registry.addresses),
-            *(settings.paths.containerd_trust / place for place in settings.registry.addresses),
-        ):
-            files.remove_leftovers(directory)
+        """Remove temporary files of interrupted writes. Only at the start: nothing else writes yet."""
+        paths, addresses = self._settings.paths, self._settings.registry.addresses
+        roots = (paths.docker_trust, paths.containerd_trust)
+        files.remove_leftovers(
+            *(paths.state, paths.system_trust, self._settings.certificate.directory),
+            *(root / address for root in roots for address in addresses),
+        )
 
     def _settle(self) -> None:
+        """End the change that the journal tells of, if any. Raises SysregError, OSError."""
         try:
-            record = self._journal.read()
-        except JournalDamaged as error:
+            fields = self._journal.read()
+            if fields is None:
+                return
+            record = wire.from_json(ChangeRecord, fields, "the certificate journal")
+        except (JournalDamaged, ProtocolError) as error:
             log.warning("%s: going by what is live", error)
-            self._settle_unknown()
-            return
-        if record is None:
+            self._settle_without_record()
             return
         current = self._generations.current()
-        if record["phase"] == _COMMITTED and current == record["new"]:
-            log.info("certificate generation %s was committed: tidying up", current)
-        elif current == record["new"] and self._is_live(current):
+        if record.phase is ChangePhase.COMMITTED and current == record.new:
+            log.info("certificate generation %s was committed: cleaning up", current)
+        elif current == record.new and self._is_live(current):
             log.info("certificate generation %s is live: committing it", current)
-            self._journal.write({**record, "phase": _COMMITTED})
+            self._commit(record)
         else:
-            log.info("certificate generation %s is not live everywhere: going back", record["new"])
-            self._undo(record["old"] or None)
-            return
-        self._finish(current)
+            log.info("certificate generation %s is not live everywhere: going back", record.new)
+            current = record.old or None
+            self._go_back(current)
+        self._clean_up(current)
 
-    def _settle_unknown(self) -> None:
-        """Settle without a journal: the link says what was meant, the generation before it is the old one."""
+    def _settle_without_record(self) -> None:
+        """End a change whose journal is damaged: keep the current generation, else the one before it."""
         current = self._generations.current()
         older = self._generations.before(current) if current else []
-        if current is None:
-            self._undo(None)
-        elif self._is_live(current) or not older:
-            self._undo(current)
-        else:
+        try:
+            self._go_back(current, attempts=1 if older else _ATTEMPTS)
+        except (SysregError, OSError):
+            if not older:
+                raise
+            current = older[-1]
+            self._go_back(current)
+        self._clean_up(current)
+
+    def _commit(self, record: ChangeRecord) -> None:
+        self._journal.write(wire.to_json(replace(record, phase=ChangePhase.COMMITTED)))
+
+    def _undo(self, reason: Exception, old: str | None, switched: bool) -> SysregError:
+        """Go back to ``old``, and return the error that says how that went."""
+        failed = f"certificate not installed: {_text(reason)}"
+        log.warning("%s; going back", failed)
+        try:
+            self._go_back(old, restart=switched)
+        except (SysregError, OSError) as error:
+            return SysregError(
+                f"{failed}; the old certificate could not be brought back: {_text(error)}",
+                next_step="repair that and restart sysreg-agent, which finishes going back",
+            )
+        try:
+            self._clean_up(old)
+        except (SysregError, OSError) as error:
+            log.warning("cleaning up is left for the next change or start of the agent: %s", _text(error))
+        return SysregError(
+            failed, next_step="the old certificate is still in use; repair the reason and install again"
+        )
+
+    def _go_back(self, name: str | None, *, restart: bool = False, attempts: int = _ATTEMPTS) -> None:
+        """Make ``name`` current and live. Raises SysregError, OSError.
+
+        With ``restart`` the services are restarted even if they present ``name``: they may be about to read
+        other files.
+        """
+        if self._generations.current() != name:
+            self._generations.go_back(name)
+        if name is None or (not restart and self._is_live(name)):
+            return
+        for attempt in range(1, attempts + 1):
             try:
-                self._make_live(current)
-            except SysregError:
-                self._undo(older[-1])
+                self._make_live(name)
+            except (SysregError, OSError) as error:
+                log.warning("attempt %d of %d to go back: %s", attempt, attempts, _text(error))
+                if self._is_live(name):  # the restart failed, but the service had not changed
+                    return
+                if attempt == attempts:
+                    raise
+                time.sleep(_ATTEMPT_PAUSE)
             else:
-                self._finish(current)
+                return
+
+    def _clean_up(self, name: str | None) -> None:
+        """End a change: trust and keep nothing but what belongs to ``name``, the current generation."""
+        if name is not None:
+            anchor = self._generations.certificates(name)[-1]
+            _apply(anchors.trust_only(self._settings, anchor))
+        self._generations.prune()
+        self._journal.clear()
 
     def _make_live(self, name: str) -> None:
-        """Have every service present ``name``, which is in use. Raises SysregError, OSError."""
+        """Have every service present ``name``, the current generation. Raises SysregError, OSError."""
         self._services.reload(self._settings.token_server.unit)
         if self._own_tls is not None:
             self._own_tls.reload()
         self._services.restart(self._settings.registry.unit)
-        self._probe.wait(
-            self._der(name),
-            seconds=self._settings.agent.probe_timeout,
-            with_agent=self._own_tls is not None,
-        )
+        self._wait_until_live(name, self._settings.agent.probe_timeout)
 
     def _is_live(self, name: str) -> bool:
+        """Whether every service presents ``name``. Waits a few seconds for services that start."""
         try:
-            patience = min(_RECOVERY_PATIENCE, self._settings.agent.probe_timeout)
-            self._probe.wait(
-                self._der(name), seconds=patience, with_agent=self._own_tls is not None, hasty=True
-            )
+            seconds = min(_RECOVERY_PROBE_SECONDS, self._settings.agent.probe_timeout)
+            self._wait_until_live(name, seconds, fail_fast=True)
         except (SysregError, OSError):
             return False
         return True
 
-    def _finish(self, name: str) -> None:
-        """After a commit: drop the old anchor, keep the history, close the journal."""
-        self._run(trust.drop_other_anchors(self._settings, self._anchor(name)))
-        self._generations.tidy(HISTORY)
-        self._journal.clear()
-
-    def _undo_after(self, reason: Exception, old: str | None, touched: bool) -> SysregError:
-        """Undo, and the error that tells how it went; ``touched``: services may have read the new files."""
-        failed = f"certificate not installed: {_text(reason)}"
-        log.warning("%s; going back", failed)
-        try:
-            self._go_back(old, touched)
-        except (SysregError, OSError) as error:
-            return SysregError(
-                f"{failed}; the old certificate could not be brought back: {_text(error)}",
-                next_step="mend that and restart sysreg-agent, which finishes going back",
-            )
-        try:
-            self._forget_all_but(old)
-        except (SysregError, OSError) as error:
-            log.warning("tidying up is left for the next change or start of the agent: %s", _text(error))
-        return SysregError(
-            failed, next_step="the old certificate is still in use; mend the reason and install again"
+    def _wait_until_live(self, name: str, seconds: float, *, fail_fast: bool = False) -> None:
+        self._probe.wait(
+            self._generations.certificates(name),
+            seconds=seconds,
+            with_agent=self._own_tls is not None,
+            fail_fast=fail_fast,
         )
 
-    def _undo(self, old: str | None) -> None:
-        """Switch back to ``old``, live, and forget the rest. Raises SysregError, OSError."""
-        self._go_back(old, touched=False)
-        self._forget_all_but(old)
 
-    def _go_back(self, old: str | None, touched: bool) -> None:
-        if self._generations.current() != old:
-            self._generations.go_back(old)
-        if old is None or (not touched and self._is_live(old)):
-            return
-        for attempt in range(1, _UNDO_ATTEMPTS + 1):
-            try:
-                self._make_live(old)
-            except (SysregError, OSError) as error:
-                log.warning("attempt %d of %d to go back: %s", attempt, _UNDO_ATTEMPTS, _text(error))
-                if self._is_live(old):  # the restart failed, but nothing had changed
-                    return
-                if attempt == _UNDO_ATTEMPTS:
-                    raise
-                time.sleep(_UNDO_PAUSE)
-            else:
-                return
-
-    def _forget_all_but(self, old: str | None) -> None:
-        if old is not None:
-            self._run(trust.add_anchor(self._settings, self._anchor(old)))
-            self._run(trust.drop_other_anchors(self._settings, self._anchor(old)))
-        self._generations.tidy(HISTORY)
-        self._journal.clear()
-
-    def _run(self, steps: list[trust.Step]) -> None:
-        for step in steps:
-            step.run()
-
-    def _der(self, name: str) -> list[bytes]:
-        chain = read_certificates(self._generations.chain(name))
-        return [one.public_bytes(serialization.Encoding.DER) for one in chain]
-
-    def _anchor(self, name: str) -> x509.Certificate:
-        return read_certificates(self._generations.chain(name))[-1]
-
-
-@contextlib.contextmanager
-def _no_collection(settings: Settings) -> Iterator[None]:
-    """Keep collections from starting meanwhile. Raises Conflict while one runs, even an orphaned one."""
-    write_lock = WriteLock(settings.paths.state)
-    try:
-        issue = write_lock.try_issue()
-        if issue is None:
-            raise Conflict(
-                "certificate not installed: a garbage collection is under way",
-                next_step="wait until it is done, or stop it (system registry-garbage-collect --cancel)",
-            )
-        with issue:
-            yield
-    finally:
-        write_lock.close()
+def _apply(changes: Sequence[anchors.FileChange]) -> None:
+    for change in changes:
+        change.apply()
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return files.describe(error) if isinstance(error, OSError) else str(error)

@@ -192,20 +192,15 @@ class Site:
             timeout=110,
         ).stdout.decode()
 
-    def install(self, wanted: Bundle) -> str:
-        """Install as an old StarlingX client would; returns "", or what went wrong."""
-        answer = self._curl(
-            "-F",
-            "mode=docker_registry",
-            "-F",
-            "file=@-;filename=x",
-            f"http://agent{INSTALL}",
-            data=wanted.pem,
-        )
-        if not answer:
-            return "no answer"
-        told = json.loads(answer)
-        return str(told["error"] if "error" in told else told["error_message"])
+    def install(self, wanted: Bundle, *fields: str) -> str:
+        """Install as an old StarlingX client does; returns "", or what went wrong.
+
+        ``fields`` of the form are ``name=text``.
+        """
+        form = ("mode=docker_registry", "file=@-;filename=x", *fields)
+        options = [word for field in form for word in ("-F", field)]
+        response = self._curl(*options, f"http://agent{INSTALL}", data=wanted.pem)
+        return str(json.loads(response)["error"]) if response else "no answer"
 
     def set_fault(self, fault: str) -> None:
         self.fault.write_text(fault)

@@ -70,7 +70,7 @@ def test_the_declared_sections_are_all_that_the_code_mentions(
         ("agent/main.py", {AGENT.unit}),
         ("token_server/app.py", {TOKEN_SERVER.unit}),
         ("pki/check.py", {AGENT.unit}),
-        ("host/trust.py", {AGENT.unit}),
+        ("host/anchors.py", {AGENT.unit}),
         ("tokens/signer.py", {AGENT.unit, TOKEN_SERVER.unit}),
         ("settings/schema.py", {AGENT.unit, TOKEN_SERVER.unit}),
         ("cli/main.py", set()),

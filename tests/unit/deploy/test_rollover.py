@@ -127,7 +127,7 @@ def test_cut_short_at_any_place_a_token_can_be_signed_and_is_trusted(
         services = controller(tmp_path / str(place))
         settings, (old,) = services.settings, services.signs
         with monkeypatch.context() as patched:
-            patched.setattr(failpoint, "_reached", 0)
+            failpoint.reset()
             patched.setenv(failpoint.VARIABLE, f"{place}:ENOSPC")
             rolling = rollover_of(services, Record.load(settings.paths.state))
             try:

@@ -14,12 +14,15 @@ def names_in(directory: Path) -> list[str]:
     return [one.name for one in directory.iterdir()]
 
 
+Failing = Callable[[int, str], None]
+
+
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
-    """Make the nth place in files.py fail with an error."""
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """Make the nth failpoint in files.py fail with an error."""
 
     def set_failing(number: int, error: str) -> None:
-        monkeypatch.setattr(failpoint, "_reached", 0)
+        failpoint.reset()
         monkeypatch.setenv(failpoint.VARIABLE, f"{number}:{error}")
 
     return set_failing
@@ -33,9 +36,7 @@ def test_the_file_has_its_content_mode_and_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_full_disk_leaves_the_old_file_and_no_other(
-    tmp_path: Path, failing: Callable[[int, str], None], step: int
-) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, failing: Failing, step: int) -> None:
     files.write(tmp_path / "file", b"old", mode=0o644)
     failing(step, "ENOSPC")
     with pytest.raises(OSError, match="No space left") as caught:
@@ -46,9 +47,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_link_that_cannot_be_switched_stays(
-    tmp_path: Path, failing: Callable[[int, str], None], step: int
-) -> None:
+def test_a_link_that_cannot_be_switched_stays(tmp_path: Path, failing: Failing, step: int) -> None:
     files.link(tmp_path / "current", "a")
     failing(step, "EIO")
     with pytest.raises(OSError):

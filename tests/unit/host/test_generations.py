@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.host.generations import Generations
+from tests import certificates as make
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def generations(tmp_path: Path) -> Generations:
 
 def install(generations: Generations) -> str:
     name = generations.next_name()
-    generations.create(name, b"key", f"chain {name}".encode())
+    generations.create(name, b"key", b"chain")
     generations.use(name)
-    generations.tidy(3)
+    generations.prune()
     return name
 
 
@@ -30,12 +31,20 @@ def test_nothing_is_in_use_before_the_first(tmp_path: Path) -> None:
     assert Generations(tmp_path).next_name() == "000001"
 
 
-def test_key_and_chain_are_protected(generations: Generations, tmp_path: Path) -> None:
+def test_key_and_chain_are_protected(generations: Generations) -> None:
     name = install(generations)
-    files = tmp_path / "generations" / name
+    files = generations.path(name)
     assert (files / "server.key").stat().st_mode & 0o777 == 0o440
     assert (files / "server.crt").stat().st_mode & 0o777 == 0o444
-    assert (tmp_path / "current" / "server.crt").read_bytes() == generations.chain(name)
+
+
+def test_the_current_link_shows_the_chain_that_was_given(generations: Generations, tmp_path: Path) -> None:
+    root = make.authority()
+    leaf = make.server(root)
+    generations.create("000001", b"key", leaf.pem + root.pem)
+    generations.use("000001")
+    assert generations.certificates("000001") == (leaf.certificate, root.certificate)
+    assert (tmp_path / "current" / "server.crt").read_bytes() == leaf.pem + root.pem
 
 
 def test_the_last_three_are_kept(generations: Generations) -> None:
@@ -50,12 +59,12 @@ def test_the_deployed_one_is_the_oldest_whatever_its_name(generations: Generatio
     assert generations.before(names[1]) == ["first", names[0]]
 
 
-def test_going_back_restores_the_old_link_and_tidying_removes_the_new_one(generations: Generations) -> None:
+def test_going_back_restores_the_old_link_and_pruning_removes_the_new_one(generations: Generations) -> None:
     generations.create("000001", b"key", b"chain")
     generations.use("000001")
     generations.go_back("first")
     assert generations.current() == "first"
-    generations.tidy(3)
+    generations.prune()
     assert generations.names() == ["first"]
 
 

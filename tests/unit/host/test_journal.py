@@ -1,12 +1,14 @@
 """The journal gives back what was written, or says that it can't; it never makes something up."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysreg_cli.host.journal import Journal, JournalDamaged
+from sysreg_cli.host.journal import FORMAT, Journal, JournalDamaged
 
 RECORD = {"phase": "prepared", "old": "000001", "new": "000002"}
 
@@ -47,4 +49,21 @@ def test_garbage_is_damaged_and_nothing_worse(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("journal") / "journal"
     path.write_bytes(data)
     with pytest.raises(JournalDamaged):
+        Journal(path).read()
+
+
+def test_a_record_of_version_0_1_0_has_no_number_and_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text(
+        '{"record": "{\\"new\\": \\"000002\\", \\"old\\": \\"000001\\", \\"phase\\": \\"prepared\\"}",'
+        ' "sha256": "e105ac3a1ec1890bff58f62ed2338971d6931d1da8d600e7f88eeb8c6dff6aa5"}\n'
+    )
+    assert Journal(path).read() == RECORD
+
+
+def test_a_record_of_a_newer_format_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    text = json.dumps({**RECORD, "format": FORMAT + 1})
+    path.write_text(json.dumps({"record": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
+    with pytest.raises(JournalDamaged, match="another version"):
         Journal(path).read()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,9 +32,8 @@ def test_a_second_change_is_told_what_is_under_way_and_the_lock_falls_with_its_h
     finally:
         holder.kill()
         holder.wait()
-    started = time.monotonic()
     with services_lock(tmp_path, "garbage collection", wait=10):
-        assert time.monotonic() - started < 5
+        pass  # a lock that its dead holder still held would raise Conflict after 10 s
 
 
 def test_a_change_waits_for_the_one_before(tmp_path: Path) -> None:

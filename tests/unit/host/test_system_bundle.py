@@ -1,0 +1,194 @@
+"""CA certificates are added to the system's bundle all together or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sysreg_cli.errors import SysregError
+from sysreg_cli.host import failpoint
+from sysreg_cli.host.anchors import anchor_name
+from sysreg_cli.host.system_bundle import SystemBundle
+from sysreg_cli.pki.check import check_authorities, read_certificates
+from sysreg_cli.settings import Settings, load
+from tests import certificates as make
+from tests.unit.pki.conftest import NOW
+
+pytestmark = pytest.mark.usefixtures("strict_umask")
+
+
+def bundle_of(settings: Settings, **options: float) -> SystemBundle:
+    return SystemBundle(settings.paths, **options)
+
+
+def install(settings: Settings, *authorities: make.Issued, **options: float) -> None:
+    pem = b"".join(authority.pem for authority in authorities)
+    bundle_of(settings, **options).install(check_authorities(pem, now=NOW))
+
+
+def with_command(settings: Settings, command: str) -> Settings:
+    return dataclasses.replace(
+        settings, paths=dataclasses.replace(settings.paths, system_trust_command=command)
+    )
+
+
+def test_several_authorities_are_added_once(settings: Settings, old: make.Issued, new: make.Issued) -> None:
+    install(settings, old)
+    assert bundle_of(settings).installed() == (old.certificate,)
+    install(settings, new, old)
+    assert set(bundle_of(settings).installed()) == {old.certificate, new.certificate}
+    assert sorted(path.read_bytes() for path in settings.paths.system_trust.iterdir()) == sorted(
+        [old.pem, new.pem]
+    )
+
+
+def test_the_bundle_is_rebuilt_each_time(tmp_path: Path, settings: Settings, old: make.Issued) -> None:
+    log = tmp_path / "log"
+    counting = with_command(settings, f"sh -c 'echo ran >> {log}'")
+    for _ in range(2):
+        install(counting, old)
+    assert log.read_text() == "ran\nran\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("sh -c 'echo no room >&2; exit 3'", "sh failed with status 3: no room"),
+        ("/nowhere/update-ca-certificates", "cannot be run"),
+        ("", "cannot be run"),
+    ],
+)
+def test_a_failing_rebuild_is_undone_and_said(
+    command: str, reason: str, settings: Settings, old: make.Issued, new: make.Issued
+) -> None:
+    install(settings, old)
+    with pytest.raises(SysregError, match="CA certificates not installed") as caught:
+        install(with_command(settings, command), old, new)
+    assert reason in str(caught.value)
+    assert bundle_of(settings).installed() == (old.certificate,)
+
+
+def test_a_rebuild_that_hangs_is_given_up(settings: Settings, old: make.Issued) -> None:
+    with pytest.raises(SysregError, match="did not end within"):
+        install(with_command(settings, "sleep 30"), old, command_timeout=0.2)
+    assert bundle_of(settings).installed() == ()
+
+
+def test_authorities_of_an_administrator_are_neither_listed_nor_touched(
+    settings: Settings, old: make.Issued
+) -> None:
+    settings.paths.system_trust.mkdir()
+    own = settings.paths.system_trust / "corporate.crt"
+    own.write_bytes(old.pem)
+    assert bundle_of(settings).installed() == ()
+    with pytest.raises(SysregError):
+        install(with_command(settings, "false"), old)
+    assert own.read_bytes() == old.pem
+
+
+def test_everybody_may_read_them_whatever_the_umask(settings: Settings, old: make.Issued) -> None:
+    install(settings, old)
+    root = settings.paths.system_trust
+    for path in (root, *root.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_the_journal_of_version_0_1_0_is_replayed(settings: Settings, old: make.Issued) -> None:
+    """Its records had no format number. This one names a file whose install did not end."""
+    install(settings, old)
+    left = settings.paths.system_trust / "sysreg-0123456789abcdef0123456789abcdef.crt"
+    left.write_bytes(old.pem)
+    (settings.paths.state / "authorities-journal").write_text(
+        '{"record": "{\\"sysreg-0123456789abcdef0123456789abcdef.crt\\": \\"new\\"}",'
+        ' "sha256": "bd641ebac9141123a956950da4600a227b4daf6ce0467c9aeabe1bd22840f5e9"}\n'
+    )
+    bundle_of(settings).recover()
+    assert [path.name for path in settings.paths.system_trust.iterdir()] == [anchor_name(old.certificate)]
+    assert not list(settings.paths.state.iterdir())
+
+
+_INSTALL = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from sysreg_cli import settings
+from sysreg_cli.host.system_bundle import SystemBundle
+from sysreg_cli.pki.check import check_authorities
+
+authorities = check_authorities(sys.stdin.buffer.read(), now=datetime.now(UTC))
+SystemBundle(settings.load(Path(sys.argv[1])).paths).install(authorities)
+"""
+
+
+def test_killed_anywhere_the_next_start_leaves_all_of_them_or_none(
+    tmp_path: Path, old: make.Issued, new: make.Issued
+) -> None:
+    """Every place where the agent changes something, one SIGKILL each; the bundle is what the files say."""
+    directory, bundle, state = (tmp_path / name for name in ("system", "bundle", "state"))
+    state.mkdir()
+    script = tmp_path / "rebuild"
+    script.write_text(f"#!/bin/sh\ncat {directory}/*.crt > {bundle}\n")
+    script.chmod(0o755)
+    file = tmp_path / "sysreg.conf"
+    file.write_text(
+        f"[paths]\nstate = {state}\nsystem_trust = {directory}\nsystem_trust_command = {script}\n"
+    )
+    settings = load(file)
+    before = make.authority("Before")
+    install(settings, before)
+    outcomes = []
+    for place in range(1, 30):
+        done = subprocess.run(
+            [sys.executable, "-c", _INSTALL, str(file)],
+            input=old.pem + new.pem, timeout=60, check=False,
+            env={**os.environ, failpoint.VARIABLE: f"{place}:kill"},
+        )  # fmt: skip
+        assert done.returncode in (0, -signal.SIGKILL)
+        bundle_of(settings).recover()
+        found = set(bundle_of(settings).installed())
+        assert found in ({before.certificate}, {before.certificate, old.certificate, new.certificate})
+        assert set(read_certificates(bundle.read_bytes())) == found
+        assert not list(state.glob("authorities-journal"))
+        if done.returncode == 0:
+            break
+        outcomes.append(len(found))
+        for path in directory.glob("*.crt"):
+            if path.read_bytes() != before.pem:
+                path.unlink()
+        for leftover in [*directory.glob(".sysreg-*"), *state.glob(".sysreg-*")]:
+            leftover.unlink()
+        script_run = subprocess.run([script], check=True, timeout=10)
+        assert script_run.returncode == 0
+    assert done.returncode == 0
+    assert len(outcomes) >= 6
+    assert 1 in outcomes
+
+
+def test_debians_own_command_puts_them_into_the_bundle(
+    tmp_path: Path, settings: Settings, old: make.Issued, new: make.Issued
+) -> None:
+    bundle = tmp_path / "etc" / "ca-certificates.crt"
+    bundle.parent.mkdir()
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "conf").write_text("")
+    settings = with_command(
+        settings,
+        f"update-ca-certificates --localcertsdir {settings.paths.system_trust}"
+        f" --etccertsdir {bundle.parent} --hooksdir {tmp_path / 'hooks'} --certsconf {tmp_path / 'conf'}",
+    )
+    install(settings, old, new)
+    text = bundle.read_bytes()
+    assert text.count(old.pem) == text.count(new.pem) == 1
+    leaf = tmp_path / "leaf.crt"
+    leaf.write_bytes(make.server(new).pem)
+    verified = subprocess.run(
+        ["openssl", "verify", "-CAfile", bundle, leaf], capture_output=True, timeout=30, check=False
+    )
+    assert verified.returncode == 0, verified.stderr
