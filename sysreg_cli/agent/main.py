@@ -34,6 +34,7 @@ from sysreg_cli.daemon.listeners import tcp_listener, unix_listener
 from sysreg_cli.daemon.tls import ServerTLS, load_server_tls
 from sysreg_cli.errors import SysregError
 from sysreg_cli.settings import Settings
+from sysreg_cli.v1.collections import Phase
 
 log = logging.getLogger("sysreg.agent")
 
@@ -84,7 +85,8 @@ async def _serve(settings: Settings) -> None:
     await asyncio.to_thread(_recover, settings, collections)
     tls = load_server_tls(settings.certificate) if settings.agent.listen else None
     authenticator = Authenticator(settings.keystone)
-    context, change = AgentContext(settings, authenticator), CertificateChange(settings, own_tls=tls)
+    context = AgentContext(settings, authenticator)
+    change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
     configuration = partial(
         server.configuration,
         build(_routes(context, change, collections)),
@@ -99,7 +101,12 @@ async def _serve(settings: Settings) -> None:
     if settings.agent.listen:
         listeners.append((configuration(tls=tls), tcp_listener(settings.agent.listen)))
     reminder = asyncio.create_task(remind(settings.certificate))
-    await server.serve(listeners, on_reload=partial(_reload, authenticator, tls), on_stop=reminder.cancel)
+
+    def stop() -> None:
+        reminder.cancel()
+        change.stop_waiting()
+
+    await server.serve(listeners, on_reload=partial(_reload, authenticator, tls), on_stop=stop)
     if not activated:
         settings.agent.socket.unlink(missing_ok=True)
 
@@ -112,6 +119,11 @@ def _recover(settings: Settings, collections: CollectionService) -> None:
         # the agent serves all the same: an install may be what repairs this
         log.error("%s", error)
     collections.recover()
+
+
+def _holds_writes(collections: CollectionService) -> bool:
+    """Whether a collection holds writes, or releases them only for a while."""
+    return collections.status(names=False).phase not in ("", Phase.SCAN)
 
 
 def _routes(

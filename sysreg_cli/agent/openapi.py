@@ -89,6 +89,11 @@ _INSTALL_FORM = {
         "mode": {"type": "string", "enum": ["docker_registry", "ssl_ca"]},
         "passphrase": _TEXT,
         "force": {"type": "string", "description": "ignored"},
+        "wait": {
+            "type": "number",
+            "description": "seconds that the client waits for the response; the agent waits for four fifths"
+            " of them, 240 s at most, while a collection or another change is under way",
+        },
     },
 }
 _INSTALLED = {

@@ -157,7 +157,7 @@ def _send(
     agent: AgentClient, certificate: CertificateFile, mode: str, passphrase: str | None, wait: float
 ) -> list[dict[str, Any]]:
     """Have the agent install it. Raises what went wrong, unless the answer is about this very certificate."""
-    form = {"mode": mode, **({"passphrase": passphrase} if passphrase else {})}
+    form = {"mode": mode, "wait": str(wait), **({"passphrase": passphrase} if passphrase else {})}
     answer = agent.fetch(
         "POST",
         "/v1/certificate/certificate_install",

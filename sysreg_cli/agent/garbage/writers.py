@@ -25,6 +25,8 @@ _EXPIRY_MARGIN = 1.0
 # The time for uploads to end after the last token has expired. With the default lifetime of tokens, a hold
 # then takes 75 s at most. docker tries for about 100 s, so it can wait for a sweep as well.
 _UPLOAD_SECONDS = 9.0
+# The time for a certificate install that has begun to end.
+_INSTALL_SECONDS = 120.0
 
 
 class Writers:
@@ -78,7 +80,7 @@ class Writers:
 
     @contextlib.contextmanager
     def _hold(self, recorder: Recorder) -> Iterator[WriteLockHold]:
-        with self._write_lock.hold() as hold:
+        with self._write_lock.hold(wait=_INSTALL_SECONDS) as hold:
             begun = time.monotonic()
             failpoint.reach("garbage hold")
             try:

@@ -6,6 +6,7 @@ import fcntl
 from concurrent.futures import ThreadPoolExecutor
 
 from devstack.waiting import wait_until
+from sysreg_cli.host.locks import services_lock
 from tests.functional.certificate.site import Site
 
 
@@ -19,17 +20,38 @@ def test_installs_at_the_same_time_each_happen_and_the_last_one_stays(site: Site
     site.stop_agent()
 
 
-def test_during_a_collection_an_install_is_refused_at_once_and_works_after_it(site: Site) -> None:
+def test_an_install_waits_for_a_collection_as_long_as_its_client_waits(site: Site) -> None:
     site.start_agent()
     old, new = site.certificates.new(), site.certificates.new()
     assert site.install(old) == ""
     # what a collector that outlived its agent still holds
-    with (site.controller.state / "write-fence").open("r+") as write_lock:
+    with (site.controller.state / "write-fence").open("r+") as write_lock, ThreadPoolExecutor(1) as pool:
         fcntl.flock(write_lock, fcntl.LOCK_EX)
-        assert "garbage collection is under way" in site.install(new)
+        assert "a collection was still under way after 2 s" in site.install(new, "wait=2.5")
         assert site.violations(old) == []
-    assert site.install(new) == ""
+        waiting = pool.submit(site.install, new)
+        wait_until(lambda: site.agent_waits_for(write_lock.name), 20, what="the install waits")
+        # a collection may have to restart the registry: nothing keeps it from that
+        with services_lock(site.controller.state, "a garbage collection", wait=5):
+            assert not waiting.done()
+        fcntl.flock(write_lock, fcntl.LOCK_UN)
+        assert waiting.result(60) == ""
     assert site.violations(new) == []
+    site.stop_agent()
+
+
+def test_an_agent_that_stops_ends_the_waiting_of_installs(site: Site) -> None:
+    site.start_agent()
+    old = site.certificates.new()
+    assert site.install(old) == ""
+    with (site.controller.state / "write-fence").open("r+") as write_lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(write_lock, fcntl.LOCK_EX)
+        waiting = pool.submit(site.install, site.certificates.new())
+        wait_until(lambda: site.agent_waits_for(write_lock.name), 20, what="the install waits")
+        site.stop_agent()
+        assert "sysreg-agent is stopping" in waiting.result(60)
+    site.start_agent()
+    assert site.violations(old) == []
     site.stop_agent()
 
 

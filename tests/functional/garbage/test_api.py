@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from devstack import images
 from devstack.controller import Controller
 from devstack.waiting import wait_until
+from tests import certificates as make
 from tests.functional.garbage.conftest import status, writes_ended
 
 PATH = "/v1/registry_image/garbage_collect"
@@ -56,6 +59,26 @@ def test_starlingxs_call_starts_one_and_the_status_tells_how_it_ended(registry: 
     wait_until(lambda: status(registry)["state"] == "idle", 20)
     last = status(registry)["last_result"]
     assert (last["outcome"], last["blobs"]) == ("done", 3)
+
+
+def test_an_install_that_meets_a_collection_waits_for_it_and_both_succeed(
+    registry: Controller, tmp_path: Path
+) -> None:
+    client = registry.client()
+    client.push("app", "1", (image := images.single()))
+    client.delete("app", image.digest)
+    # the registry accepts the last write token for some seconds more, and the collection waits for its expiry
+    (registry.state / "latest-write-token").write_text(f"{time.time() - 60:19.6f}\n")
+    assert call(registry, "POST", "/v1/registry_image?garbage_collect=True") == (204, None)
+    wait_until(lambda: status(registry)["phase"] == "drain", 20, what="the collection holds writes")
+    root = make.authority()
+    file = tmp_path / "server.pem"
+    file.write_bytes(make.bundle(make.server(root), root))
+    done = registry.system("certificate-install", "-m", "docker_registry", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert status(registry)["state"] == "idle", "the install did not wait"
+    last = status(registry)["last_result"]
+    assert (last["outcome"], last["blobs"], last["holds"]) == ("done", 3, 1)
 
 
 @pytest.mark.parametrize("words", ["", "?garbage_collect=False", "?garbage_collect=maybe"])
