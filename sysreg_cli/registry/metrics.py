@@ -20,13 +20,13 @@ class NotListening(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class RegistryMetrics:
-    """One reading. ``in_flight`` counts requests by handler; ``samples`` holds all values about requests.
+    """One reading. ``in_flight`` counts requests by handler. ``lines`` are all values about requests.
 
-    Two readings with equal ``samples`` say that no request began or ended between them.
+    Two equal readings say that no request began or ended between them.
     """
 
     in_flight: Mapping[str, float]
-    samples: frozenset[tuple[str, frozenset[tuple[str, str]], float]]
+    lines: frozenset[str]
 
     @property
     def busy(self) -> bool:
@@ -39,16 +39,11 @@ class RegistryMetrics:
         # here: sysreg-deploy and the agent need it now and then, and it takes 50 ms
         from prometheus_client.parser import text_string_to_metric_families
 
-        samples = [
-            sample
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name.startswith(_PREFIX)
-        ]
-        return cls(
-            in_flight={s.labels.get("handler", ""): s.value for s in samples if s.name == _IN_FLIGHT},
-            samples=frozenset((s.name, frozenset(s.labels.items()), s.value) for s in samples),
-        )
+        lines = [line for line in text.splitlines() if line.startswith(_PREFIX)]
+        # To parse all lines takes 15 ms, and a drain reads the metrics 20 times a second.
+        gauges = "\n".join(line for line in lines if line.startswith(_IN_FLIGHT))
+        samples = [sample for family in text_string_to_metric_families(gauges) for sample in family.samples]
+        return cls({sample.labels.get("handler", ""): sample.value for sample in samples}, frozenset(lines))
 
 
 def fetch(address: HostPort, path: str = "/metrics", *, timeout: float = _TIMEOUT) -> RegistryMetrics:
@@ -70,5 +65,8 @@ def fetch(address: HostPort, path: str = "/metrics", *, timeout: float = _TIMEOU
     finally:
         connection.close()
     if response.status != 200 or not metrics.in_flight:
-        raise Unavailable(f"{address}{path} shows no requests in flight")
+        raise Unavailable(
+            f"{address}{path} shows no requests in flight",
+            next_step="set http.debug.prometheus in the registry's config.yml, as sysreg-deploy does",
+        )
     return metrics
