@@ -18,6 +18,9 @@ from sysreg_cli.agent.garbage import layout, manifest
 from sysreg_cli.agent.garbage.manifest import StoredManifest
 from sysreg_cli.reference import is_digest
 
+# O_NONBLOCK: without it, opening a FIFO waits for a writer.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_MISSING = (FileNotFoundError, NotADirectoryError)
 _BLOCK = 8192
 
 
@@ -68,10 +71,8 @@ class Snapshot:
             return self.manifests[digest]
         parsed = None
         blob = self.blobs.get(digest)
-        if blob is not None and blob.size <= manifest.MAX_MANIFEST:
-            path = layout.data_path(self._blobs_path, digest)
-            # Most layers don't begin like JSON.
-            data = _read(path, manifest.MAX_MANIFEST, start=b"{")
+        if blob is not None and 0 < blob.size <= manifest.MAX_MANIFEST:
+            data = _document(layout.data_path(self._blobs_path, digest), blob.size)
             parsed = manifest.parse(data) if data else None
         self.manifests[digest] = parsed
         return parsed
@@ -132,16 +133,17 @@ class Snapshot:
                 # Names relative to an open directory take a fifth less time than whole paths.
                 try:
                     directory = os.open(prefix.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except (FileNotFoundError, NotADirectoryError):
+                except _MISSING:
                     continue
                 try:
                     for name in os.listdir(directory):  # noqa: PTH208
                         try:
                             status = os.stat(f"{name}/data", dir_fd=directory)
-                        except (FileNotFoundError, NotADirectoryError):
+                        except _MISSING:
                             continue
                         digest = sys.intern(f"{algorithm.name}:{name}")
-                        yield digest, Blob(status.st_size, status.st_mtime)
+                        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                        yield digest, Blob(size, status.st_mtime)
                 finally:
                     os.close(directory)
 
@@ -170,8 +172,20 @@ def _read_repository(path: str, name: str, own: set[str]) -> Repository:
 
 def _link(path: str) -> str | None:
     """Return the digest in a link, "" if it is damaged, None if there is no link."""
-    data = _read(path, 1, flags=os.O_NOFOLLOW)
-    return None if data is None else data.decode("ascii", "replace").strip()
+    try:
+        descriptor = os.open(path, _READ | os.O_NOFOLLOW)
+    except _MISSING:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            return ""
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return os.read(descriptor, _BLOCK).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 def _is_cancelled(upload: str) -> bool:
@@ -184,32 +198,22 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
+    except _MISSING:
         return []
 
 
-def _read(path: str, limit: int, *, start: bytes = b"", flags: int = 0) -> bytes | None:
-    """Read ``limit`` bytes of a file, or a few more. Raises OSError.
-
-    Returns None if there is no file, nothing if it is not a regular one or doesn't begin with ``start``.
-    """
-    # os.read takes half the time of a file object, and this runs for each link and manifest of the registry.
+def _document(path: str, size: int) -> bytes:
+    """Read a blob that may be JSON. Returns nothing for other blobs, such as most layers."""
+    # os.read takes half the time of a file object, and this runs for each manifest of the registry.
     try:
-        # O_NONBLOCK: without it, opening a FIFO waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # O_NOFOLLOW met a symbolic link; a socket
-            return b""
-        raise
+        descriptor = os.open(path, _READ)
+    except _MISSING:
+        return b""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
         data = os.read(descriptor, _BLOCK)
-        if not data.lstrip().startswith(start):
+        if data.lstrip()[:1] != b"{":
             return b""
-        while len(data) < limit and (more := os.read(descriptor, limit)):
+        while len(data) < size and (more := os.read(descriptor, size)):
             data += more
         return data
     finally:
@@ -219,5 +223,5 @@ def _read(path: str, limit: int, *, start: bytes = b"", flags: int = 0) -> bytes
 def _time(path: str) -> float:
     try:
         return os.stat(path).st_mtime  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
+    except _MISSING:
         return 0.0
