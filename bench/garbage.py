@@ -1,4 +1,4 @@
-"""What a collection costs, against the registry's own collector measured side by side in one run.
+"""Measures a collection side by side with the registry's own collector.
 
     sudo .venv/bin/python -m bench.garbage [--rounds N] [--repositories N]
 
@@ -32,7 +32,7 @@ _COLLECTOR = ("setpriv", "--reuid", "docker-registry", "--regid", "docker-regist
 
 
 def make(root: Path, repositories: int) -> None:
-    """Images of a shared layer and a layer of their own; every tenth is deleted."""
+    """Make images of a shared and an own layer, and delete every tenth image."""
     storage = Storage(root)
     for number in range(repositories):
         name = f"group{number % 20}/image{number}"
@@ -43,15 +43,15 @@ def make(root: Path, repositories: int) -> None:
                 storage.delete(name, digest)
 
 
-def lay_down(template: Path, controller: Controller) -> None:
-    """The same storage again. Hard links: a collector only unlinks."""
+def restore(template: Path, controller: Controller) -> None:
+    """Restore the storage from the template. Hard links will do: a collector only unlinks."""
     shutil.rmtree(controller.storage / "docker", ignore_errors=True)
     subprocess.run(["cp", "-al", template / "docker", controller.storage / "docker"], check=True)
     (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
 
 
 def seconds(argv: Sequence[str | Path]) -> float:
-    """Wall time of a process whose output goes to a file."""
+    """Return the wall time of a process whose output goes to a file."""
     begin = time.perf_counter()
     with Path(os.devnull).open("wb") as nothing:
         subprocess.run(argv, check=True, stdout=nothing, stderr=nothing)
@@ -59,14 +59,14 @@ def seconds(argv: Sequence[str | Path]) -> float:
 
 
 def ours(controller: Controller, *options: str) -> tuple[float, dict[str, Any]]:
-    """Wall time of the whole command, and its report."""
+    """Return the wall time of the whole command, and its report."""
     begin = time.perf_counter()
     done = controller.system("registry-garbage-collect", "-f", "json", *options, timeout=600, check=True)
     return time.perf_counter() - begin, json.loads(done.stdout)[0]
 
 
 def peak(pid: int) -> int:
-    """The most memory a process ever had, in MB."""
+    """Return the peak memory of a process in MB."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) // 1024
@@ -88,11 +88,11 @@ def main() -> int:
         config = controller.registry_config_file
         whole, mark, drain, memory = [], [], 0.0, 0
         for number in range(words.rounds):
-            lay_down(template, controller)
+            restore(template, controller)
             dry_alone = seconds([*collector, "--dry-run", config])
             _, dry = ours(controller, "--dry-run")
             alone = seconds([*collector, config])
-            lay_down(template, controller)
+            restore(template, controller)
             took, report = ours(controller)
             assert report["blobs"] == dry["blobs"] > 0
             whole.append(took / alone)

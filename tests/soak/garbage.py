@@ -35,7 +35,7 @@ from tests.soak.client import TIMEOUT, Client, Figures
 
 
 class Tail:
-    """What is appended to a log from now on, also across its rotation."""
+    """Follows a log across its rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,7 +52,7 @@ class Tail:
 
 
 class Soak:
-    """The load on one controller. Seconds: ``slow`` of a slow push, ``rest`` between collections."""
+    """The load on one controller. A slow push takes ``slow`` seconds; ``rest`` is between two collections."""
 
     def __init__(self, controller: Controller, *, slow: float, rest: float, seed: int) -> None:
         self.controller = controller
@@ -63,11 +63,11 @@ class Soak:
         self.over = threading.Event()
         self.quiet = threading.Event()
         self._lock = threading.Lock()
-        # (repository, tag) -> image; whoever deletes takes the entry out first.
+        # (repository, tag) -> image. A delete removes the entry before it begins.
         self._stored: dict[tuple[str, str], images.Image] = {}
 
     def run(self, seconds: float) -> Figures:
-        """Load for so long; pushes under way then end, and everything is read back."""
+        """Put the load on for ``seconds``, let pushes end, and read every image back."""
         with Docker(self.controller) as docker, tempfile.TemporaryDirectory() as directory:
             self._docker, self._directory = docker, Path(directory)
             return self._run(seconds)
@@ -132,7 +132,7 @@ class Soak:
                 else:
                     client.upload(repository, blob)
             if part is image and number == 2:
-                # The blobs are there, the manifest isn't: what a collection loses that doesn't pin them.
+                # The blobs are there without a manifest. Only pins keep them.
                 self.over.wait(chance.uniform(0.3, 1.0) * self.slow)
                 self.figures.count("slow manifests")
             client.put_manifest(repository, tag if part is image else part.digest, part)
@@ -197,7 +197,7 @@ class Soak:
             self.over.wait(chance.random() * 2)
 
     def _count_sent(self, name: str, blobs: int) -> None:
-        """After a push of so many blobs: whatever was sent beyond them was sent again."""
+        """Count the blobs that were sent more often than once in a push of ``blobs`` blobs."""
         sent = len(re.findall(rf'"PATCH /v2/soak/{name}/', self._tails[name].more()))
         self.figures.count(f"{name}: blobs sent again", sent - blobs)
 
@@ -272,7 +272,7 @@ class Soak:
 
 
 def _said(error: Exception) -> str:
-    """The last words of a command that failed, or what failed."""
+    """Return the end of a failed command's error output, or the error."""
     if isinstance(error, subprocess.CalledProcessError):
         said = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
         return " ".join([*error.cmd[:3], *said.split()[-60:]])

@@ -1,4 +1,4 @@
-"""A controller for collections alone: a collection concerns the whole storage, so no other test shares it."""
+"""A controller for tests of collections only: a collection concerns the whole storage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shared(new_controller: Callable[..., AbstractContextManager[Controller]]) ->
 
 @pytest.fixture
 def registry(shared: Controller) -> Controller:
-    """A controller whose registry is empty, and on which nothing runs."""
+    """A controller with an empty registry. No collection runs."""
     if not shared.pid(AGENT):
         shared.start_program(AGENT)
     wait_until(lambda: status(shared)["state"] == "idle", 30, what="no collection runs")
@@ -35,18 +35,18 @@ def registry(shared: Controller) -> Controller:
 
 
 def writes_ended(controller: Controller) -> None:
-    """Nobody has pushed for a while: the drain, 65 s after a push, isn't what most tests are about."""
+    """Record that the last write token was issued long ago: a drain would wait for it for 65 s."""
     (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
 
 
 def collect(controller: Controller, *options: str, **run: Any) -> subprocess.CompletedProcess[str]:
-    """Collect as if the last push were long ago."""
+    """Collect, without the wait for the last write token."""
     writes_ended(controller)
     return controller.system("registry-garbage-collect", *options, **run)
 
 
 def collected(controller: Controller, *options: str) -> dict[str, Any]:
-    """Collect, and return the report; it must have worked."""
+    """Collect successfully, and return the report."""
     done = collect(controller, "-f", "json", *options)
     assert (done.returncode, done.stderr) == (0, ""), done
     (report,) = json.loads(done.stdout)

@@ -1,6 +1,6 @@
-"""A storage with a bit of everything, and collections run on it in this process, with the real collector.
+"""Runs collections in this process, with the real collector, on a storage with images of every kind.
 
-No registry serves it: then nobody can be writing, which is one of the things a drain has to find out.
+No registry serves the storage. A drain finds out that nobody can be writing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.unit.agent.garbage.storage import Storage
 
 
 class Sandbox:
-    """Below ``root``: a storage, the registry's configuration for it, and the agent's state."""
+    """A storage below ``root``, with the registry's configuration and the agent's state."""
 
     def __init__(self, root: Path, **agent: Any) -> None:
         self.root = root
@@ -56,7 +56,7 @@ class Sandbox:
         (self.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
 
     def fill(self) -> set[str]:
-        """Tagged images of every kind, a deleted one, an orphan, a push under way. Returns what must stay."""
+        """Add images of every kind, also deleted ones, and a push under way. Returns the blobs to keep."""
         return fill(self.storage)
 
     def collect(
@@ -95,7 +95,7 @@ class Sandbox:
         return list(self.storage.repositories.glob("sysreg-*"))
 
     def program(self, monkeypatch: Any, text: str) -> None:
-        """Put a program of ours in the collector's place."""
+        """Replace the collector by a script."""
         directory = self.root / "bin"
         directory.mkdir(exist_ok=True)
         path = directory / "docker-registry"

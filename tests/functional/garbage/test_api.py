@@ -1,4 +1,4 @@
-"""The agent's routes of garbage collection, as other clients than ours see them."""
+"""The agent's calls of garbage collection, as other clients than `system` use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator gets from a collection: space, and every image that has a tag."""
+"""A collection frees space and keeps every tagged image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def delete(controller: Controller, repository: str, tag: str) -> None:
 
 
 def referrer(subject: images.Image) -> images.Image:
-    """A signature as OCI 1.1 attaches it: a manifest of its own, without a tag, that names its subject."""
+    """A signature as OCI 1.1 attaches it: an untagged manifest that names its subject."""
     body = json.loads((signature := images.single()).manifest)
     body["subject"] = subject.descriptor()
     return images.Image(json.dumps(body).encode(), signature.media_type, signature.blobs)

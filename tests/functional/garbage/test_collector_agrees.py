@@ -1,4 +1,4 @@
-"""Our marking against the registry's own collector, on storages that chance made."""
+"""Compares the plan with what the registry's own collector does, on random storages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_I
 
 
 def dry_run(storage: Storage, config: Path) -> tuple[int, set[str]]:
-    """Exit status of the collector, and what it says it would delete."""
+    """Return the exit status of the collector's dry run, and the blobs that it would delete."""
     config.write_text(
         f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {storage.root}\nhttp:\n  addr: :0\n"
     )
@@ -28,7 +28,7 @@ def dry_run(storage: Storage, config: Path) -> tuple[int, set[str]]:
 
 
 def by_chance(storage: Storage, chance: random.Random) -> None:
-    """Pushes, deletes and accidents in some repositories, nested ones among them."""
+    """Push, delete and damage images at random, also in nested repositories."""
     layers = [bytes([number]) * 50 for number in range(12)]
     held: list[tuple[str, str]] = []
     for _ in range(chance.randint(1, 40)):

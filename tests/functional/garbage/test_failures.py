@@ -1,4 +1,4 @@
-"""Collections that can't work: they end in time, say why, lose nothing, and leave writes possible."""
+"""A collection that fails ends in time, says why, loses nothing, and releases the write lock."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_cancelled_in_any_phase_nothing_is_lost_and_writes_are_possible(
 
     def cancel(now: Phase, collection: Collection) -> None:
         if now == Phase.DRAIN:
-            # Somebody was let write since the first look: what that found doesn't count any more.
+            # A write token was issued since the scan, so the storage is read again.
             sandbox.writes_ended()
         if now == phase:
             collection.recorder.cancelled.set()
 
     result = sandbox.collect(cancel, delete_untagged=True)
-    # Cancelled in the last phase, it is done.
+    # In the last phase it is too late to cancel.
     assert result.outcome == ("done" if phase == Phase.VERIFY else "cancelled"), result
     assert needed <= sandbox.storage.all_blobs()
     assert not sandbox.pins
@@ -123,7 +123,7 @@ def test_a_collector_that_fails_half_way_is_quoted_and_what_it_freed_is_counted(
 def test_what_a_collector_killed_half_way_has_left_goes_with_the_next_collection(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its manifest is gone, and then nothing but our memory tells a young layer from one being pushed."""
+    """Its manifest is gone. Only the record on disk tells its layers from those of a push under way."""
     needed = sandbox.fill()
     sandbox.storage.age = 5
     young = sandbox.storage.image("young", "1", layers=(b"young",))
@@ -210,7 +210,7 @@ def test_nothing_starts_when_the_start_cannot_be_written_down(sandbox: Sandbox, 
 
 
 def test_a_disk_too_full_for_anything_is_named(sandbox: Sandbox, unmount: list[Path]) -> None:
-    """No place for one more file, not even for the output of the collector."""
+    """There is no room for one more file, not even for the output of the collector."""
     needed = sandbox.fill()
     (sandbox.state / "garbage").mkdir()
     mounted("-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "tmpfs", str(sandbox.state / "garbage"))

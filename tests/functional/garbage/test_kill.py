@@ -31,11 +31,11 @@ from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.garbage.sandbox import fill, in_background
 from tests.unit.agent.garbage.storage import Storage
 
-# Where the agent can be made to stop: in every phase, and in the drain once before it holds writes.
+# Where a failpoint stops the agent: at each phase, and in the drain also when it holds the lock.
 STOPS = ("scan", "drain", "hold", "mark", "pin", "untag", "sweep", "cleanup", "verify")
 TAGGED = (("app", "1"), ("app", "2"), ("app", "signed"), ("app/nested", "1"), ("indexes", "1"))
 
-# Takes its time before it is the real collector; the lock is inherited through both.
+# Sleeps, then becomes the real collector, which inherits the lock through it.
 SLOW = """#!/usr/bin/python3
 import os, sys, time
 if "garbage-collect" in sys.argv:
@@ -45,7 +45,7 @@ os.execv("/usr/bin/docker-registry", sys.argv)
 
 
 class Agent:
-    """An agent of our own in the place of the controller's, on the same socket and state."""
+    """An agent process of the test, with the socket and the state of the controller's agent."""
 
     started: ClassVar[list[Agent]] = []
 
@@ -78,7 +78,7 @@ class Agent:
 
     @classmethod
     def end_all(cls, controller: Controller) -> None:
-        """Whatever a failed test left."""
+        """Kill what a failed test left."""
         for agent in cls.started:
             agent.process.send(signal.SIGKILL)
             agent.process.wait(20)
@@ -93,7 +93,7 @@ class Agent:
 
 @pytest.fixture
 def agentless(registry: Controller) -> Iterator[Controller]:
-    """The controller without its agent."""
+    """A controller without its agent."""
     registry.stop_program(AGENT)
     yield registry
     Agent.end_all(registry)
@@ -154,7 +154,7 @@ def assert_whole(controller: Controller) -> None:
 
 
 def slow_path(controller: Controller, seconds: float) -> str:
-    """A PATH with a slow collector; not in pytest's directories, which the registry's user can't enter."""
+    """Return a PATH with a slow collector, in a directory that the registry's user can enter."""
     program = controller.root / "bin/docker-registry"
     program.parent.mkdir(exist_ok=True)
     program.write_text(SLOW.format(seconds=seconds))
@@ -163,7 +163,7 @@ def slow_path(controller: Controller, seconds: float) -> str:
 
 
 def assert_recovers(controller: Controller, needed: set[str], outcomes: set[str]) -> None:
-    """A new agent knows what happened, removes the pins, and the next collection finishes the work."""
+    """A new agent reports what happened and removes the pins, and the next collection finishes the work."""
     with running(controller) as agent:
         wait_until(lambda: status(controller)["state"] == "idle", 20, what="recovered")
         assert status(controller)["last_result"]["outcome"] in outcomes
@@ -177,27 +177,27 @@ def assert_recovers(controller: Controller, needed: set[str], outcomes: set[str]
 
 
 def stopped(agent: Agent) -> str:
-    """Whether the agent stands still at a failpoint."""
+    """Return whether a failpoint has stopped the agent."""
     status = psutil.Process(agent.process.pid).status()
     return "stopped" if status == psutil.STATUS_STOPPED else ""
 
 
 def history(controller: Controller) -> dict[str, Any]:
-    """What a next agent would find on disk; an agent that stands still can't be asked."""
+    """What a later agent would find on disk. A stopped agent doesn't answer."""
     return dict(json.loads((controller.state / "garbage/history.json").read_bytes()))
 
 
 def pushed_a_moment_ago(controller: Controller) -> None:
-    """The last permission to push ends in half a second: the collection marks again, under the write lock."""
+    """Let the last write token expire in half a second, so that the collection marks under the write lock."""
     (controller.state / "latest-write-token").write_text(f"{time.time() - 65.5:19.6f}\n")
 
 
 def restarted(controller: Controller) -> None:
-    """The supervisor has started what was killed, apart from the agent, whose place ours has."""
+    """Wait until the supervisor has restarted what was killed. The test's own agent is not its business."""
     controller.programs.remove(AGENT)
     try:
         controller.wait_ready()
-        for program in (TOKEN_SERVER, REGISTRY):  # to supervisord, what ends earlier has failed to start
+        for program in (TOKEN_SERVER, REGISTRY):  # supervisord takes an earlier end for a failed start
             wait_until(
                 lambda program=program: (
                     controller.supervisor.call("getProcessInfo", program)["statename"]  # type: ignore[misc]
@@ -209,7 +209,7 @@ def restarted(controller: Controller) -> None:
 
 
 def assert_pushes(controller: Controller) -> None:
-    """A push works, and leaves no trace."""
+    """Push, and remove what was pushed."""
     controller.client().push("pushed", "1", images.single())
     shutil.rmtree(controller.storage / "docker/registry/v2/repositories/pushed")
     writes_ended(controller)
@@ -230,11 +230,11 @@ def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
     restore_storage()
     names = places(agentless, tmp_path / "trace")
     first = next(number for number, name in enumerate(names, 1) if "history" in name)
-    # The second marking belongs to registries with writers; like the scan, it only reads.
+    # Nobody writes here, so there is no phase mark. It only reads, as the scan does.
     phases = ("scan", "drain", "pin", "untag", "sweep", "cleanup", "verify")
     assert {f"garbage {phase}" for phase in phases} <= {*names}
     for number in range(first, len(names) + 1):
-        # Until the rename that follows it, a write leaves what was there: one of the many is enough.
+        # A write changes nothing before its rename, so one of the many is enough.
         if names[number - 1] == "write history.json" and number > first:
             continue
         needed = restore_storage()
@@ -256,7 +256,7 @@ def test_the_write_lock_stays_while_the_collector_of_a_dead_agent_lives(
     needed = restore_storage()
     agent = Agent(
         agentless, PATH=slow_path(agentless, 15)
-    )  # longer than an agent takes to start on a busy machine
+    )  # longer than the start of an agent on a busy machine
     agent.ready()
     agent.collect()
     (collector,) = wait_until(lambda: collectors(agentless), 20, what="the collector runs", pause=0.01)
@@ -291,7 +291,7 @@ def test_the_collector_of_a_dead_agent_can_be_cancelled(
     agent.process.send(signal.SIGKILL)
     agent.process.wait(20)
     with running(agentless):
-        pass  # an agent that waits for the collector can be stopped all the same
+        pass  # an agent that waits for the collector can be stopped
     with running(agentless):
         done = agentless.system("registry-garbage-collect", "--cancel")
         assert done.returncode == 0, done.stderr
@@ -350,7 +350,7 @@ def test_a_token_server_killed_in_every_phase_disturbs_no_collection(
 def test_everything_killed_at_once_in_any_phase(
     agentless: Controller, restore_storage: Callable[[], set[str]], phase: str
 ) -> None:
-    """As when the power fails. In the sweep: see above."""
+    """As in a power cut. The test above does it in the sweep."""
     needed = restore_storage()
     agent = Agent(agentless, SYSREG_AGENT_FAILPOINT="garbage :stop")
     agent.ready()

@@ -1,4 +1,4 @@
-"""Storage that can't be read directly: the plan is what the collector itself says.
+"""A storage that can't be read directly: the plan is the collector's dry run.
 
 Once with the registry's S3 driver, on moto's server; for the rest a program of ours speaks the lines of the
 collector (2.8.2).
@@ -44,7 +44,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[dict[str, object]]:
-    """An empty bucket, as the registry's S3 driver is told of it."""
+    """Yield the parameters of the registry's S3 driver for an empty bucket."""
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     with (tmp_path / "moto.log").open("wb") as log:

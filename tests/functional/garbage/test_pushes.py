@@ -1,4 +1,4 @@
-"""What becomes of a push that meets a collection: it goes on, and sends nothing twice."""
+"""A push that meets a collection goes on after it, and sends nothing twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.dockerd import Docker
 from tests.functional.garbage.conftest import writes_ended
 from tests.functional.garbage.sandbox import in_background
 
-# docker has been answered 503 by then, after 12 s, and has come back.
+# By then docker has got a 503, after 12 s, and has tried again.
 HELD_SECONDS = 20
 
 
@@ -39,7 +39,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def sent(controller: Controller, repository: str) -> int:
-    """How many blobs' bytes the registry was sent."""
+    """Count the blobs whose content the registry got."""
     return len(re.findall(rf'"PATCH /v2/{repository}/blobs/uploads/', controller.log(REGISTRY)))
 
 
@@ -79,7 +79,7 @@ def test_docker_and_skopeo_go_on_after_writes_were_held_and_send_nothing_twice(
 def test_an_upload_that_outlasts_a_hold_keeps_no_other_push_waiting(
     registry: Controller, threads: ThreadPoolExecutor
 ) -> None:
-    """With the times of the drain cut short; those of tokens are the registry's and can't be."""
+    """With short timeouts of the drain. The registry determines how long a token is accepted."""
     timeouts = DrainTimeouts(limit=120, hold=4, release=2, settle=1)
     client = registry.client()
     client.push("app", "1", (gone := images.single()))
@@ -106,7 +106,7 @@ def test_an_upload_that_outlasts_a_hold_keeps_no_other_push_waiting(
     thread = in_background(collection.run)
     wait_until(lambda: recorder.progress.detail.startswith("waits for the end of uploads"), pause=0.01)
 
-    # Writes are held. A push that comes now gets its turn while the upload still goes on.
+    # Writes are held. A push that begins now is done before the upload ends.
     registry.client().push("other", "1", images.single())
     assert not upload.done()
     assert recorder.result.outcome == ""

@@ -24,7 +24,7 @@ _SYSTEM = str(Path(sys.executable).parent / "system")
 
 @pytest.fixture
 def slow(registry: Controller) -> Iterator[Controller]:
-    """A controller with something to collect, whose collector takes some seconds."""
+    """A controller with a deleted image, whose collector takes some seconds."""
     client = registry.client()
     client.push("app", "1", (image := images.single()))
     client.delete("app", image.digest)

@@ -37,13 +37,13 @@ class Storage:
         return digest
 
     def upload(self, repository: str, data: bytes) -> str:
-        """A blob and its link in a repository, as an upload that ended leaves them."""
+        """Add a blob and its link in a repository, as a completed upload does."""
         digest = self.blob(data)
         self._write(self._link(repository, "_layers", digest), digest.encode())
         return digest
 
     def put(self, repository: str, document: dict[str, Any], *tags: str) -> str:
-        """A manifest, by digest or by tags. The blobs must be there already."""
+        """Push a manifest, by digest or by tags. Its blobs must exist."""
         digest = self.blob(json.dumps(document).encode())
         self._write(self._link(repository, "_manifests/revisions", digest), digest.encode())
         for tag in tags:
@@ -92,7 +92,7 @@ class Storage:
     # -- deleting --------------------------------------------------------------------------------------
 
     def delete(self, repository: str, digest: str) -> None:
-        """What DELETE manifests/<digest> leaves: no revision link, none of the tags on it; all blobs."""
+        """Delete a manifest as DELETE manifests/<digest> does: its link and its tags, but no blob."""
         self._link(repository, "_manifests/revisions", digest).unlink()
         for current in (self.repositories / repository / "_manifests/tags").glob("*/current/link"):
             if current.read_text() == digest:

@@ -1,4 +1,4 @@
-"""When writes are held, and when nobody writes any more: on a clock of our own, with pushers that obey it."""
+"""The drain, on a fake clock, with simulated pushers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sleep = Callable[[float, float, str], None]
 
 ACCEPTED = 66.0
 TIMEOUTS = DrainTimeouts(limit=1800, hold=75)
-# What one look at the clock may be late.
+# How much later than planned a step of the drain may come.
 TICK = 0.11
 
 
@@ -133,7 +133,7 @@ def test_an_upload_of_minutes_holds_nobody_else_for_longer_than_docker_waits() -
     assert 1 < len(registry.holds) <= 4
     assert registry.longest <= TIMEOUTS.hold + TICK
     assert min(registry.windows) >= TIMEOUTS.release
-    # In each window the other one went on.
+    # The other one went on between the holds.
     assert max(other.waited) <= TIMEOUTS.hold + TICK
     assert any("the end of uploads under way" in said for said in registry.said)
     assert any("held pushes to go on, 20 s; then try 2" in said for said in registry.said)

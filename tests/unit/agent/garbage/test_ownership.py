@@ -1,4 +1,4 @@
-"""What root does in the registry's storage, it does with the registry's rights."""
+"""Root works in the registry's storage with the rights of the registry's user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that others can reach; pytest's own are for root alone."""
+    """A directory that other users can enter; pytest's own belong to root alone."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -26,7 +26,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def root(place: Path) -> Path:
-    """A storage that belongs to nobody."""
+    """A storage that belongs to the user ``nobody``."""
     storage = place / "storage"
     storage.mkdir()
     nobody = pwd.getpwnam("nobody")

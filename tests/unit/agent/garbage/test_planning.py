@@ -1,4 +1,4 @@
-"""What a collection decides, over storages as pushes, deletes and accidents leave them."""
+"""The plan for storages as pushes, deletes and accidents leave them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def survivors(storage: Storage, *, delete_untagged: bool = False) -> set[str]:
 
 
 def everything_of(storage: Storage, *digests: str) -> set[str]:
-    """The blobs an image needs, found by a walk of its own."""
+    """The blobs that images need, found without the code under test."""
     import json
 
     found: set[str] = set()

@@ -23,7 +23,7 @@ Metrics = tuple[RegistryConfig, list[dict[str, int]]]
 
 @pytest.fixture
 def metrics() -> Iterator[Metrics]:
-    """A debug address that shows what stands in the list, one entry after the other; the last one stays."""
+    """A debug address that shows one entry of the list after the other, and stays at the last."""
     shown: list[dict[str, int]] = []
 
     class Handler(BaseHTTPRequestHandler):
