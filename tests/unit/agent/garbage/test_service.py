@@ -25,9 +25,8 @@ def settings(tmp_path: Path) -> Settings:
     """Settings with a registry that caches descriptors, and whose restart creates the file ``restarted``."""
     Storage(tmp_path / "storage")
     config = tmp_path / "config.yml"
-    config.write_text(
-        f"storage:\n  filesystem: {{rootdirectory: {tmp_path}/storage}}\n  cache: {{blobdescriptor: inmemory}}\n"
-    )
+    storage = f"{{rootdirectory: {tmp_path}/storage}}"
+    config.write_text(f"storage: {{filesystem: {storage}, cache: {{blobdescriptor: inmemory}}}}\n")
     (tmp_path / "state").mkdir()
     return Settings(
         registry=RegistrySettings(config=config),
