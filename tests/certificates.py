@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -141,6 +144,18 @@ def authority(subject: str = "Test Root", issuer: Issued | None = None, **change
 def server(issuer: Issued | None = None, **changes: Any) -> Issued:
     """A server certificate for registry.local."""
     return issue("server", issuer, **{"names": [HOST], **changes})
+
+
+def resigned(issued: Issued, digest: str) -> Issued:
+    """The self-signed ``issued`` with a signature by another hash, which only openssl(1) still makes."""
+    with tempfile.TemporaryDirectory() as directory:
+        key = Path(directory) / "key.pem"
+        key.write_bytes(issued.key_pem)
+        pem = subprocess.run(
+            ["openssl", "x509", "-signkey", key, f"-{digest}"],
+            input=issued.pem, capture_output=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+    return Issued(x509.load_pem_x509_certificate(pem), issued.key)
 
 
 def signed(content: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

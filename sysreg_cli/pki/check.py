@@ -70,6 +70,9 @@ def check_server(
         raise _refused(problems)
     if rules.claims_own_signature(readable[0]):
         warnings += _named(0, readable[0], ["is self-signed"])
+    elif len(readable) == 1:
+        advice = "nodes that trust only that CA need its intermediate certificates in the file"
+        warnings += _named(0, readable[0], [f"is issued by a CA that is not in the file: {advice}"])
     return ServerChain(
         certificates=tuple(facts.certificate for facts in readable),
         warnings=tuple(warnings),
@@ -82,7 +85,7 @@ def check_server(
 def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30) -> tuple[Authority, ...]:
     """Check CA certificates (docs/contracts.rst, "Certificate", mode ``ssl_ca``).
 
-    One or more, in any order, without a key. One that is in ``data`` twice is returned once.
+    One or more, in any order, without a key.
 
     Raises CertificateRefused with every reason found.
     """
@@ -91,22 +94,23 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
         problems.append("there is a private key; CA certificates are installed without one")
     chain, chain_problems = _read_chain(blocks)
     problems += chain_problems
-    authorities: dict[str, Authority] = {}
+    authorities: list[Authority] = []
     for position, facts in enumerate(chain):
-        if facts is None or facts.fingerprint in authorities:
+        if facts is None:
             continue
         reasons = [
             *rules.validity(facts, now),
             *facts.weaknesses,
+            *rules.signature(facts, is_anchor=True),
             *rules.authority(facts),
             *rules.own_signature(facts),
         ]
         problems += _named(position, facts, reasons)
         warnings = _named(position, facts, rules.expiry_warnings(facts, now, min_days_warning))
-        authorities[facts.fingerprint] = Authority(facts.certificate, tuple(warnings), facts.pem)
+        authorities.append(Authority(facts.certificate, tuple(warnings), facts.pem))
     if problems:
         raise _refused(problems)
-    return tuple(authorities.values())
+    return tuple(authorities)
 
 
 @quietly()
@@ -150,7 +154,10 @@ def _read_key(blocks: Sequence[pem.PemBlock], passphrase: bytes | None) -> tuple
 
 
 def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], list[str]]:
-    """Return all certificates in their order, None for one that cannot be read, and the problems."""
+    """Return all certificates in their order, None for one that cannot be read, and the problems.
+
+    Identical copies count once: cert-manager writes the issuing CA twice.
+    """
     chain: list[Facts | None] = []
     problems: list[str] = []
     for block in blocks:
@@ -159,7 +166,9 @@ def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], lis
         certificate: x509.Certificate | None = None
         try:
             certificate = load(block.text)
-            chain.append(read(certificate))
+            facts = read(certificate)
+            if not any(other is not None and other.fingerprint == facts.fingerprint for other in chain):
+                chain.append(facts)
         except CertificateProblem as problem:
             chain.append(None)
             problems.append(f"{_label(len(chain), certificate)}: {problem}")
@@ -193,6 +202,7 @@ def _against(
     """Yield the reasons against the certificate at ``position`` of a server's ``chain``."""
     yield from rules.validity(facts, now)
     yield from facts.weaknesses
+    yield from rules.signature(facts, is_anchor=position > 0 and position + 1 == len(chain))
     yield from rules.purpose(facts)
     if position == 0:
         yield from rules.server(facts, host_names)

@@ -62,7 +62,8 @@ class Facts:
     key_identifier: bytes | None
     issuer_key_identifier: bytes | None
     constraints: x509.NameConstraints | None
-    verifiable: bool  # whether its signature is of a kind that counts
+    #: reasons against its signature; they do not count for a trust anchor, whose signature nobody checks
+    signature_weaknesses: tuple[str, ...]
     weaknesses: tuple[str, ...]
 
     @property
@@ -102,7 +103,12 @@ def read(certificate: x509.Certificate) -> Facts:
 
 
 def subject_of(certificate: x509.Certificate) -> str:
-    """Return the subject on one line, as RFC 4514 writes it."""
+    """Return the subject on one line, as RFC 4514 writes it, or the first name that stands in for it."""
+    if not certificate.subject.rdns:
+        # RFC 5280 4.1.2.6: then the name is in the subject alternative name, as cert-manager writes it
+        with contextlib.suppress(x509.ExtensionNotFound, *PARSE_ERRORS):
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            return printable(str(next(iter(names)).value), 1000)
     return printable(certificate.subject.rfc4514_string(), 1000)
 
 
@@ -150,8 +156,8 @@ def _read(certificate: x509.Certificate) -> Facts:
         key_identifier=own_id.digest if own_id else None,
         issuer_key_identifier=issuer_id.key_identifier if issuer_id else None,
         constraints=_extension(extensions, x509.NameConstraints),
-        verifiable=not any(weaknesses.of_signature(certificate)),
-        weaknesses=tuple(weaknesses.of(certificate)),
+        signature_weaknesses=tuple(weaknesses.of_signature(certificate)),
+        weaknesses=(*weaknesses.of_key(certificate), *weaknesses.of_form(certificate)),
     )
 
 

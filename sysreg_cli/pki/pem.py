@@ -1,8 +1,11 @@
 """PEM text, cut into blocks (RFC 7468, and RFC 1421 headers inside a block).
 
-The parser accepts what operators' files contain: text around the blocks, CRLF or CR, indentation, a byte
-order mark, two blocks on one line because a file lacked its last newline. This module does not import
-cryptography: the CLI only needs to know whether a file holds a private key.
+Operators join files from many tools. The parser reads what a person reads in such a file: text around the
+blocks, any line ends, indentation, quoting as in a mail or a program, a block on one line, a byte order mark
+or a no-break space before a block, four or six dashes, UTF-16. It never skips a block in silence: it reports
+each line with BEGIN or END that it cannot read. Hand-written, because libraries skip such lines.
+
+This module does not import cryptography: the CLI only needs to know whether a file holds a private key.
 """
 
 from __future__ import annotations
@@ -12,9 +15,23 @@ from dataclasses import dataclass
 
 CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 #]{1,64})-----")
-_END = re.compile(rb"-----END ([A-Z0-9 #]{1,64})-----")
-_GLUED = re.compile(rb"(-----END [A-Z0-9 #]{1,64}-----)(?=-----BEGIN )")
+_LABEL = rb"([A-Z0-9 #]{1,64}?)"
+# Five dashes first, so that the END of one block and the BEGIN of the next may touch. The last alternative is
+# armour that is not understood.
+_ARMOUR = re.compile(
+    rb"-----(BEGIN|END) " + _LABEL + rb"-----"
+    rb"|-{3,8}[ \t]{0,2}(BEGIN|END)[ \t]{1,2}" + _LABEL + rb"[ \t]{0,2}-{3,8}"
+    rb"|(?i:(?:-|\xe2\x80[\x90-\x95]){2,8}[ \t]{0,2}(?:BEGIN|END)\b|(?:BEGIN|END)[ \t]{1,2}[A-Z0-9 ]{0,32}"
+    rb"(?:CERTIFICATE|PRIVATE[ ]KEY)\b)"
+    # base64 of DER outside of a block, whose BEGIN and END lines are lost
+    rb"|MI[GHI][A-Za-z0-9+/]{45,}"
+)
+# White space, and what quotes a line of a mail or a string of a program. A plus sign is base64.
+_BLANK = rb"(?:\s|\xc2\xa0|\xef\xbb\xbf|\xe2\x80[\x80-\x8b])"
+_STRING_END = re.compile(rb"[\"'][+,;\\\s]*?(?=\n|\Z)")
+_EDGES = re.compile(rb"\A(?:" + _BLANK + rb"|[>\"'])+|(?:" + _BLANK + rb"|[\"',;\\])+\Z")
+_HEADER = re.compile(rb"[A-Za-z0-9-]+:.*")
+_LINE_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +55,72 @@ class PemBlock:
 
 
 def split(data: bytes) -> tuple[tuple[PemBlock, ...], tuple[str, ...]]:
-    """Return the blocks of ``data`` in their order, and the problems of its armour."""
+    """Return the blocks of ``data`` in their order, and the problems of its armour with their lines."""
+    text, problem = _decode(data)
+    if problem:
+        return (), (problem,)
     blocks: list[PemBlock] = []
     problems: list[str] = []
-    label: bytes | None = None
-    body: list[bytes] = []
-    for number, raw in enumerate(_GLUED.sub(rb"\1\n", data.removeprefix(b"\xef\xbb\xbf")).splitlines(), 1):
-        line = raw.strip()
-        if begin := _BEGIN.fullmatch(line):
-            if label is not None:
-                problems.append(f"line {number}: the {label.decode()} block before it has no END line")
-            label, body = begin[1], []
-        elif label is not None and (end := _END.fullmatch(line)):
-            if end[1] == label:
-                blocks.append(_block(label, body))
+    label, body_at = "", 0
+    for armour in _ARMOUR.finditer(text):
+        number = text.count(b"\n", 0, armour.start()) + 1
+        kind = armour[1] or armour[3]
+        found = (armour[2] or armour[4] or b"").decode().strip()
+        if armour[0].startswith(b"MI"):
+            if not label:
+                problems.append(f"line {number}: a block has no BEGIN line before it")
+        elif kind is None:
+            problems.append(f"line {number}: this BEGIN or END line is damaged (not -----BEGIN LABEL-----)")
+        elif kind == b"BEGIN":
+            if label:
+                problems.append(f"line {number}: the {label} block before it has no END line")
+            label, body_at = found, armour.end()
+        elif not label:
+            problems.append(f"line {number}: END {found} has no BEGIN line before it")
+        else:
+            if found == label:
+                blocks.append(_block(label, text[body_at : armour.start()]))
             else:
-                problems.append(f"line {number}: END {end[1].decode()} closes a {label.decode()} block")
-            label = None
-        elif label is not None:
-            body.append(line)
-    if label is not None:
-        problems.append(f"the last {label.decode()} block has no END line: the file is cut short")
+                problems.append(f"line {number}: END {found} closes a {label} block")
+            label = ""
+    if label:
+        problems.append(f"the last {label} block has no END line: the file is cut short")
     return tuple(blocks), tuple(problems)
-
-
-def _block(label: bytes, body: list[bytes]) -> PemBlock:
-    # Some tools write X509 CERTIFICATE. cryptography reads both, but writes and expects the plain label.
-    plain = b"CERTIFICATE" if label.decode() in CERTIFICATE_LABELS else label
-    headers_end = next((at + 1 for at, line in enumerate(body) if not line), 0)
-    headers = body[:headers_end] if any(b":" in line for line in body[:headers_end]) else []
-    encoded = [line for line in body[len(headers) :] if line]
-    lines = [b"-----BEGIN %s-----" % plain, *headers, *encoded, b"-----END %s-----" % plain]
-    return PemBlock(label.decode(), b"\n".join(lines) + b"\n")
 
 
 def holds_private_key(data: bytes) -> bool:
     """Whether ``data`` looks as if it held a private key. A damaged key is a secret, too."""
-    return re.search(rb"-----BEGIN [A-Z0-9 #]{0,64}PRIVATE KEY-----", data) is not None
+    return re.search(rb"BEGIN [A-Z0-9 #]{0,64}PRIVATE KEY", data.replace(b"\0", b"")) is not None
+
+
+def _decode(data: bytes) -> tuple[bytes, str]:
+    """Return the text in UTF-8 with plain line ends, and what is wrong with its encoding."""
+    if b"\0" in data:
+        big_endian = data.startswith((b"\xfe\xff", b"\0-"))
+        text = data.decode("utf-16-be" if big_endian else "utf-16-le", "replace").removeprefix("\ufeff")
+        # a file that was joined from several has parts in another encoding, whose blocks would vanish
+        visible = data.count(b"BEGIN") + data.count(b"B\0E\0G\0I\0N")
+        if visible and text.count("BEGIN") != visible:
+            return b"", "parts of the file are in UTF-16 and others not; save all of it as UTF-8"
+        if not visible:
+            return data, ""  # DER or PKCS #12: it has no block
+        data = text.encode()
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), ""
+
+
+def _block(label: str, body: bytes) -> PemBlock:
+    # a block that was taken from a program or JSON has the two characters \n in place of line ends
+    body = _STRING_END.sub(b"", body).replace(b"\\r", b"").replace(b"\\n", b"\n")
+    lines = [_EDGES.sub(b"", line) for line in body.split(b"\n")]
+    while lines and not lines[0]:
+        lines.pop(0)
+    headers: list[bytes] = []
+    if b"" in lines and all(_HEADER.fullmatch(line) for line in lines[: lines.index(b"")]):
+        headers = [*lines[: lines.index(b"")], b""]
+        lines = lines[len(headers) :]
+    encoded = b"".join(b"".join(lines).split())
+    wrapped = [encoded[at : at + _LINE_LENGTH] for at in range(0, len(encoded), _LINE_LENGTH)]
+    # Some tools write X509 CERTIFICATE. cryptography reads both, but writes and expects the plain label.
+    plain = b"CERTIFICATE" if label in CERTIFICATE_LABELS else label.encode()
+    text = [b"-----BEGIN %s-----" % plain, *headers, *wrapped, b"-----END %s-----" % plain]
+    return PemBlock(label, b"\n".join(text) + b"\n")

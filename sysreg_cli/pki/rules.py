@@ -57,9 +57,6 @@ def purpose(facts: Facts) -> Iterator[str]:
 
 def link(child: Facts, parent: Facts, below: int) -> Iterator[str]:
     """Check that ``parent`` issued ``child``. ``below`` is the number of intermediates under ``parent``."""
-    if child.fingerprint == parent.fingerprint:
-        yield "stands twice"
-        return
     if child.issuer_der != parent.subject_der:
         yield "is not issued by the certificate after it (wrong order, or one is missing)"
         return
@@ -75,7 +72,7 @@ def link(child: Facts, parent: Facts, below: int) -> Iterator[str]:
 
 def signed_by(child: Facts, parent: Facts) -> bool:
     """Whether the signature is right. An algorithm that is refused anyway is not checked."""
-    if not child.verifiable:
+    if child.signature_weaknesses:
         return True
     try:
         child.certificate.verify_directly_issued_by(parent.certificate)
@@ -88,6 +85,12 @@ def claims_own_signature(facts: Facts) -> bool:
     """Whether it is self-issued. In a key roll-over the authority key identifier names the old key."""
     identifiers = (facts.issuer_key_identifier, facts.key_identifier)
     return facts.self_issued and (None in identifiers or identifiers[0] == identifiers[1])
+
+
+def signature(facts: Facts, *, is_anchor: bool) -> Iterator[str]:
+    """Check the algorithm of the signature. Nobody checks that of a self-signed trust anchor."""
+    if not (is_anchor and claims_own_signature(facts)):
+        yield from facts.signature_weaknesses
 
 
 def own_signature(facts: Facts) -> Iterator[str]:

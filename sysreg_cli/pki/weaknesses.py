@@ -68,13 +68,6 @@ _STRINGS = {
 }
 
 
-def of(certificate: x509.Certificate) -> Iterator[str]:
-    """Yield every weakness. Raises one of facts.PARSE_ERRORS if cryptography cannot parse the certificate."""
-    yield from of_key(certificate)
-    yield from of_signature(certificate)
-    yield from of_form(certificate)
-
-
 def of_key(certificate: x509.Certificate) -> Iterator[str]:
     try:
         key = certificate.public_key()

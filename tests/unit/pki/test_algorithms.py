@@ -87,9 +87,13 @@ def test_sha1_is_refused_and_sha256_is_not(tmp_path: Path) -> None:
             only(refused(data, now=LATER), shown)
 
 
-def test_a_sha1_signature_further_up_is_refused_too(tmp_path: Path) -> None:
-    weak = _openssl_self_signed(tmp_path, "-sha1", "-addext", "basicConstraints=critical,CA:TRUE")
-    problems = refused(make.bundle(make.server()) + weak[weak.index(b"-----BEGIN CERT") :])
+def test_a_sha1_signature_counts_unless_it_is_the_roots_own() -> None:
+    root = make.resigned(make.authority("Root", key=make.rsa_key()), "sha1")
+    intermediate = make.authority("Intermediate", root, key=make.rsa_key(number=1))
+    server = make.server(intermediate, key=make.rsa_key(number=1))
+    accepted(make.bundle(server, intermediate, root), now=LATER)
+    weak = make.resigned(make.authority("Weak", key=make.rsa_key()), "sha1")
+    problems = refused(make.bundle(make.server(weak), weak, make.authority("Other")), now=LATER)
     assert any(problem.startswith("certificate 2") and "SHA-1" in problem for problem in problems)
 
 

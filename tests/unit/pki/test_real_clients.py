@@ -63,6 +63,12 @@ def rsa(**changes: Any) -> bytes:
     return make.bundle(leaf(authority, key=make.rsa_key(number=1), **changes), authority)
 
 
+def old_root() -> bytes:
+    """Half of the public roots are signed with SHA-1. No client checks the signature of what it trusts."""
+    authority = make.resigned(make.authority(key=make.rsa_key()), "sha1")
+    return make.bundle(leaf(authority, key=make.rsa_key(number=1)), authority)
+
+
 def constraint(
     *, permitted: list[x509.GeneralName] | None = None, excluded: list[x509.GeneralName] | None = None
 ) -> tuple[x509.NameConstraints, bool]:
@@ -81,6 +87,7 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "RSA": rsa,
     "RSASSA-PSS": lambda: rsa(padding=PSS),
     "RSA with SHA-512": lambda: rsa(algorithm=hashes.SHA512()),
+    "a root signed with SHA-1": old_root,
     "an intermediate": below,
     "an intermediate as anchor": unrooted,
     "a rolled-over key as anchor": rolled_over,
