@@ -129,13 +129,9 @@ class Collection:
 
     def _verify(self, snapshot: Snapshot) -> None:
         """Raise SysregError if an image is damaged that wasn't before."""
-        lost = [
-            problem
-            for repository in snapshot.repositories.values()
-            for problem in Marks.of_tags(snapshot, repository).problems
-            if problem not in self.plan.broken
-        ]
-        if lost:
+        marks = [Marks.of_tags(snapshot, repository) for repository in snapshot.repositories.values()]
+        known = set(self.plan.broken)
+        if lost := [problem for mark in marks for problem in mark.problems if problem not in known]:
             raise SysregError(
                 f"images were damaged: {_first(lost)}", next_step="push them again, and report this"
             )

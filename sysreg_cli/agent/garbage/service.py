@@ -70,11 +70,8 @@ class CollectionService:
             result = CollectionResult(secrets.token_hex(8), options, now())
             self._history.running = RunningCollection(result.id, options, result.started)
             self._save_start()
-            recorder = Recorder(
-                result,
-                self._settings.agent.collect_timeout,
-                on_change=self._record_change,
-            )
+            timeout = self._settings.agent.collect_timeout
+            recorder = Recorder(result, timeout, on_change=self._record_change)
             self._collection = Collection(self._settings, recorder, self._directory)
             self._thread = threading.Thread(target=self._run, args=(self._collection,), name="garbage")
             self._thread.start()
@@ -88,7 +85,7 @@ class CollectionService:
                 self._history.running = None
                 raise SysregError(
                     f"no collection was started: {self._directory}: {error.strerror}",
-                    next_step="mend that",
+                    next_step="make it writable",
                 ) from None
             # A collection makes room on a full disk. Without the record, a killed one is not reported.
             log.warning("%s can't be written: %s", self._directory, error.strerror)

@@ -43,7 +43,7 @@ class Repository:
 
 
 class Blob(NamedTuple):
-    """A stored blob: its size in bytes, and when it was written."""
+    """A stored blob: its size in bytes, 0 if it is not a regular file, and when it was written."""
 
     size: int
     time: float
@@ -69,13 +69,13 @@ class Snapshot:
         """Return the manifest in a blob, None if the blob is missing, too large, or no manifest."""
         if digest in self.manifests:
             return self.manifests[digest]
-        parsed = None
         blob = self.blobs.get(digest)
-        if blob is not None and 0 < blob.size <= manifest.MAX_MANIFEST:
-            data = _document(layout.data_path(self._blobs_path, digest), blob.size)
-            parsed = manifest.parse(data) if data else None
-        self.manifests[digest] = parsed
-        return parsed
+        if blob is None:
+            return None  # not cached: a later snapshot may have it
+        readable = 0 < blob.size <= manifest.MAX_MANIFEST
+        data = _document(layout.data_path(self._blobs_path, digest), blob.size) if readable else b""
+        self.manifests[digest] = manifest.parse(data) if data else None
+        return self.manifests[digest]
 
     def revision_time(self, repository: str, digest: str) -> float:
         """Return when the manifest was last pushed to the repository, 0 if it is not there."""

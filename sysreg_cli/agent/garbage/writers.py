@@ -50,9 +50,8 @@ class Writers:
         """
         self._write_lock.hold().close()
         issued = self.latest_token()
-        return (
-            issued if issued + self._accepted < time.time() and not writing_handlers(self._config) else None
-        )
+        expired = issued + self._accepted < time.time()
+        return issued if expired and not writing_handlers(self._config) else None
 
     def latest_token(self) -> float:
         """Return when the last write token was issued, in seconds since the epoch."""

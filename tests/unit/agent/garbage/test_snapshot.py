@@ -96,3 +96,15 @@ def test_a_cancelled_upload_does_not_count(storage: Storage) -> None:
         "cancelled": 0,
         "beginning": 1,
     }
+
+
+def test_a_manifest_that_is_pushed_between_two_snapshots_is_seen_by_the_second(storage: Storage) -> None:
+    """The second snapshot gets the manifests that the first has parsed."""
+    digest = storage.image("app", "1", layers=(b"layer",))
+    content = storage.path(digest).read_bytes()
+    storage.lose(digest)
+    first = Snapshot(storage.root)
+    assert first.manifest(digest) is None
+    assert storage.blob(content) == digest
+    second = Snapshot(storage.root, first.manifests)
+    assert second.manifest(digest) is not None
