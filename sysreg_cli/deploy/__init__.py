@@ -1,22 +1,18 @@
 """``sysreg-deploy``: what a controller consists of, compared with the machine, applied and removed.
 
-main.py          the command's options, messages and exit status
-modes.py         deploy, dry run, check, remove
+main.py          the command's options, modes, messages and exit status
 changes.py       plan the changes of a deployment, apply them, undo a deployment
 deployment.py    all resources of a controller, in order
 host_facts.py    what the resources depend on, and what is refused
 resource.py      the base class of resources; changes
 record.py        what sysreg-deploy wrote, made and replaced on this machine
-attributes.py    mode, owner and group
-programs.py      running programs of the system
+machine.py       programs of the system; mode, owner and group of files
 
 The resources:
 
 file.py          files and links
 marked_lines.py  lines in files of other programs
-derived_file.py  files whose content follows from others, or is made once
-accounts.py      users and groups (sysusers.d)
-tmpfiles.py      directories and lock files (tmpfiles.d)
+system_files.py  accounts, directories and lock files that systemd's programs make
 token_keys.py    the token-signing pair, and the registry's trust in it
 certificate.py   the registry's certificate
 client_trust.py  the trust of docker and containerd in it

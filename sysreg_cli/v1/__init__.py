@@ -6,6 +6,7 @@
     collections   phases, outcomes, options, the result and the status of a garbage collection
     images        an image or tag in a list
     faults        the body of an error
+    unix_socket   HTTP over the agent's unix socket
 
 Both sides of the API, its OpenAPI description, and the columns of the command derive from these classes.
 Parsing ignores unknown fields, and uses the default of a missing one. So a command and an agent of different
