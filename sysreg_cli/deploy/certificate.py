@@ -23,29 +23,6 @@ from sysreg_cli.settings.schema import CHAIN_FILE, KEY_FILE
 
 
 @dataclass(frozen=True)
-class TlsDirectory(Resource):
-    """The directory of all generations of the certificate. Its group may read their keys."""
-
-    path: Path
-    attributes: Attributes = Attributes(0o755, group=KEY_GROUP)
-
-    def compare(self, context: Context) -> Change | None:
-        if not self.path.is_dir():
-            return Change(f"create {self.path}", self._create)
-        return attributes_change({self.path: self.attributes})
-
-    def _create(self, context: Context) -> None:
-        context.record.make_directory(self.path)
-        self.attributes.set(self.path)
-
-    def remove(self, context: Context) -> str:
-        if not self.path.is_dir():
-            return ""
-        shutil.rmtree(self.path)
-        return f"removed {self.path}"
-
-
-@dataclass(frozen=True)
 class Generation:
     """One generation of key and chain, as it is on the disk."""
 
@@ -146,6 +123,13 @@ class ServerCertificate(Resource):
         name = self._generations.next_name()
         self._generations.create(name, *self_signed(self.settings.registry.host_names, now=datetime.now(UTC)))
         self._use(name, context)
+
+    def remove(self, context: Context) -> str:
+        directory = self.settings.certificate.directory
+        if not directory.is_dir():
+            return ""
+        shutil.rmtree(directory)
+        return f"removed {directory}"
 
     def refusal(self) -> SysregError | None:
         problems = self._generation(self._generations.current() or "").problems

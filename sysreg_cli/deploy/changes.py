@@ -20,7 +20,7 @@ from sysreg_cli.host.locks import services_lock
 from sysreg_cli.settings import Settings
 
 #: A change can require another: a new signing key changes the certificates that the registry trusts.
-_MAX_ROUNDS = 3
+_MAX_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,20 @@ class PlannedChange:
         context.report(self.change.line)
 
 
-@dataclass(frozen=True)
-class ChangePlan:
-    """All changes that a deployment needs now. ``--dry-run`` and ``--check`` print it, a run applies it."""
+def make_plan(resources: Sequence[Resource], context: Context) -> tuple[PlannedChange, ...]:
+    """Return all changes that ``resources`` need now, in order. Changes nothing. Raises SysregError.
 
-    on_disk: tuple[PlannedChange, ...]
-    services: tuple[PlannedChange, ...]
-
-    @classmethod
-    def make(cls, deployment: Deployment, context: Context) -> ChangePlan:
-        """Compare the deployment with the machine. Changes nothing. Raises SysregError."""
-        scratch = dataclasses.replace(context, pending=set(context.pending))
-        on_disk = _compare(deployment.on_disk, scratch)
-        return cls(on_disk, _compare(deployment.services, scratch))
-
-    @property
-    def changes(self) -> tuple[PlannedChange, ...]:
-        return (*self.on_disk, *self.services)
-
-
-def _compare(resources: Sequence[Resource], context: Context) -> tuple[PlannedChange, ...]:
-    """Return the changes that the resources need. Adds to ``context.pending`` the restarts for them."""
-    planned = []
+    ``--dry-run`` and ``--check`` print such a plan, a run applies it.
+    """
+    scratch = dataclasses.replace(context, pending=set(context.pending))
+    plan = []
     for resource in resources:
         with _resource_named(resource):
-            change = resource.compare(context)
+            change = resource.compare(scratch)
         if change:
-            planned.append(PlannedChange(resource, change))
-            context.pending.update(planned[-1].restarts)
-    return tuple(planned)
+            plan.append(PlannedChange(resource, change))
+            scratch.pending.update(plan[-1].restarts)
+    return tuple(plan)
 
 
 def apply(deployment: Deployment, context: Context, *, adopt: bool) -> int:
@@ -87,29 +72,28 @@ def apply(deployment: Deployment, context: Context, *, adopt: bool) -> int:
     record.make_directory(record.directory)
     with services_lock(record.directory, "sysreg-deploy", wait=10):
         _remove_leftovers(record)
-        plan = ChangePlan.make(deployment, context)
-        todo = plan.on_disk
         for _ in range(_MAX_ROUNDS):
+            plan = make_plan(deployment.on_disk, context)
             if not adopt:
-                _require_own(todo)
-            for planned in todo:
-                planned.apply(context)
-            done += len(todo)
-            todo = _compare(deployment.on_disk, context) if todo else ()
-        if todo:
-            raise SysregError(
-                f"the changes have no end: {'; '.join(planned.change.line for planned in todo)}"
-            )
+                _require_own(plan)
+            done += _apply(plan, context)
+            if not plan:
+                break
+        else:
+            raise SysregError(f"the changes have no end: {plan[0].change.line}")
     # Without the lock: the agent takes it at its start, to finish what was interrupted.
-    services = _compare(deployment.services, context) if done else plan.services
-    for planned in services:
+    return done + _apply(make_plan(deployment.services, context), context)
+
+
+def _apply(plan: Sequence[PlannedChange], context: Context) -> int:
+    for planned in plan:
         planned.apply(context)
-    return done + len(services)
+    return len(plan)
 
 
-def _require_own(planned: Sequence[PlannedChange]) -> None:
+def _require_own(plan: Sequence[PlannedChange]) -> None:
     """Raise Conflict if a change would replace something that sysreg-deploy did not write."""
-    if foreign := [entry.change.line for entry in planned if entry.change.foreign]:
+    if foreign := [planned.change.line for planned in plan if planned.change.foreign]:
         raise Conflict(
             f"refused to {'; to '.join(foreign)}",
             next_step="see sysreg-deploy --dry-run; --adopt replaces them and keeps a backup",

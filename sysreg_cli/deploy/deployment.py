@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from sysreg_cli.deploy import templates
-from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory
+from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
@@ -62,12 +62,11 @@ class Deployment:
         sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
         daemons = (TOKEN_SERVER, AGENT)
         directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
-        others = (*(entry.path for entry in directories.entries), settings.certificate.directory)
         resources = (
             *(sysusers, Accounts(sysusers), tmpfiles, directories),
             *_files(settings, facts, rendered),
             *_keys(settings),
-            MadeDirectories(frozenset(others)),
+            MadeDirectories(frozenset(entry.path for entry in directories.entries)),
             *(AppliedSettings(daemon.unit, daemon.digest(settings)) for daemon in daemons),
         )
         return cls(sample, resources, tuple(_services(settings, facts)))
@@ -122,7 +121,6 @@ def _keys(settings: Settings) -> Iterator[Resource]:
     yield File(trust_bundle(settings), partial(trusted_certificates, settings), restarts=(registry,))
     secret = partial(registry_secret, REGISTRY_SECRET)
     yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,))
-    yield TlsDirectory(settings.certificate.directory)
     yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit))
     yield ClientTrust(settings, mounted_by=(AGENT.unit,))
 

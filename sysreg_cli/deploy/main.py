@@ -12,13 +12,12 @@ import click
 import sysreg_cli
 from sysreg_cli import settings as settings_module
 from sysreg_cli.deploy import changes
-from sysreg_cli.deploy.changes import ChangePlan
 from sysreg_cli.deploy.deployment import Deployment
 from sysreg_cli.deploy.host_facts import HostFacts, require_machine, require_settings
 from sysreg_cli.deploy.machine import Programs
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.resource import Context
-from sysreg_cli.deploy.rollover import LiveServices, Rollover, State
+from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError
 from sysreg_cli.host.locks import deploy_lock
@@ -147,15 +146,15 @@ def _print_differences(settings: Settings, deployment: Deployment, *, diffs: boo
     """Print the plan, and return the number of its changes."""
     require_machine()
     context = _context(settings)
-    plan = ChangePlan.make(deployment, context)
-    for planned in plan.changes:
+    plan = changes.make_plan(deployment.all, context)
+    for planned in plan:
         click.echo(planned.change.line)
         if diffs and planned.change.diff:
             click.echo(planned.change.diff)
-    if _rollover(settings, deployment, context).state is State.NONE:
-        return len(plan.changes)
+    if _rollover(settings, deployment, context).state is RolloverState.NONE:
+        return len(plan)
     click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
-    return len(plan.changes) + 1
+    return len(plan) + 1
 
 
 def _count(number: int, noun: str) -> str:

@@ -41,7 +41,7 @@ _PAUSE = 0.05
 _ROUNDING = 1
 
 
-class State(enum.Enum):
+class RolloverState(enum.Enum):
     """How far a rollover has come."""
 
     NONE = "none"
@@ -92,32 +92,36 @@ class Rollover:
 
     @property
     def files(self) -> RolloverFiles:
-        return RolloverFiles(self.settings)
+        return RolloverFiles.of(self.settings)
 
     @property
-    def state(self) -> State:
+    def state(self) -> RolloverState:
         if self.files.next_key.exists():
-            return State.PREPARED
+            return RolloverState.PREPARED
         if self.files.retired_certificate.exists():
-            return State.SWITCHED
-        return State.LEFTOVER if self.files.next_certificate.exists() else State.NONE
+            return RolloverState.SWITCHED
+        return RolloverState.LEFTOVER if self.files.next_certificate.exists() else RolloverState.NONE
 
     def begin(self) -> None:
         """Make the next pair, unless a rollover is under way."""
-        if self.state in (State.PREPARED, State.SWITCHED):
+        if self.state in (RolloverState.PREPARED, RolloverState.SWITCHED):
             return
-        self.record.take(*self.files.all)
+        self.record.take(*self.files)
         self.record.retired = 0.0
         self.record.save()
         self._make_next()
 
     def finish(self) -> bool:
         """Take a rollover that is under way to its end. Return whether there was one."""
-        steps = {State.PREPARED: self._switch, State.SWITCHED: self._retire, State.LEFTOVER: self._forget}
+        steps = {
+            RolloverState.PREPARED: self._switch,
+            RolloverState.SWITCHED: self._retire,
+            RolloverState.LEFTOVER: self._forget,
+        }
         begun_as = self.state
-        while (state := self.state) is not State.NONE:
+        while (state := self.state) is not RolloverState.NONE:
             steps[state]()
-        return begun_as in (State.PREPARED, State.SWITCHED)
+        return begun_as in (RolloverState.PREPARED, RolloverState.SWITCHED)
 
     def _make_next(self) -> None:
         """Make the next pair, or the part of it that a killed run has not made."""
@@ -188,7 +192,7 @@ class Rollover:
         for path in self.files.present:
             files.remove(path)
         self.apply_trust()
-        for path in self.files.all:
+        for path in self.files:
             if self.record.owns(path):
                 self.record.files.remove(str(path))
         self.record.retired = 0.0

@@ -20,83 +20,58 @@ from sysreg_cli.deploy.machine import PUBLIC_DIRECTORY, Attributes, CommandFaile
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
 from sysreg_cli.tokens import write_lock
 
-
-@dataclass(frozen=True)
-class Account:
-    """A user, a group, or the membership of a user in a group."""
-
-    kind: str
-    name: str
-    group: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Account:
-        """Read what ``str`` made of it: that is how the record keeps it."""
-        kind, name, *rest = text.split()
-        return cls(kind, name, rest[-1] if rest else "")
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}" + (f" of {self.group}" if self.group else "")
-
-    @property
-    def exists(self) -> bool:
-        with contextlib.suppress(KeyError):
-            if self.kind == "user":
-                return bool(pwd.getpwnam(self.name))
-            if self.kind == "group":
-                return bool(grp.getgrnam(self.name))
-            return self.name in grp.getgrnam(self.group).gr_mem
-        return False
-
-    @property
-    def removal(self) -> tuple[str, ...]:
-        """The command that removes it."""
-        if self.kind == "member":
-            return ("gpasswd", "--delete", self.name, self.group)
-        return ("userdel" if self.kind == "user" else "groupdel", self.name)
-
-
 _KINDS = {"u": "user", "g": "group", "m": "member"}
 
 
 @dataclass(frozen=True)
 class Accounts(Resource):
-    """All accounts of one sysusers.d file. Those that sysreg-deploy made are removed with it."""
+    """All accounts of one sysusers.d file. Those that sysreg-deploy made are removed with it.
+
+    They are named ``user NAME``, ``group NAME`` and ``member NAME of GROUP``, in the record as well.
+    """
 
     source: File
 
-    def _missing(self) -> list[Account]:
+    def _missing(self) -> list[str]:
         lines = (shlex.split(line, comments=True) for line in self.source.wanted().decode().splitlines())
-        wanted = [
-            Account(_KINDS[kind], name, rest[0] if kind == "m" else "")
+        names = [
+            f"{_KINDS[kind]} {name}" + (f" of {rest[0]}" if kind == "m" else "")
             for kind, name, *rest in filter(None, lines)
         ]
-        return [account for account in wanted if not account.exists]
+        return [name for name in names if not _account_exists(name)]
 
     def compare(self, context: Context) -> Change | None:
         missing = self._missing()
-        return Change(f"create {', '.join(map(str, missing))}", self._create) if missing else None
+        return Change(f"create {', '.join(missing)}", self._create) if missing else None
 
     def _create(self, context: Context) -> None:
         record = context.record
-        record.accounts += [name for name in map(str, self._missing()) if name not in record.accounts]
+        record.accounts += [name for name in self._missing() if name not in record.accounts]
         record.save()
         context.programs.change("systemd-sysusers", str(self.source.path))
 
     def remove(self, context: Context) -> str:
         removed = []
-        for account in map(Account.parse, reversed(context.record.accounts)):
-            if not account.exists:
+        for account in filter(_account_exists, reversed(context.record.accounts)):
+            kind, name, *rest = account.split()
+            if kind == "member":
+                with contextlib.suppress(CommandFailed):  # it may have gone with its group
+                    context.programs.change("gpasswd", "--delete", name, rest[-1])
                 continue
-            try:
-                context.programs.change(*account.removal)
-            except CommandFailed:
-                if account.kind != "member":  # a membership may have gone with its group
-                    raise
-            if account.kind != "member":
-                removed.append(str(account))
+            context.programs.change("userdel" if kind == "user" else "groupdel", name)
+            removed.append(account)
         context.record.accounts.clear()
         return f"removed {', '.join(removed)}" if removed else ""
+
+
+def _account_exists(account: str) -> bool:
+    kind, name, *rest = account.split()
+    try:
+        if kind == "member":
+            return name in grp.getgrnam(rest[-1]).gr_mem
+        return bool(pwd.getpwnam(name) if kind == "user" else grp.getgrnam(name))
+    except KeyError:
+        return False
 
 
 @dataclass(frozen=True)

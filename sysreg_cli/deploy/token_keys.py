@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,35 +23,25 @@ from sysreg_cli.tokens.signer import TokenSigner
 KEY_ATTRIBUTES = Attributes(0o440, group="sysreg-token")
 
 
-@dataclass(frozen=True)
-class RolloverFiles:
+class RolloverFiles(NamedTuple):
     """The files of a rollover of the token-signing key, which are beside the pair in use."""
 
-    settings: Settings
+    #: the next key, until one rename puts it in use
+    next_key: Path
+    next_certificate: Path
+    #: the certificate of the old key, until the last token signed with that key has expired
+    retired_certificate: Path
 
-    @property
-    def next_key(self) -> Path:
-        """The next key, until one rename puts it in use."""
-        return self.settings.token_server.signing_key.with_name("next.key")
-
-    @property
-    def next_certificate(self) -> Path:
-        """The certificate of the next key."""
-        return self.settings.token_server.signing_certificate.with_name("next.crt")
-
-    @property
-    def retired_certificate(self) -> Path:
-        """The certificate of the old key, until the last token signed with that key has expired."""
-        return self.settings.token_server.signing_certificate.with_name("retired.crt")
-
-    @property
-    def all(self) -> tuple[Path, ...]:
-        return self.next_key, self.next_certificate, self.retired_certificate
+    @classmethod
+    def of(cls, settings: Settings) -> RolloverFiles:
+        key, certificate = settings.token_server.signing_key, settings.token_server.signing_certificate
+        names = ("next.crt", "retired.crt")
+        return cls(key.with_name("next.key"), *(certificate.with_name(name) for name in names))
 
     @property
     def present(self) -> list[Path]:
         """Those that exist: the rollover has not ended."""
-        return [path for path in self.all if path.exists()]
+        return [path for path in self if path.exists()]
 
 
 @dataclass(frozen=True)
@@ -84,13 +75,13 @@ class SigningPair(Resource):
         PUBLIC.write(certificate_path, signing_certificate(key, now=datetime.now(UTC)))
 
     def remove(self, context: Context) -> str:
-        paths = (*self._paths(), *RolloverFiles(self.settings).present)
+        paths = (*self._paths(), *RolloverFiles.of(self.settings).present)
         return "; ".join(line for path in paths if (line := context.record.put_back(path)))
 
 
 def trusted_certificates(settings: Settings) -> bytes:
     """The registry's ``rootcertbundle``. In a rollover it has the next and the retired certificate, too."""
-    files = RolloverFiles(settings)
+    files = RolloverFiles.of(settings)
     paths = (settings.token_server.signing_certificate, files.next_certificate, files.retired_certificate)
     return bundle(*(path.read_bytes() for path in paths if path.exists()))
 

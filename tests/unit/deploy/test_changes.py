@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sysreg_cli.deploy import changes
-from sysreg_cli.deploy.changes import ChangePlan
+from sysreg_cli.deploy.changes import PlannedChange, make_plan
 from sysreg_cli.deploy.deployment import Deployment
 from sysreg_cli.deploy.file import File
 from sysreg_cli.deploy.resource import Change, Context, Resource
@@ -28,8 +28,8 @@ def deployment(directory: Path, *resources: Resource) -> Deployment:
     return Deployment(File(directory / "sample", b"sample\n", seed=True), resources, (RunningUnit(_UNIT),))
 
 
-def lines(plan: ChangePlan) -> list[str]:
-    return [planned.change.line for planned in plan.changes]
+def lines(plan: Sequence[PlannedChange]) -> list[str]:
+    return [planned.change.line for planned in plan]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def context(tmp_path: Path) -> Context:
 
 def test_a_plan_lists_all_changes_in_order_and_makes_none(tmp_path: Path, context: Context) -> None:
     files = [File(tmp_path / name, b"text\n", restarts=(_UNIT,)) for name in "ab"]
-    plan = ChangePlan.make(deployment(tmp_path, *files), context)
+    plan = make_plan(deployment(tmp_path, *files).all, context)
     assert lines(plan) == [
         f"create {tmp_path}/sample",
         f"create {tmp_path}/a",
@@ -56,11 +56,11 @@ def test_a_run_reports_what_the_plan_listed_and_a_second_run_nothing(
     whole = deployment(tmp_path, File(tmp_path / "a", b"text\n", restarts=(_UNIT,)))
     reported: list[str] = []
     context = dataclasses.replace(context, report=reported.append)
-    planned = lines(ChangePlan.make(whole, context))
+    planned = lines(make_plan(whole.all, context))
     assert changes.apply(whole, context, adopt=False) == len(planned)
     assert reported == planned
     assert changes.apply(whole, context, adopt=False) == 0
-    assert lines(ChangePlan.make(whole, context)) == []
+    assert lines(make_plan(whole.all, context)) == []
 
 
 def test_restarts_of_a_run_that_failed_are_made_by_the_next(tmp_path: Path, context: Context) -> None:
@@ -105,7 +105,7 @@ def test_a_change_that_another_one_requires_is_made_in_the_same_run(tmp_path: Pa
     context.record.take(source)
     for path in (source, copy):
         path.write_text("old\n")
-    assert "copy" not in lines(ChangePlan.make(whole, context))
+    assert "copy" not in lines(make_plan(whole.all, context))
     changes.apply(whole, context, adopt=False)
     assert copy.read_text() == "new\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.deploy.certificate import ServerCertificate, TlsDirectory
+from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER
 from sysreg_cli.deploy.deployment import Deployment
@@ -35,7 +35,7 @@ def files(facts: HostFacts = FACTS) -> dict[Path, bytes]:
 def test_what_others_need_comes_before_them() -> None:
     deployment = build()
     kinds = [type(resource) for resource in deployment.resources]
-    order = [File, Accounts, Tmpfiles, SigningPair, TlsDirectory, ServerCertificate, ClientTrust]
+    order = [File, Accounts, Tmpfiles, SigningPair, ServerCertificate, ClientTrust]
     assert sorted(order, key=kinds.index) == order
     assert not any(isinstance(resource, RunningUnit) for resource in deployment.on_disk)
 

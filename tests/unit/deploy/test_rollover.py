@@ -18,7 +18,7 @@ from sysreg_cli.deploy import rollover, token_keys
 from sysreg_cli.deploy.file import File
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.record import Record
-from sysreg_cli.deploy.rollover import LiveServices, Rollover, State
+from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.host import failpoint
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import PathSettings, Settings, TokenServerSettings
@@ -78,7 +78,7 @@ def trusted(settings: Settings) -> set[str]:
     }
 
 
-def state_of(rolling: Rollover) -> State:
+def state_of(rolling: Rollover) -> RolloverState:
     """The present state; mypy takes a property for a constant."""
     return rolling.state
 
@@ -101,17 +101,17 @@ def test_the_old_key_is_trusted_until_its_tokens_have_expired(services: Services
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
-        assert state_of(rolling) is State.SWITCHED
+        assert state_of(rolling) is RolloverState.SWITCHED
         assert trusted(settings) == {old, services.signing_key()}
         assert services.signing_key() != old
 
     record = Record(settings.paths.state)
     rolling = rollover_of(services, record, reported.append, wait)
-    assert state_of(rolling) is State.NONE
+    assert state_of(rolling) is RolloverState.NONE
     rolling.begin()
-    assert state_of(rolling) is State.PREPARED
+    assert state_of(rolling) is RolloverState.PREPARED
     assert rolling.finish()
-    assert state_of(rolling) is State.NONE
+    assert state_of(rolling) is RolloverState.NONE
     (seconds,) = waits
     assert 360 < seconds <= 361
     assert len(reported) == 2
@@ -145,7 +145,7 @@ def test_cut_short_at_any_place_a_token_can_be_signed_and_is_trusted(
         rolling.finish()
         assert services.signing_key() != old
         assert trusted(settings) == {services.signing_key()}
-        assert state_of(rolling) is State.NONE
+        assert state_of(rolling) is RolloverState.NONE
         if whole:
             break
     assert place > 20
@@ -156,9 +156,9 @@ def test_a_certificate_whose_key_was_never_written_is_no_rollover(services: Serv
     rolling = rollover_of(services, Record(settings.paths.state))
     key = ec.generate_private_key(ec.SECP256R1())
     rolling.files.next_certificate.write_bytes(signing_certificate(key, now=NOW))
-    assert state_of(rolling) is State.LEFTOVER
+    assert state_of(rolling) is RolloverState.LEFTOVER
     assert not rolling.finish()
-    assert state_of(rolling) is State.NONE
+    assert state_of(rolling) is RolloverState.NONE
     assert trusted(settings) == set(services.signs)
 
 

@@ -39,7 +39,7 @@ def test_a_pair_is_made_and_removed(settings: Settings, tmp_path: Path) -> None:
     apply(signing, context)
     TokenSigner.load(settings)
     assert settings.token_server.signing_key.stat().st_mode & 0o777 == 0o440
-    RolloverFiles(settings).next_key.touch()
+    RolloverFiles.of(settings).next_key.touch()
     assert signing.remove(context).count("removed") == 3
     assert list((tmp_path / "token").iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_the_registry_trusts_the_pair_in_use_and_those_of_a_rollover(
     apply(pair(settings), context_of(tmp_path / "state"))
     used, following = settings.token_server.signing_certificate.read_bytes(), certificate()
     assert trusted_certificates(settings) == used
-    RolloverFiles(settings).next_certificate.write_bytes(following)
+    RolloverFiles.of(settings).next_certificate.write_bytes(following)
     assert trusted_certificates(settings) == used + following
 
 
