@@ -10,8 +10,7 @@ machine.py       programs of the system; mode, owner and group of files
 
 The resources:
 
-file.py          files and links
-marked_lines.py  lines in files of other programs
+file.py          files, links, and lines in files of other programs
 system_files.py  accounts, directories and lock files that systemd's programs make
 token_keys.py    the token-signing pair, and the registry's trust in it
 certificate.py   the registry's certificate

@@ -7,7 +7,7 @@ import secrets
 import tomllib
 from pathlib import Path
 
-from sysreg_cli.deploy import marked_lines
+from sysreg_cli.deploy.file import split_marked
 from sysreg_cli.deploy.token_keys import trust_bundle
 from sysreg_cli.errors import SysregError
 from sysreg_cli.settings import Settings
@@ -75,7 +75,7 @@ def containerd_lines(present: str, settings: Settings) -> str:
     """
     certs_d = str(settings.paths.containerd_trust)
     try:
-        before, _, after = marked_lines.split(present)
+        before, _, after = split_marked(present)
         parsed = tomllib.loads(before + after)
     except tomllib.TOMLDecodeError as error:
         raise SysregError(

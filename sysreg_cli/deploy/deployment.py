@@ -14,10 +14,9 @@ from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
-from sysreg_cli.deploy.file import File, Link
+from sysreg_cli.deploy.file import File, Link, MarkedLines
 from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
 from sysreg_cli.deploy.machine import Attributes
-from sysreg_cli.deploy.marked_lines import MarkedLines
 from sysreg_cli.deploy.resource import Resource
 from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles

@@ -1,9 +1,11 @@
-"""Files and symbolic links."""
+"""Files, symbolic links, and lines in files of other programs."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +16,16 @@ from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_cha
 from sysreg_cli.errors import SysregError
 from sysreg_cli.host import files
 
+_BEGIN = "# begin sysreg-deploy\n"
+_END = "# end sysreg-deploy\n"
+_MARKED = re.compile(f"(.*?)({_BEGIN}(.*?){_END})(.*)", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class File(Resource):
-    """A file of root's.
+    """A file that belongs to root.
 
-    ``content`` is a function if it follows from other files, or from what the file has. Such content may be
+    ``content`` is a function if it follows from other files, or from the present content. Such content may be
     secret: no diff is shown, and the file is replaced without a copy. A ``seed`` is written only if it is
     missing, and belongs to the operator then.
     """
@@ -58,7 +64,7 @@ class File(Resource):
         return Change(line, self._write, diff, foreign=True)
 
     def _diff(self, present: bytes) -> str:
-        return "" if self._is_derived else unified_diff(self.path, present, self.wanted())
+        return "" if self._is_derived else _unified_diff(self.path, present, self.wanted())
 
     def _write(self, context: Context) -> None:
         context.record.make_directory(self.path.parent)
@@ -109,7 +115,67 @@ class Link(Resource):
         return context.record.put_back(self.path) if context.record.owns(self.path) else ""
 
 
-def unified_diff(path: Path, before: bytes, after: bytes) -> str:
+@dataclass(frozen=True)
+class MarkedLines(Resource):
+    """Marked lines in the file at ``path``. New ones are added at its end."""
+
+    path: Path
+    lines: str
+
+    def _read(self) -> str:
+        try:
+            return self.path.read_text(errors="surrogateescape")  # other bytes are written back as they are
+        except FileNotFoundError:
+            return ""
+
+    def _wanted(self, text: str) -> str:
+        before, _, after = split_marked(text)
+        if before and not before.endswith("\n"):
+            before += "\n"
+        return f"{before}{_BEGIN}{self.lines}{_END}{after}"
+
+    def compare(self, context: Context) -> Change | None:
+        text = self._read()
+        if split_marked(text)[1] == self.lines:
+            return None
+        diff = _unified_diff(self.path, _encode(text), _encode(self._wanted(text)))
+        return Change(f"change the lines of sysreg-deploy in {self.path}", self._add, diff)
+
+    def _add(self, context: Context) -> None:
+        files.remove_leftovers(self.path.parent)
+        if not self.path.exists():
+            context.record.make_directory(self.path.parent)
+            context.record.take(self.path)
+        self._write(self._wanted(self._read()))
+
+    def remove(self, context: Context) -> str:
+        files.remove_leftovers(self.path.parent)
+        before, lines, after = split_marked(self._read())
+        if lines is None:
+            return ""
+        if context.record.owns(self.path) and not (before + after).strip():
+            return context.record.put_back(self.path)
+        self._write(before + after)
+        return f"removed the lines of sysreg-deploy from {self.path}"
+
+    def _write(self, text: str) -> None:
+        mode, group = 0o644, None
+        with contextlib.suppress(FileNotFoundError):
+            status = self.path.stat()
+            mode, group = status.st_mode & 0o7777, status.st_gid
+        files.write(self.path, _encode(text), mode=mode, group=group)
+
+
+def split_marked(text: str) -> tuple[str, str | None, str]:
+    """Split the text of a file into what is before the marked lines, these lines, and what is after them.
+
+    The lines are None if the text has none; then all of it is before.
+    """
+    match = _MARKED.fullmatch(text)
+    return (match[1], match[3], match[4]) if match else (text, None, "")
+
+
+def _unified_diff(path: Path, before: bytes, after: bytes) -> str:
     """The diff from one content of ``path`` to another; an empty ``before`` means that there is no file."""
     lines = difflib.unified_diff(
         before.decode(errors="replace").splitlines(),
@@ -134,3 +200,7 @@ def _is_untouched_conffile(path: Path, content: bytes, programs: Programs) -> bo
     known = programs.query("dpkg-query", "-W", "-f", "${Conffiles}\n", "docker-registry", check=False)
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return f"{path} {digest}" in (" ".join(line.split()[:2]) for line in known.splitlines())
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")

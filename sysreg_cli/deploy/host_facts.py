@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysreg_cli.deploy import marked_lines
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG
 from sysreg_cli.deploy.daemons import PACKAGE
+from sysreg_cli.deploy.file import split_marked
 from sysreg_cli.deploy.machine import Programs
 from sysreg_cli.errors import SettingsError, SysregError
 from sysreg_cli.pki.names import as_address
@@ -112,7 +112,7 @@ def _address(settings: Settings) -> str:
         if as_address(name):
             return name
     text = HOSTS.read_text(errors="replace") if HOSTS.exists() else ""
-    written = (marked_lines.split(text)[1] or "").split(maxsplit=1)
+    written = (split_marked(text)[1] or "").split(maxsplit=1)
     if written and as_address(written[0]):  # not if somebody edited it into something else
         return written[0]
     try:

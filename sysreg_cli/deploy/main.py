@@ -54,7 +54,7 @@ def deploy(
     if remove or purge:
         _remove(settings, purge=purge)
     elif dry_run:
-        _show(settings)
+        _dry_run(settings)
     elif check:
         _check(settings)
     else:
@@ -76,7 +76,7 @@ def _load_settings() -> Settings:
     return settings
 
 
-def _show(settings: Settings) -> None:
+def _dry_run(settings: Settings) -> None:
     """``--dry-run``: print the changes that a run would make, with diffs."""
     differences = _print_differences(settings, _deployment(settings), diffs=True)
     click.echo(_count(differences, "change") if differences else "no change")

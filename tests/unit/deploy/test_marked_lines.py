@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.deploy.marked_lines import MarkedLines, split
+from sysreg_cli.deploy.file import MarkedLines, split_marked
 from tests.unit.deploy.machine import apply, context_of, required
 
 _MARKED = b"# begin sysreg-deploy\nours\n# end sysreg-deploy\n"
@@ -38,7 +38,7 @@ def test_lines_that_changed_are_replaced_where_they_are(tmp_path: Path) -> None:
     lines.path.write_bytes(b"before\n" + _MARKED + b"after\n")
     assert "-ours\n+new" in required(lines, context).diff
     apply(lines, context)
-    assert split(lines.path.read_text()) == ("before\n", "new\n", "after\n")
+    assert split_marked(lines.path.read_text()) == ("before\n", "new\n", "after\n")
 
 
 def test_a_file_that_was_made_for_the_lines_goes_with_them(tmp_path: Path) -> None:
