@@ -22,8 +22,11 @@ as_root() {
 }
 
 packages() {
-    lists=packages/run.txt
-    [ "$1" = run ] || lists="$lists packages/test.txt"
+    case $1 in
+    run) lists=packages/run.txt ;;
+    deb) lists=packages/deb.txt ;;
+    *) lists="packages/run.txt packages/test.txt" ;;
+    esac
     # shellcheck disable=SC2086
     grep -hv '^#' $lists
 }
@@ -86,6 +89,7 @@ venv() {
 wanted=$(missing "$1")
 # shellcheck disable=SC2086
 [ -z "$wanted" ] || install_packages $wanted
+[ "$1" != deb ] || exit 0
 python=$(find_python)
 # In compat mode the checkout stands on sys.path; the default is an import hook, which slows every start.
 venv .venv "$(cat setup.cfg setup.py pyproject.toml | sha256sum)" \

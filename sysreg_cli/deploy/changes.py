@@ -131,6 +131,8 @@ def remove(deployment: Deployment, context: Context, settings: Settings, *, purg
 
 
 def _remove(resource: Resource, context: Context) -> None:
+    if context.keep_data and resource.is_data:
+        return
     with _resource_named(resource):
         if line := resource.remove(context):
             context.report(line)

@@ -93,7 +93,8 @@ class ClientTrust(Resource):
             hosts = directory / _HOSTS
             if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
                 shutil.copy2(backup, hosts)
-        authorities = anchors.managed_anchors(self.settings.paths.system_trust)
+        kept = context.keep_data
+        authorities = [] if kept else anchors.managed_anchors(self.settings.paths.system_trust)
         for path in authorities:
             path.unlink()
             _remove_links(path)

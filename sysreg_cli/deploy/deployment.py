@@ -14,7 +14,7 @@ from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
-from sysreg_cli.deploy.file import File, Link, MarkedLines
+from sysreg_cli.deploy.file import File, Link, MarkedLines, Retired
 from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.resource import Resource
@@ -29,6 +29,7 @@ AGENT_SOCKET = "sysreg-agent.socket"
 CONTAINERD = "containerd.service"
 PROGRAMS = ("system", "sysreg-deploy")
 MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
+COMPLETIONS = (Path("/etc/bash_completion.d/system"), Path("/etc/bash_completion.d/system.sysreg"))
 REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
 _SYSUSERS = "/etc/sysusers.d/sysreg.conf"
 _TMPFILES = "/etc/tmpfiles.d/sysreg.conf"
@@ -57,12 +58,12 @@ class Deployment:
     def build(cls, settings: Settings, facts: HostFacts) -> Deployment:
         """Build it. Raises SysregError if a file of ``etc/`` is missing or containerd can't be configured."""
         rendered = templates.render(template_values(settings, facts))
-        sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True)
+        sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True, is_data=True)
         sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
         daemons = (TOKEN_SERVER, AGENT)
         directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
         resources = (
-            *(sysusers, Accounts(sysusers), tmpfiles, directories),
+            *(sysusers, Accounts(sysusers, is_data=True), tmpfiles, directories),
             *_files(settings, facts, rendered),
             *_keys(settings),
             MadeDirectories(frozenset(entry.path for entry in directories.entries)),
@@ -98,11 +99,13 @@ def _files(settings: Settings, facts: HostFacts, rendered: dict[str, bytes]) -> 
     unit = settings.registry.unit
     for path in map(Path, rendered):
         yield File(path, rendered[str(path)], restarts=_restarts(path, unit))
-    if not str(facts.programs).startswith("/usr/"):
-        for name in PROGRAMS:
-            yield Link(Path("/usr/local/bin") / name, str(facts.programs / name))
-        for page in (Path("man") / f"man{name[-1]}" / name for name in MAN_PAGES):
-            yield Link(Path("/usr/local/share") / page, str(facts.programs.parent / "share" / page))
+    links = {Path("/usr/local/bin") / name: facts.programs / name for name in PROGRAMS}
+    for page in (Path("man") / f"man{name[-1]}" / name for name in MAN_PAGES):
+        links[Path("/usr/local/share") / page] = facts.programs.parent / "share" / page
+    if facts.is_packaged:
+        yield from map(Retired, (*links, *COMPLETIONS))
+    else:
+        yield from (Link(path, str(target)) for path, target in links.items())
     if facts.address:
         names = [name for name in settings.registry.host_names if as_address(name) is None]
         yield MarkedLines(HOSTS, f"{facts.address} {' '.join(names)}\n")
@@ -116,11 +119,12 @@ def _files(settings: Settings, facts: HostFacts, rendered: dict[str, bytes]) -> 
 def _keys(settings: Settings) -> Iterator[Resource]:
     """The keys and certificates, and the trust in them."""
     registry = settings.registry.unit
-    yield SigningPair(settings, restarts=(TOKEN_SERVER.unit, AGENT.unit))
-    yield File(trust_bundle(settings), partial(trusted_certificates, settings), restarts=(registry,))
+    yield SigningPair(settings, restarts=(TOKEN_SERVER.unit, AGENT.unit), is_data=True)
+    trusted = partial(trusted_certificates, settings)
+    yield File(trust_bundle(settings), trusted, restarts=(registry,), is_data=True)
     secret = partial(registry_secret, REGISTRY_SECRET)
-    yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,))
-    yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit))
+    yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,), is_data=True)
+    yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit), is_data=True)
     yield ClientTrust(settings, mounted_by=(AGENT.unit,))
 
 

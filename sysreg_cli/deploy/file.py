@@ -187,6 +187,28 @@ def _unified_diff(path: Path, before: bytes, after: bytes) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Retired(Resource):
+    """A file or link that sysreg-deploy of a wheel wrote, and that comes with the Debian package now.
+
+    A link goes: it leads to the old programs. dpkg has replaced a file by the package's own, which stays.
+    """
+
+    path: Path
+
+    def compare(self, context: Context) -> Change | None:
+        if not context.record.owns(self.path):
+            return None
+        return Change(f"leave {self.path} to the Debian package", self._forget)
+
+    def _forget(self, context: Context) -> None:
+        if self.path.is_symlink():
+            context.record.put_back(self.path)
+        else:
+            context.record.files.remove(str(self.path))
+        context.record.save()
+
+
 def _require_file(path: Path) -> None:
     """Raise SysregError if something other than a regular file is at ``path``."""
     if path.is_symlink() or (path.exists() and not path.is_file()):

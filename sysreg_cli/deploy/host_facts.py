@@ -35,6 +35,11 @@ class HostFacts:
     #: text of containerd's configuration; None without containerd
     containerd: str | None
 
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the programs come with the Debian package, which brings links, man pages and completion."""
+        return self.programs.is_relative_to("/usr") and not self.programs.is_relative_to("/usr/local")
+
     @classmethod
     def read(cls, settings: Settings, programs: Programs) -> HostFacts:
         """Look at this machine. Raises SysregError."""

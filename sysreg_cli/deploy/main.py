@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -31,6 +32,17 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 @click.option("--remove", is_flag=True, help="Undo the deployment; images stay.")
 @click.option("--purge", is_flag=True, help="Undo the deployment, and remove the images.")
 @click.option(
+    "--keep-data",
+    is_flag=True,
+    help="With --remove: leave settings, keys and certificates, as the Debian package does until a purge.",
+)
+@click.option(
+    "--after-upgrade",
+    is_flag=True,
+    help="Deploy if this machine is a controller already; otherwise say how to make it one. For the Debian"
+    " package.",
+)
+@click.option(
     "--rotate-token-key",
     is_flag=True,
     help="Deploy, then replace the token-signing key by a new one. No request is refused: the old key is"
@@ -39,24 +51,41 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
 )
 @click.version_option(sysreg_cli.__version__, prog_name="sysreg-deploy")
 def deploy(
-    *, dry_run: bool, check: bool, adopt: bool, remove: bool, purge: bool, rotate_token_key: bool
+    *,
+    dry_run: bool,
+    check: bool,
+    adopt: bool,
+    remove: bool,
+    purge: bool,
+    keep_data: bool,
+    after_upgrade: bool,
+    rotate_token_key: bool,
 ) -> None:
     """Deploy the local Docker registry on this machine, as /etc/sysreg/sysreg.conf says.
 
     A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that exist
     stay.
     """
-    if sum((dry_run, check, remove or purge, rotate_token_key)) > 1:
-        raise UsageError("--dry-run, --check, --remove and --rotate-token-key exclude each other")
+    if sum((dry_run, check, remove or purge, rotate_token_key, after_upgrade)) > 1:
+        raise UsageError(
+            "--dry-run, --check, --remove, --rotate-token-key and --after-upgrade exclude each other"
+        )
+    if keep_data and (purge or not remove):
+        raise UsageError("--keep-data is for --remove")
     if adopt and (remove or purge):
         raise UsageError("--adopt is for deploying; --remove restores by itself what was replaced")
     settings = _load_settings()
     if remove or purge:
-        _remove(settings, purge=purge)
+        _remove(settings, purge=purge, keep_data=keep_data)
     elif dry_run:
         _dry_run(settings)
     elif check:
         _check(settings)
+    elif after_upgrade and Record.load(settings.paths.state).is_empty:
+        click.echo(
+            f"sysreg-deploy: set auth_url in section [keystone] of {DEFAULT_PATH} to Keystone's address"
+        )
+        click.echo("sysreg-deploy: then run sysreg-deploy: it makes this machine a controller")
     else:
         _deploy(settings, adopt=adopt, rotate_token_key=rotate_token_key)
 
@@ -122,14 +151,15 @@ def _deploy(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
     )
 
 
-def _remove(settings: Settings, *, purge: bool) -> None:
+def _remove(settings: Settings, *, purge: bool, keep_data: bool) -> None:
     """``--remove`` and ``--purge``: undo the deployment; with ``purge``, remove the images, too."""
     state = settings.paths.state
     if Record.load(state).is_empty:
         click.echo("nothing is deployed here; nothing was removed")
         return
     with deploy_lock(state, "sysreg-deploy", wait=0) if state.is_dir() else nullcontext():
-        changes.remove(_deployment(settings), _context(settings), settings, purge=purge)
+        context = dataclasses.replace(_context(settings), keep_data=keep_data)
+        changes.remove(_deployment(settings), context, settings, purge=purge)
     click.echo("done: removed" + ("" if purge else f"; the images are in {settings.registry.storage}"))
 
 

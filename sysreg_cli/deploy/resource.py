@@ -28,6 +28,8 @@ class Context:
     programs: Programs = field(default_factory=Programs)
     #: prints a line for the operator
     report: Callable[[str], None] = lambda _line: None
+    #: whether a removal leaves the data: see ``Resource.is_data``
+    keep_data: bool = False
 
     def require_restarts(self, units: tuple[str, ...]) -> None:
         """Write down, before a change, that ``units`` have to be restarted after it. Raises OSError.
@@ -71,6 +73,8 @@ class Resource:
 
     #: units that notice a change only after a restart
     restarts: tuple[str, ...] = field(default=(), kw_only=True)
+    #: whether it holds settings, keys, or accounts that own them: ``--remove --keep-data`` leaves it
+    is_data: bool = field(default=False, kw_only=True)
 
     def compare(self, context: Context) -> Change | None:
         """Return the difference from the machine, None if there is none. Raises SysregError, OSError."""

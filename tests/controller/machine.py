@@ -93,10 +93,11 @@ def _whiteout(path: Path) -> None:
 class Machine:
     """One controller; ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
 
-    def __init__(self, *, lower: Sequence[Path] = ()) -> None:
+    def __init__(self, *, lower: Sequence[Path] = (), base: Path = Path("/")) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sysreg-machine-", dir=MEMORY))
         self.directory.chmod(0o755)
-        self._lower = [*lower, Path("/")]
+        self._base = base
+        self._lower = [*lower, base]
         for name in ("upper", "work", "root", "share"):
             (self.directory / name).mkdir(mode=0o755)
         self._unshare: subprocess.Popen[bytes] | None = None
@@ -128,7 +129,7 @@ class Machine:
             "/lib/systemd/system/docker-registry.service"
         )
         for name in ("passwd", "group", "shadow", "gshadow"):  # an embedded controller may have made ours
-            shutil.copy2(Path("/etc") / name, etc / name)
+            shutil.copy2(self._base / "etc" / name, etc / name)
             lines = (etc / name).read_text().splitlines(keepends=True)
             (etc / name).write_text("".join(line for line in lines if not line.startswith("sysreg")))
         # what embedded controllers do on this host meanwhile would shine through
@@ -139,8 +140,8 @@ class Machine:
         for name in ("docker/registry/config.yml", "containerd/config.toml"):
             (etc / name).parent.mkdir(parents=True, exist_ok=True)
             os.setxattr(etc / name.split("/")[0], "trusted.overlay.opaque", b"y")
-            if (Path("/etc") / name).is_file():
-                shutil.copy2(Path("/etc") / name, etc / name)
+            if (self._base / "etc" / name).is_file():
+                shutil.copy2(self._base / "etc" / name, etc / name)
         (etc / "docker/daemon.json").write_text('{"bridge": "none", "iptables": false}\n')
         (etc / "machine-id").write_text("")
         (etc / "fstab").write_text("")
