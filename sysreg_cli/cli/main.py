@@ -129,10 +129,11 @@ def run(arguments: Sequence[str], invocation: Invocation | None = None) -> int:
 def _run(arguments: Sequence[str], invocation: Invocation) -> int:
     try:
         result = system.main(args=list(arguments), prog_name="system", standalone_mode=False, obj=invocation)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
-        return 2
     except click.UsageError as error:
+        # click 8.1 (Debian 13) prints this help by itself, and knows no such error
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
+            return 2
         where = error.ctx.command_path if error.ctx and error.ctx.parent else "system"
         advice = where.replace("system ", "system help ", 1) if " " in where else "system --help"
         # click breaks some of its messages into lines.
