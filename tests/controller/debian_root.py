@@ -67,7 +67,9 @@ def packages(release: str) -> Path:
             install = "apt-get -q -y --no-install-recommends"
             tools = f"{install} install {' '.join(names)} && cd /build/sysreg && {install} build-dep ./"
             _chroot(root, upper, "sh", "-c", tools)
-            build = "cd /build/sysreg && dpkg-buildpackage --no-sign --build=binary >&2 && lintian ../*.changes"
+            build = (
+                "cd /build/sysreg && dpkg-buildpackage --no-sign --build=binary >&2 && lintian ../*.changes"
+            )
             lint = _chroot(root, upper, "sh", "-c", build)
             building = done.with_name(f"{done.name}.new")
             shutil.rmtree(building, ignore_errors=True)
