@@ -60,7 +60,7 @@ class Snapshot:
         if not root.is_dir():
             raise NotADirectoryError(f"{root} is not a directory")
         self._repositories_path = str(layout.repositories(root))
-        self._blobs_path = str(root / layout.BASE / "blobs")
+        self._blobs_path = str(layout.blobs(root))
         self.manifests: dict[str, StoredManifest | None] = {} if manifests is None else manifests
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
         self.blobs: dict[str, Blob] = dict(self._read_blobs())

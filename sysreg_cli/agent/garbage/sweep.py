@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -124,7 +125,13 @@ class Sweep:
         if not self._deleting:
             return
         plan = self._plan
-        deleted = [size for digest, size in plan.blobs.items() if not layout.data(root, digest).exists()]
+        blobs = str(layout.blobs(root))
+        # text instead of Paths: a plan may have tens of thousands of blobs
+        deleted = [
+            size
+            for digest, size in plan.blobs.items()
+            if not os.path.exists(layout.data_path(blobs, digest))  # noqa: PTH110
+        ]
         unlinked = [
             digest
             for name, digests in plan.manifests.items()
