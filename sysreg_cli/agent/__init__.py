@@ -1,0 +1,18 @@
+"""``sysreg-agent``: images, garbage collection, certificates (docs/contracts.rst, "The agent's API").
+
+A request passes through the modules in this order:
+
+    main             puts the components together, recovers, serves
+    rate             limits the calls of each address
+    app              limits on requests, errors that no route handles
+    context          guards a route: caller, role, audit, error responses
+    identity         who calls: a Keystone token, or root on the unix socket
+    audit            one log line for each change and each refusal
+    responses        error responses
+    registry_image   list, tags, delete
+    registry_access  the agent as a client of the registry
+    garbage/         garbage collection
+    certificate/     certificates
+    parameters       parses query parameters
+    openapi          the description of the API
+"""

@@ -1,9 +1,11 @@
-"""What both daemons share.
+"""What both daemons share: how they start, listen, serve and stop.
 
-program    options, log, settings, and the exit status of a console script
-server     uvicorn's configuration; serving until a signal
-listeners  TCP and unix sockets that listen
-limits     how long and how large the head of a request may be
-tls        a server certificate that can be replaced while the daemon runs
-systemd    sd_notify, watchdog, socket activation
+Each daemon's ``main`` uses these modules:
+
+    program    options, log, settings, and the exit status of a console script
+    server     uvicorn's configuration; serving until a signal
+    listeners  TCP and unix sockets that listen
+    limits     how long and how large the head of a request may be
+    tls        a server certificate that can be replaced while the daemon runs
+    systemd    sd_notify, watchdog, socket activation
 """

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
-from sysreg_cli.token_server.credential_cache import CredentialCache
+from sysreg_cli.token_server.credential_cache import CredentialCache, Fingerprints
 from sysreg_cli.token_server.credentials import Credentials
-from sysreg_cli.token_server.fingerprints import Fingerprints
 from sysreg_cli.token_server.keystone import Authentication, refusal
 from sysreg_cli.token_server.lockout_guard import LockoutGuard
 from sysreg_cli.tokens.grants import Identity

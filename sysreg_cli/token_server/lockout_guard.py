@@ -1,78 +1,142 @@
 """The lockout guard: it keeps refused credentials away from Keystone.
 
 Keystone counts failed logins without a time window. A stale imagePullSecret that a kubelet tries every minute
-would lock its account.
+would lock its account. The guard's SQLite database survives a restart. If the file can't be used, the guard
+goes on in memory until the next ``clear()`` or restart, because tokens must be served all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
-from sysreg_cli.token_server.refusal_store import Refusal, RefusalStore
+log = logging.getLogger(__name__)
 
 # Seconds after the first, the second and every further refusal before Keystone is asked again.
 _BACK_OFF = (600, 3600, 86400)
+# SQLite's codes for a file that is damaged or has another layout. A full disk, for example, has another code.
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# Without a sync at each commit: a power failure may cost the latest refusals, no more.
+_PREPARE = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    CREATE TABLE IF NOT EXISTS refused
+        (pair BLOB PRIMARY KEY, name BLOB NOT NULL, refused_at REAL NOT NULL, times INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS refused_by_time ON refused (refused_at);
+"""
+_ADD = """
+    INSERT INTO refused (pair, name, refused_at, times) VALUES (?, ?, ?, 1)
+    ON CONFLICT (pair) DO UPDATE SET refused_at = excluded.refused_at, times = times + 1
+    RETURNING times
+"""
+_DROP_OLDEST = """
+    DELETE FROM refused
+    WHERE pair IN (SELECT pair FROM refused ORDER BY refused_at DESC LIMIT -1 OFFSET ?)
+"""
 
 
 class LockoutGuard:
-    """The refusals of credentials, by fingerprint. Times are seconds of the wall clock.
-
-    It decides by its memory. The store only serves the next start.
-    """
+    """The refusals of credentials, by fingerprint (column ``pair``). Times are seconds of the wall clock."""
 
     def __init__(
-        self, store: RefusalStore, *, max_entries: int = 10_000, clock: Callable[[], float] = time.time
+        self, path: Path, *, max_entries: int = 10_000, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store = store
+        self._path = path
         self._max_entries = max_entries
         self._clock = clock
-        self._refusals = OrderedDict(store.load(max_entries))
+        self._database = _open(path)
 
     def seconds_left(self, fingerprint: bytes) -> float:
         """Return for how many seconds Keystone must not be asked about the credentials; 0 if it may."""
-        refusal = self._refusals.get(fingerprint)
-        if refusal is None:
+        rows = self._run("SELECT refused_at, times FROM refused WHERE pair = ?", fingerprint)
+        if not rows:
             return 0.0
+        refused_at: float
+        refused_at, times = rows[0]
         now = self._clock()
-        if now < refusal.refused_at:
+        if now < refused_at:
             # the clock was set back: the time counts from now
-            refusal = self._refusals[fingerprint] = replace(refusal, refused_at=now)
-        return max(0.0, refusal.refused_at + _pause(refusal) - now)
+            self._run("UPDATE refused SET refused_at = ? WHERE pair = ?", now, fingerprint)
+        return max(0.0, min(refused_at, now) + _pause(times) - now)
 
     def add(self, fingerprint: bytes, name: bytes) -> float:
         """Record a refusal of ``name``. Return the seconds until Keystone may be asked again."""
-        known = self._refusals.pop(fingerprint, None)
-        times = min(known.times + 1 if known else 1, len(_BACK_OFF))
-        refusal = self._refusals[fingerprint] = Refusal(name, self._clock(), times)
-        surplus = max(0, len(self._refusals) - self._max_entries)
-        self._store.save(
-            fingerprint, refusal, dropped=[self._refusals.popitem(last=False)[0] for _ in range(surplus)]
-        )
-        return _pause(refusal)
+        ((times,),) = self._run(_ADD, fingerprint, name, self._clock())
+        self._run(_DROP_OLDEST, self._max_entries)
+        return _pause(times)
 
-    def forget_names(self, names: Collection[bytes]) -> None:
+    def forget_names(self, names: Iterable[bytes]) -> None:
         """Forget the refusals of users who logged in, which set Keystone's counter back to zero."""
-        fingerprints = [known for known, refusal in self._refusals.items() if refusal.name in names]
-        for fingerprint in fingerprints:
-            del self._refusals[fingerprint]
-        if fingerprints:
-            self._store.remove(fingerprints)
+        for name in names:
+            self._run("DELETE FROM refused WHERE name = ?", name)
 
     def clear(self) -> None:
-        """Forget all refusals."""
-        self._refusals.clear()
-        self._store.clear()
+        """Forget all refusals, and use the file again if it failed before."""
+        self.close()
+        self._database = _open(self._path)
+        self._run("DELETE FROM refused")
 
     def close(self) -> None:
-        """Close the store."""
-        self._store.close()
+        """Close the database."""
+        self._database.close()
 
     def __len__(self) -> int:
-        return len(self._refusals)
+        ((number,),) = self._run("SELECT count(*) FROM refused")
+        return int(number)
+
+    def _run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute ``statement`` and return its rows. If the file fails, continue in memory."""
+        try:
+            with self._database as database:
+                return database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            log.warning("refused logins can't be stored and won't survive a restart: %s", error)
+        failed, self._database = self._database, _prepare(":memory:")
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(failed):
+            rows = failed.execute("SELECT pair, name, refused_at, times FROM refused").fetchall()
+            self._database.executemany("INSERT INTO refused VALUES (?, ?, ?, ?)", rows)
+        return self._database.execute(statement, values).fetchall()
 
 
-def _pause(refusal: Refusal) -> int:
-    return _BACK_OFF[min(refusal.times, len(_BACK_OFF)) - 1]
+def _pause(times: int) -> float:
+    return float(_BACK_OFF[min(times, len(_BACK_OFF)) - 1])
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the database. Replace a damaged file: its loss only costs Keystone some requests."""
+    try:
+        try:
+            return _create(path)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            log.warning("%s is damaged and made anew: %s", path, error)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _create(path)
+    except (sqlite3.Error, OSError) as error:
+        log.warning("%s can't be used, refused logins won't survive a restart: %s", path, error)
+    return _prepare(":memory:")
+
+
+def _create(path: Path) -> sqlite3.Connection:
+    # SQLite gives its other files the mode of this one
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    return _prepare(path)
+
+
+def _prepare(path: Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path)
+    try:
+        database.executescript(_PREPARE)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

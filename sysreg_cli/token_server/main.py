@@ -22,13 +22,11 @@ from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import THREADS, Authenticator
-from sysreg_cli.token_server.credential_cache import CredentialCache
+from sysreg_cli.token_server.credential_cache import CredentialCache, Fingerprints
 from sysreg_cli.token_server.decision_log import DecisionLog
-from sysreg_cli.token_server.fingerprints import Fingerprints
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Keystone
 from sysreg_cli.token_server.lockout_guard import LockoutGuard
-from sysreg_cli.token_server.refusal_store import RefusalStore
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -57,7 +55,7 @@ class Components:
                 keystone,
                 Fingerprints(state),
                 CredentialCache(settings.token_server.cache_ttl),
-                LockoutGuard(RefusalStore(state / "refused.db")),
+                LockoutGuard(state / "refused.db"),
             )
         except OSError as error:
             raise Unavailable(

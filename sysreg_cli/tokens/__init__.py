@@ -1,8 +1,9 @@
 """Registry tokens: who gets which, and when.
 
-access      one entry of a token: a resource and the actions on it
-scope       parses what clients ask for
-grants      who may do what with which repository
-signer      signs tokens
-write_lock  stops the issue of write tokens while a collection runs
+The token server and the agent issue them with these modules:
+
+    access      one entry of a token, and the scopes that clients ask for
+    grants      who may do what with which repository
+    signer      signs tokens
+    write_lock  stops the issue of write tokens while a collection runs
 """

@@ -20,14 +20,12 @@ from cryptography.x509.oid import NameOID
 from sysreg_cli.settings import Settings
 from sysreg_cli.token_server.app import TokenApp
 from sysreg_cli.token_server.authenticator import Authenticator
-from sysreg_cli.token_server.credential_cache import CredentialCache
+from sysreg_cli.token_server.credential_cache import CredentialCache, Fingerprints
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.decision_log import DecisionLog
-from sysreg_cli.token_server.fingerprints import Fingerprints
 from sysreg_cli.token_server.issuer import Issuer
 from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.token_server.lockout_guard import LockoutGuard
-from sysreg_cli.token_server.refusal_store import RefusalStore
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -135,7 +133,7 @@ class Server:
             self.keystone,
             Fingerprints(state),
             CredentialCache(300),
-            LockoutGuard(RefusalStore(state / "refused.db")),
+            LockoutGuard(state / "refused.db"),
             max_wait=keystone_wait,
         )
         self.issuer = Issuer(settings, self.authenticator, signer(), WriteLock(state))

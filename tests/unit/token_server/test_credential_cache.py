@@ -1,6 +1,9 @@
-"""For how long the credential cache keeps what Keystone accepted."""
+"""What the token server remembers of accepted credentials: for how long, and how little of them."""
 
-from sysreg_cli.token_server.credential_cache import CredentialCache
+from pathlib import Path
+
+from sysreg_cli.token_server.credential_cache import CredentialCache, Fingerprints
+from sysreg_cli.token_server.credentials import from_pair
 from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.tokens.grants import Identity
 from tests.unit.token_server.clock import Clock
@@ -38,3 +41,13 @@ def test_the_cache_is_bounded_and_the_least_used_goes() -> None:
         assert b"0" in cache
         assert cache[b"0"] == known(100)
     assert sorted(cache) == [b"0", b"5", b"6", b"7", b"8"]
+
+
+def test_fingerprints_are_the_same_after_a_restart_and_differ_between_controllers(tmp_path: Path) -> None:
+    pair = from_pair("a", "bc")
+    before = Fingerprints(tmp_path).of_credentials(pair)
+    assert Fingerprints(tmp_path).of_credentials(pair) == before
+    assert Fingerprints(tmp_path).of_credentials(from_pair("ab", "c")) != before
+    assert Fingerprints(tmp_path).of_name("User") == Fingerprints(tmp_path).of_name("uSER")
+    (tmp_path / "key").write_bytes(b"short")
+    assert Fingerprints(tmp_path).of_credentials(pair) != before
