@@ -1,15 +1,26 @@
-"""What the modules with routes share: settings, the authenticator, and how a route is guarded."""
+"""What the modules with routes share: the settings, and routes that are guarded."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from sysreg_cli.agent.endpoint import Endpoint, GuardedEndpoint
-from sysreg_cli.agent.identity import Authenticator, Role
+from sysreg_cli.agent.audit import AuditEntry
+from sysreg_cli.agent.identity import Caller, CallerAuthenticator, Role
+from sysreg_cli.agent.responses import error_response
+from sysreg_cli.errors import SysregError
 from sysreg_cli.settings import Settings
+
+log = logging.getLogger("sysreg.agent")
+
+Endpoint = Callable[[Request, Caller], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -17,11 +28,60 @@ class AgentContext:
     """One per agent process."""
 
     settings: Settings
-    authenticator: Authenticator
+    authenticator: CallerAuthenticator
     #: tasks that outlive the request that started them; they end with the agent
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def route(self, method: str, path: str, endpoint: Endpoint, role: Role, *, action: str) -> Route:
         """Return a route that only callers with ``role`` reach. The audit log names ``action``."""
-        guarded = GuardedEndpoint(endpoint, role, action, self.authenticator, self.settings.keystone.auth_url)
-        return Route(path, guarded.respond, methods=[method])
+        return Route(path, _GuardedEndpoint(self, endpoint, role, action).respond, methods=[method])
+
+
+@dataclass(frozen=True, slots=True)
+class _GuardedEndpoint:
+    """Identifies the caller, requires a role, audits, and turns errors into responses."""
+
+    context: AgentContext
+    endpoint: Endpoint
+    role: Role
+    action: str
+
+    async def respond(self, request: Request) -> Response:
+        """Return the response. Write an audit line if the call needs more than READER, or is refused."""
+        entry = AuditEntry(request, self.action)
+        audited = self.role > Role.READER
+        try:
+            response = await self._call(request, entry)
+            entry.outcome = getattr(request.state, "audit_outcome", "done")
+        except SysregError as error:
+            audited = audited or error.http_status in (401, 403)
+            entry.fail(error)
+            response = error_response(error, self.context.settings.keystone.auth_url)
+        except HTTPException as error:
+            entry.outcome = f"refused: {error.detail}"
+            raise
+        finally:
+            if audited:
+                entry.write()
+        return response
+
+    async def _call(self, request: Request, entry: AuditEntry) -> Response:
+        caller = await self._authenticate(request)
+        entry.caller = caller.name
+        caller.require(self.role)
+        try:
+            return await self.endpoint(request, caller)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            failure = SysregError(f"{self.action} failed: {where}{error.strerror or error}")
+            log.error("%s", failure)
+            raise failure from error
+
+    async def _authenticate(self, request: Request) -> Caller:
+        authenticate = self.context.authenticator.authenticate
+        peer = getattr(request.state, "peer", None)
+        token = request.headers.get("x-auth-token")
+        if token is None:
+            # in this thread: root needs neither Keystone nor one of the threads that wait for it
+            return authenticate(None, peer)
+        return await asyncio.to_thread(authenticate, token, peer)

@@ -66,7 +66,7 @@ class Caller:
             )
 
 
-class Authenticator:
+class CallerAuthenticator:
     """Finds the caller of a request. Keeps Keystone's response about a token for half a minute at most."""
 
     def __init__(self, keystone: KeystoneSettings) -> None:

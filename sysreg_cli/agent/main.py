@@ -27,7 +27,7 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
-from sysreg_cli.agent.identity import Authenticator, Peer
+from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import tcp_listener, unix_listener
@@ -84,7 +84,7 @@ async def _serve(settings: Settings) -> None:
     collections = CollectionService(settings)
     await asyncio.to_thread(_recover, settings, collections)
     tls = load_server_tls(settings.certificate) if settings.agent.listen else None
-    authenticator = Authenticator(settings.keystone)
+    authenticator = CallerAuthenticator(settings.keystone)
     context = AgentContext(settings, authenticator)
     change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
     configuration = partial(
@@ -137,7 +137,7 @@ def _routes(
     ]
 
 
-def _reload(authenticator: Authenticator, tls: ServerTLS | None) -> None:
+def _reload(authenticator: CallerAuthenticator, tls: ServerTLS | None) -> None:
     authenticator.forget()
     if tls is not None:
         try:

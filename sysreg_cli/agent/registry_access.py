@@ -1,6 +1,6 @@
-"""The agent as a client of the registry: tokens of its own signing, trust in exactly the live certificate.
+"""The agent as a client of the registry: it signs its own tokens, and trusts exactly the live certificate.
 
-Needs no Keystone. A token that may write passes the write lock, as the token server's do
+It does not need Keystone. Like the token server, it issues a write token only with the write lock
 (docs/contracts.rst, "Garbage collection").
 """
 
@@ -19,13 +19,12 @@ from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
 from sysreg_cli.tokens.write_lock import WriteLock
 
-_SUBJECT = "sysreg-agent"
-# The registry is on this machine: silence for this many seconds is a failure.
+# Seconds. The registry is on this host, so a longer silence is a failure.
 _TIMEOUT = 30.0
 
 
 class OwnTokens:
-    """Signs what the registry client asks for; keeps each token for as long as one call of the API lasts."""
+    """Signs the tokens that the registry client needs, and keeps them for one call of the API."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,19 +32,18 @@ class OwnTokens:
         self._tokens: dict[tuple[Access, ...], str] = {}
 
     def token(self, challenge: Challenge, access: Sequence[Access], *, fresh: bool = False) -> str:
-        """A token for all of ``access``. Raises Unavailable for a write token while a collection runs."""
+        """Return a token for ``access``. Raises Unavailable for a write token while a collection runs."""
         key = tuple(access)
         if fresh or key not in self._tokens:
-            writes = any(entry.writes for entry in access)
-            self._tokens[key] = self._write(access) if writes else self._read(access)
+            lifetimes = self._settings.token_server
+            if any(entry.writes for entry in access):
+                self._tokens[key] = self._sign_write(access, write_token_lifetime(lifetimes.write_lifetime))
+            else:
+                self._tokens[key] = self._sign(access, lifetimes.read_lifetime)
         return self._tokens[key]
 
-    def _read(self, access: Sequence[Access]) -> str:
-        return self._sign(access, self._settings.token_server.read_lifetime)
-
-    def _write(self, access: Sequence[Access]) -> str:
-        write_lock = WriteLock(self._settings.paths.state)
-        try:
+    def _sign_write(self, access: Sequence[Access], lifetime: int) -> str:
+        with closing(WriteLock(self._settings.paths.state)) as write_lock:
             issue = write_lock.try_issue()
             if issue is None:
                 raise Unavailable(
@@ -54,21 +52,19 @@ class OwnTokens:
                 )
             with issue:
                 write_lock.record()
-                return self._sign(access, write_token_lifetime(self._settings.token_server.write_lifetime))
-        finally:
-            write_lock.close()
+                return self._sign(access, lifetime)
 
     def _sign(self, access: Sequence[Access], lifetime: int) -> str:
         service = self._settings.registry.address
-        return self._signer.sign(_SUBJECT, access, lifetime=lifetime, service=service)
+        return self._signer.sign("sysreg-agent", access, lifetime=lifetime, service=service)
 
 
 @contextmanager
-def open_registry(settings: Settings) -> Iterator[RegistryClient]:
-    """The registry's client for one call of the API; its connections are closed in the end.
+def local_registry(settings: Settings) -> Iterator[RegistryClient]:
+    """Yield a client of the registry for one call of the API.
 
-    Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for an unreadable
-    certificate of the registry.
+    Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for a certificate
+    of the registry that can't be read.
     """
     context = client_context(str(settings.certificate.chain))
     with closing(Transport(settings.registry.base_url, context, timeout=_TIMEOUT)) as transport:

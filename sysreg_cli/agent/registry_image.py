@@ -17,7 +17,7 @@ from sysreg_cli import reference
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.parameters import flag
-from sysreg_cli.agent.registry_access import open_registry
+from sysreg_cli.agent.registry_access import local_registry
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.deletion import delete_image
@@ -73,18 +73,18 @@ class _Calls:
         return reference.parse(text, self._own_hosts)
 
     def _names(self, caller: Caller, filtered: bool) -> list[str]:
-        with open_registry(self._settings) as registry:
+        with local_registry(self._settings) as registry:
             names = [name for name in registry.catalog() if self._may_pull(caller, name)]
             return registry.tagged(names) if filtered else names
 
     def _tags(self, caller: Caller, repository: str) -> list[str]:
         if not self._may_pull(caller, repository):
             return []
-        with open_registry(self._settings) as registry:
+        with local_registry(self._settings) as registry:
             return registry.tags(repository)
 
     def _delete(self, image: ImageReference) -> None:
-        with open_registry(self._settings) as registry:
+        with local_registry(self._settings) as registry:
             delete_image(registry, image)
 
     def _may_pull(self, caller: Caller, repository: str) -> bool:

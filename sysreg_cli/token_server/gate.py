@@ -17,7 +17,6 @@ class Gate:
 
     def __init__(self, write_lock: WriteLock) -> None:
         self._write_lock = write_lock
-        self._opened: asyncio.Future[None] | None = None
         self._poller: asyncio.Task[None] | None = None
         self._closing = False
         self.waiting = 0
@@ -27,38 +26,27 @@ class Gate:
 
         True is a hint: the caller tries again, and may find the lock held.
         """
-        loop = asyncio.get_running_loop()
-        left = deadline - loop.time()
+        left = deadline - asyncio.get_running_loop().time()
         if left <= 0 or self._closing:
             return False
-        if self._opened is None:
-            self._opened = loop.create_future()
-            self._poller = asyncio.create_task(self._poll(self._opened))
         self.waiting += 1
         try:
-            await asyncio.wait_for(asyncio.shield(self._opened), left)
-        except TimeoutError:
-            return False
+            if self._poller is None or self._poller.done():
+                self._poller = asyncio.create_task(self._poll())
+            done, _ = await asyncio.wait({self._poller}, timeout=left)
         finally:
             self.waiting -= 1
-        return not self._closing
+        for poller in done:
+            poller.result()
+        return bool(done) and not self._closing
 
     def close(self) -> None:
         """End all waits, and let no request wait any more: the server stops."""
         self._closing = True
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_result(None)
 
-    async def _poll(self, opened: asyncio.Future[None]) -> None:
-        """Look until the write lock is free or no request waits."""
-        try:
-            # if the lock file can't be used, the requests find out when they try again
-            with contextlib.suppress(Unavailable):
-                while not opened.done() and self._write_lock.is_held():
-                    await asyncio.sleep(_POLL)
-                    if self.waiting == 0:
-                        break
-        finally:
-            self._opened = None
-            if not opened.done():
-                opened.set_result(None)
+    async def _poll(self) -> None:
+        """Return when the write lock is free, the server stops, or no request waits."""
+        # if the lock file can't be used, the requests find out when they try again
+        with contextlib.suppress(Unavailable):
+            while self.waiting and not self._closing and self._write_lock.is_held():
+                await asyncio.sleep(_POLL)

@@ -2,7 +2,8 @@
 
 The token server and the agent issue them with these modules:
 
-    access      one entry of a token, and the scopes that clients ask for
+    access      one entry of a token
+    scope       parses the scopes that clients ask for
     grants      who may do what with which repository
     signer      signs tokens
     write_lock  stops the issue of write tokens while a collection runs

@@ -9,7 +9,6 @@ all writes, so sysreg-deploy gives it to root:sysreg with mode 0660.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import math
@@ -17,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import FileIO
 from pathlib import Path
 
 from sysreg_cli.errors import Conflict, Unavailable
@@ -28,6 +28,10 @@ RECORD_NAME = "latest-write-token"
 _MAX_AHEAD = 120.0
 _RECORD_SIZE = 20
 _POLL = 0.01
+
+
+class WriteLockHold(FileIO):
+    """An exclusive hold. It ends when this file is closed here and in each process that inherited it."""
 
 
 class WriteLock:
@@ -100,24 +104,18 @@ class WriteLock:
         """
         deadline = time.monotonic() + wait
         try:
-            descriptor = _open(self._lock.path)
+            hold = WriteLockHold(_open(self._lock.path))
+            while not (taken := _lock_exclusively(hold)) and time.monotonic() < deadline:
+                time.sleep(_POLL)
         except OSError as error:
             raise self._unusable(error) from None
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return WriteLockHold(descriptor)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    raise Conflict(
-                        "the write lock is held: another collection or a certificate install is under way",
-                        next_step="wait until it is done (system registry-garbage-collect --status)",
-                    ) from None
-                time.sleep(_POLL)
-            except OSError as error:
-                os.close(descriptor)
-                raise self._unusable(error) from None
+        if not taken:
+            hold.close()
+            raise Conflict(
+                "the write lock is held: another collection or a certificate install is under way",
+                next_step="wait until it is done (system registry-garbage-collect --status)",
+            )
+        return hold
 
     def close(self) -> None:
         """Close the files. A later call opens them again."""
@@ -130,26 +128,6 @@ class WriteLock:
             f"the write lock {self._lock.path} can't be used: {error.strerror}",
             next_step="make room there" if full else "run sysreg-deploy as root to repair its owner and mode",
         )
-
-
-class WriteLockHold(contextlib.AbstractContextManager["WriteLockHold"]):
-    """An exclusive hold. It ends with ``close()``, unless another process inherited the file descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        """Return the descriptor that carries the lock, for ``pass_fds`` of ``subprocess``."""
-        return self._descriptor
-
-    def close(self) -> None:
-        """Close this process's descriptor. A second call does nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
 
 class _KeptFile:
@@ -170,6 +148,14 @@ class _KeptFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _lock_exclusively(hold: WriteLockHold) -> bool:
+    try:
+        fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

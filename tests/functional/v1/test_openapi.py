@@ -25,7 +25,7 @@ from sysreg_cli.agent import registry_image
 from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
-from sysreg_cli.agent.identity import Authenticator
+from sysreg_cli.agent.identity import CallerAuthenticator
 from sysreg_cli.agent.openapi import DESCRIPTION
 from sysreg_cli.settings import load
 from sysreg_cli.v1.paths import GARBAGE_COLLECT as STATUS_PATH
@@ -44,7 +44,7 @@ def test_the_agent_serves_its_description(api: Api) -> None:
 
 def test_every_route_is_described(controller: Controller) -> None:
     loaded = load(controller.settings)
-    context = AgentContext(loaded, Authenticator(loaded.keystone))
+    context = AgentContext(loaded, CallerAuthenticator(loaded.keystone))
     routes = [*registry_image.routes(context), *certificate_api.routes(context, CertificateChange(loaded))]
     for route in routes:
         assert isinstance(route, Route)

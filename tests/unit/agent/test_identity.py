@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from sysreg_cli.agent.identity import Authenticator, Caller, Peer, Role, caller_of
+from sysreg_cli.agent.identity import Caller, CallerAuthenticator, Peer, Role, caller_of
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
 from sysreg_cli.keystone import TokenOwner
 from sysreg_cli.settings import KeystoneSettings
@@ -77,33 +77,33 @@ def test_an_application_credential_with_access_rules_is_refused() -> None:
 
 
 def test_root_at_the_socket_needs_no_token_and_no_keystone() -> None:
-    assert Authenticator(SETTINGS).authenticate(None, ROOT) == Caller("root", Role.ADMIN)
+    assert CallerAuthenticator(SETTINGS).authenticate(None, ROOT) == Caller("root", Role.ADMIN)
 
 
 @pytest.mark.parametrize("peer", [OTHER, None])
 def test_everybody_else_needs_a_token(peer: Peer | None) -> None:
     with pytest.raises(NotAuthenticated):
-        Authenticator(SETTINGS).authenticate(None, peer)
+        CallerAuthenticator(SETTINGS).authenticate(None, peer)
 
 
 @pytest.mark.parametrize("sent", ["", "\x00", "schlüssel", "x" * 10000])
 def test_a_sent_token_is_never_overruled_by_the_uid(sent: str) -> None:
     with pytest.raises(NotAuthenticated):
-        Authenticator(SETTINGS).authenticate(sent, ROOT)
+        CallerAuthenticator(SETTINGS).authenticate(sent, ROOT)
 
 
 def test_without_keystone_a_token_is_neither_right_nor_wrong() -> None:
     nowhere = KeystoneSettings(auth_url="http://127.0.0.1:1/v3", timeout=1)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
-        Authenticator(nowhere).authenticate("gAAAAA", ROOT)
+        CallerAuthenticator(nowhere).authenticate("gAAAAA", ROOT)
     with pytest.raises(Unavailable, match="auth_url"):
-        Authenticator(SETTINGS).authenticate("gAAAAA", ROOT)
+        CallerAuthenticator(SETTINGS).authenticate("gAAAAA", ROOT)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
 def test_keystone_is_found_with_and_without_v3_in_the_url(httpserver: HTTPServer, path: str) -> None:
     httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
-    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for(path)))
+    authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for(path)))
     assert authenticator.authenticate("gAAAAA", None) == Caller("someone", Role.ADMIN, may_administer=True)
 
 
@@ -112,7 +112,7 @@ def test_a_redirect_is_neither_followed_nor_believed(httpserver: HTTPServer) -> 
     httpserver.expect_request("/v3/auth/tokens").respond_with_json(
         {"token": token()}, 307, {"Location": httpserver.url_for("/elsewhere")}
     )
-    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
+    authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
     with pytest.raises(Unavailable, match="redirects to another URL"):
         authenticator.authenticate("gAAAAA", None)
     assert [request.path for request, _ in httpserver.log] == ["/v3/auth/tokens"]
@@ -120,7 +120,7 @@ def test_a_redirect_is_neither_followed_nor_believed(httpserver: HTTPServer) -> 
 
 def test_what_keystone_said_about_a_token_is_kept_until_it_expires(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
-    authenticator = Authenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
+    authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
     for sent, requests in (("long", 1), ("long", 1), ("other", 2), ("long", 2)):
         authenticator.authenticate(sent, None)
         assert len(httpserver.log) == requests
