@@ -11,10 +11,24 @@ import docutils.nodes
 import docutils.utils
 import pytest
 
+import sysreg_cli
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")])
 # What may cite documents. Files of the virtual environments and of other tools are not among them.
-_ROOMS = ("sysreg_cli", "tests", "devstack", "bench", "tools", "etc", "man", "docs", "packages", ".ci")
+_ROOMS = (
+    "sysreg_cli",
+    "tests",
+    "devstack",
+    "bench",
+    "tools",
+    "etc",
+    "man",
+    "docs",
+    "packages",
+    "debian",
+    ".ci",
+)
 
 # ``docs/FILE.rst, "Title"``. A comment may break the citation into lines.
 _CITATION = re.compile(r'docs/([a-z]+\.rst),\s+(?:#\s*)?"([^"]+)"')
@@ -109,7 +123,7 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_of_the_repository_that_a_document_names_exists(path: Path) -> None:
     named = re.findall(
-        r"(?<![\w./@-])((?:sysreg_cli|tests|devstack|tools|bench|etc|man|packages)/[\w./-]*\w/?)",
+        r"(?<![\w./@-])((?:sysreg_cli|tests|devstack|tools|bench|etc|man|packages|debian)/[\w./-]*\w/?)",
         path.read_text(),
     )
     assert not [name for name in named if not (ROOT / name).exists()]
@@ -130,6 +144,14 @@ def test_the_readme_is_short() -> None:
 def test_a_reader_finds_what_happens_to_a_push_and_where_to_change_the_grace_time(question: str) -> None:
     assert question in (ROOT / "docs/index.rst").read_text()
     assert question in (ROOT / "docs/architecture.rst").read_text()
+
+
+def test_the_newest_entries_of_both_changelogs_are_of_this_version() -> None:
+    newest = re.search(r"^(\d+\.\d+\.\d+) \(", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
+    packaged = re.match(r"sysreg \((\d+\.\d+\.\d+)", (ROOT / "debian/changelog").read_text())
+    assert newest
+    assert packaged
+    assert newest[1] == packaged[1] == sysreg_cli.__version__
 
 
 def test_the_architecture_draws_the_arrows_that_the_linter_checks() -> None:
