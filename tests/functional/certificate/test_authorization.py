@@ -110,7 +110,7 @@ MATRIX = {
     "bad": (401, "wrong, revoked or expired"),
     "revoked": (401, "wrong, revoked or expired"),
     "admin of another project": (403, "sysinv may not do this: it needs the role admin"),
-    "admin of another domain": (403, "admin is of the domain Other"),
+    "admin of another domain": (403, "user 'admin' is not of the domain 'Default', but of 'Other'"),
     "testuser": (403, "testuser may not do this"),
     "reader": (403, "reader may not do this"),
     "operator": (403, "operator may not do this"),
