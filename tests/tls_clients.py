@@ -1,8 +1,9 @@
-"""A Go client (skopeo) and an OpenSSL client (curl) asked whether they trust what is served."""
+"""What TLS clients see of a server: whether Go (skopeo) and OpenSSL (curl) trust it, and its chain."""
 
 from __future__ import annotations
 
 import http.server
+import socket
 import ssl
 import subprocess
 import threading
@@ -66,3 +67,21 @@ def openssl_accepts(port: int, trust: Path) -> bool:
     )  # fmt: skip
     assert done.returncode in (0, 35, 51, 60), done.stderr
     return done.returncode == 0
+
+
+def presented_chain(port: int, name: str) -> list[bytes]:
+    """The chain, as DER, that a listener on loopback presents for ``name``; empty if it is down."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+            context.wrap_socket(connection, server_hostname=name) as tls,
+        ):
+            if hasattr(tls, "get_unverified_chain"):  # Python 3.13
+                return list(tls.get_unverified_chain())
+            chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+            return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]
+    except OSError:
+        return []

@@ -1,6 +1,6 @@
-"""An agent forked from a process that has already imported it.
+"""An agent that is forked from a process that has imported it.
 
-The sweeps start hundreds of agents, and four fifths of a start are imports.
+The sweeps start hundreds of agents, and imports are four fifths of a start.
 """
 
 from __future__ import annotations
@@ -8,21 +8,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sysreg_cli.agent import main as agent
+from sysreg_cli.host import failpoint
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([agent.__name__])
 
 
 class ForkedAgent:
-    """``sysreg-agent`` as a process of its own, with just ``environment``; its output is added to ``log``."""
+    """``sysreg-agent`` as a process of its own with just this ``environment``. ``log`` gets its output."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self._process = _FORKS.Process(target=_be_the_agent, args=(environment, log), daemon=True)
+        self._faults, faults = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=_run_agent, args=(environment, log, faults), daemon=True)
         self._process.start()
+        faults.close()
 
     @property
     def pid(self) -> int:
@@ -31,11 +36,17 @@ class ForkedAgent:
 
     @property
     def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the agent runs."""
         return self._process.exitcode
 
+    def set_fault(self, fault: str) -> None:
+        """Give the running agent a value of its failpoint variable. Failpoints count from here."""
+        self._faults.send(fault)
+        assert self._faults.poll(30), "the agent does not take the fault"
+        self._faults.recv()
+
     def send(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the agent has ended."""
         if self.status is None:
             os.kill(self.pid, number)
 
@@ -47,10 +58,22 @@ class ForkedAgent:
         return self.status
 
 
-def _be_the_agent(environment: Mapping[str, str], log: Path) -> None:
+def _run_agent(environment: Mapping[str, str], log: Path, faults: Connection) -> None:
     os.environ.clear()
     os.environ.update(environment)
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    threading.Thread(target=_take_faults, args=(faults,), daemon=True).start()
     sys.exit(agent.main([]))
+
+
+def _take_faults(faults: Connection) -> None:
+    while True:
+        try:
+            fault = faults.recv()
+        except EOFError:
+            return
+        failpoint.reset()
+        os.environ[failpoint.VARIABLE] = fault
+        faults.send(None)

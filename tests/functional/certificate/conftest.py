@@ -1,13 +1,13 @@
-"""One site for the tests that break things: each leaves it with a live certificate and no fault set."""
+"""One controller for the tests that break things. Each test leaves a live certificate and no fault."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.certificate.site import Site
+from tests.functional.certificate.breakable import BreakableController
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with Site.temporary() as site:
-        yield site
+def breakable() -> Iterator[BreakableController]:
+    with BreakableController.temporary() as breakable:
+        yield breakable

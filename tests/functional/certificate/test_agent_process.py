@@ -21,7 +21,7 @@ import pytest
 
 from devstack.programs import BIN
 from devstack.waiting import wait_until
-from tests.functional.certificate.site import INSTALL
+from tests.functional.certificate.breakable import INSTALL
 
 GROUP = "nogroup"
 

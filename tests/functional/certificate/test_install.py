@@ -16,7 +16,7 @@ import pytest
 
 from devstack.controller import Controller
 from tests.certificates import authority, bundle, ec_key, issue, key_pem, rsa_key, server
-from tests.functional.certificate.site import Bundle
+from tests.functional.certificate.breakable import Bundle
 
 ROOT = authority("Company Root")
 FIRST = authority("Company Issuing", ROOT)

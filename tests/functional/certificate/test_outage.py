@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.functional.certificate.site import Site
+from tests.functional.certificate.breakable import BreakableController
 
 _EVERY = 0.02
 
@@ -65,22 +65,20 @@ class Watcher:
 
 
 def test_an_install_costs_no_more_than_two_plain_restarts(
-    site: Site, capsys: pytest.CaptureFixture[str]
+    breakable: BreakableController, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.start_agent()
-    port = site.controller.ports["registry"]
+    breakable.start_agent()
+    port = breakable.controller.ports["registry"]
     restarts, installs = [], []
     for _ in range(3):
         with Watcher(port) as plain:
-            subprocess.run(
-                [site.controller.root / "service", "restart", "docker-registry.service"], check=True
-            )
+            subprocess.run([breakable.service_script, "restart", "docker-registry.service"], check=True)
             time.sleep(0.5)
         with Watcher(port) as changed:
-            assert site.install(site.certificates.new()) == ""
+            assert breakable.install(breakable.certificates.new()) == ""
         restarts.append(plain.longest)
         installs.append(changed.longest)
-    site.stop_agent()
+    breakable.stop_agent()
     with capsys.disabled():
         print(f"\noutage: plain restarts {_milliseconds(restarts)}; installs {_milliseconds(installs)}")
     assert sorted(installs)[1] <= 2 * sorted(restarts)[1] + _EVERY
