@@ -20,7 +20,7 @@ from pathlib import Path
 from devstack.controller import Controller
 from devstack.images import single
 from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
-from sysreg_cli.cli.completion_cache import Identity, remember_names, remember_tags
+from sysreg_cli.cli.completion_cache import CacheOwner, remember_names, remember_tags
 
 _SYSTEM = Path(sys.executable).with_name("system")
 _COMPLETION = Path(__file__).resolve().parent.parent / "etc/bash_completion.d/system"
@@ -87,7 +87,7 @@ def main() -> None:
 def local(home: Path, rounds: int) -> None:
     """What needs no registry."""
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", "OS_USERNAME": "admin", "OS_PASSWORD": "none"}
-    who = Identity("", "", "", "", "admin", "")
+    who = CacheOwner("", "", "", "", "admin", "")
     remember_names(who, [f"bench/image-{n:04}" for n in range(_NAMES)], environ)
     print(f"bash -c :                          {run(['bash', '-c', ':'], rounds, environ):7.1f} ms")
     static = complete("system registry-image-delete --d", rounds, environ, expected=1)

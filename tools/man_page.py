@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 
 from sysreg_cli import __version__
-from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
+from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES
+from sysreg_cli.cli.options import Command
 
 CHANGELOG = Path(__file__).resolve().parent.parent / "CHANGELOG.rst"
 
 
-def render(system: click.Group, commands: Mapping[str, click.Command]) -> str:
+def render(system: click.Group, commands: Mapping[str, Command]) -> str:
     """Return the page in man(7) macros; the same text for the same commands, so that it can be compared."""
     lines = [
         *head("system", 1, "manage the local container registry of this controller", "User commands"),
@@ -72,20 +73,19 @@ def release_date() -> str:
     return entry[2]
 
 
-def _command(name: str, command: click.Command, common: list[tuple[str, str]]) -> Iterator[str]:
-    page = PAGES[name]
+def _command(name: str, command: Command, common: list[tuple[str, str]]) -> Iterator[str]:
     context = click.Context(command, info_name=f"system {name}")
     pieces = command.collect_usage_pieces(context)
     yield f".SS {escaped(name)}"
     yield f".B system {escaped(name)}"
     yield from _wrapped(" ".join(pieces))
     yield from paragraphs(inspect.cleandoc(command.help or ""))
-    yield from terms(dict(page.arguments))
+    yield from terms(dict(command.argument_help))
     yield from terms(dict(option for option in options(command) if option not in common))
-    if page.columns:
+    if command.columns:
         yield ".PP"
-        yield from _wrapped(f"Columns: {', '.join(page.columns)}.")
-    for line, meaning in page.examples:
+        yield from _wrapped(f"Columns: {', '.join(command.columns)}.")
+    for line, meaning in command.examples:
         yield from (".PP", *_wrapped(meaning), ".PP", ".RS 4", ".nf", escaped(line), ".fi", ".RE")
 
 

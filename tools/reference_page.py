@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import click
 
-from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES, PAGES
+from sysreg_cli.cli.manual import ENVIRONMENT, EXIT_CODES
+from sysreg_cli.cli.options import Command
 from tools.man_page import options
 from tools.sample import Section
 
@@ -24,7 +25,7 @@ Reference
 """
 
 
-def render(system: click.Group, commands: Mapping[str, click.Command], settings: Iterable[Section]) -> str:
+def render(system: click.Group, commands: Mapping[str, Command], settings: Iterable[Section]) -> str:
     """Return the page as reStructuredText: options, each command, exit status, environment, settings."""
     common = dict(options(system))
     lines = [
@@ -51,17 +52,16 @@ def render(system: click.Group, commands: Mapping[str, click.Command], settings:
     return _HEAD + "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _command(name: str, command: click.Command, common: Mapping[str, str]) -> list[str]:
-    page = PAGES[name]
+def _command(name: str, command: Command, common: Mapping[str, str]) -> list[str]:
     usage = " ".join(command.collect_usage_pieces(click.Context(command)))
     lines = [*_title(name, "~"), f"``system {name} {usage}``", ""]
     lines += [*inspect.cleandoc(command.help or "").replace("\b\n", "").splitlines(), ""]
-    lines += _terms(page.arguments)
+    lines += _terms(command.argument_help)
     lines += _terms((option, text) for option, text in options(command) if option not in common)
-    if page.columns:
-        lines += [f"Columns: {', '.join(page.columns)}.", ""]
+    if command.columns:
+        lines += [f"Columns: {', '.join(command.columns)}.", ""]
     lines += ["::", ""]
-    for line, meaning in page.examples:
+    for line, meaning in command.examples:
         lines += [f"    # {meaning}", f"    {line}"]
     return [*lines, ""]
 

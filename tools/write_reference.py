@@ -15,8 +15,9 @@ from pathlib import Path
 import click
 
 from sysreg_cli.cli.commands import COMMANDS
+from sysreg_cli.cli.completion_cache import HEADER, KEY_VARIABLES, MAX_FILE_NAME
 from sysreg_cli.cli.main import system
-from sysreg_cli.cli.manual import PAGES
+from sysreg_cli.cli.options import Command
 from tools import man_page, reference_page, sample, system_pages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,10 +41,10 @@ def options(command: click.Command, *, hidden: bool = False) -> list[click.Optio
     ]
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> dict[str, Command]:
     """Return all commands, in the order of their names."""
     context = click.Context(system, info_name="system")
-    found: dict[str, click.Command] = {}
+    found: dict[str, Command] = {}
     for name in sorted(COMMANDS):
         command = system.get_command(context, name)
         assert command is not None
@@ -70,19 +71,22 @@ def completion_words() -> str:
     lines += ["        *) return 1 ;;", "    esac", "}", "", "_sysreg_values() {", "    case $1:$2 in"]
     for name, found in table.items():
         for option in found:
-            if value := _values(name, option):
+            if value := _values(every.get(name), option):
                 # The program's own options may stand behind the command too.
                 pattern = " | ".join(f"{name or '*'}:{word}" for word in sorted(option.opts))
                 lines.append(f"        {pattern}) {value} ;;")
     # The special cases come first, the program's own behind them.
     start = lines.index("    case $1:$2 in") + 1
     lines[start:] = sorted(lines[start:], key=lambda line: line.lstrip().startswith("*"))
-    return "\n".join([*lines, "    esac", "}", ""])
+    lines += ["    esac", "}", "", f"_sysreg_cache_header={shlex.quote(HEADER)}"]
+    key = "|".join(f"${{{variable}-}}" for variable in KEY_VARIABLES)
+    lines += [f"_sysreg_max_file_name={MAX_FILE_NAME}", f'_sysreg_set_key() {{ key="{key}|$1"; }}']
+    return "\n".join([*lines, ""])
 
 
-def _values(command: str, option: click.Option) -> str:
+def _values(command: Command | None, option: click.Option) -> str:
     if "--column" in option.opts:
-        columns = PAGES[command].columns if command else ()
+        columns = command.columns if command else ()
         return f"values=({' '.join(map(shlex.quote, columns))})" if columns else ""
     if isinstance(option.type, click.Choice):
         return f"values=({' '.join(option.type.choices)})"

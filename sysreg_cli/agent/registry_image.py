@@ -1,7 +1,8 @@
 """The registry_image calls of StarlingX's v1 API (docs/contracts.rst, "The agent's API"): list, tags, delete.
 
-Starting a collection is in ``garbage/api.py``. Administrators see and delete everything; everybody else sees
-in lists what the token server's grants let them pull, and what they may not pull looks like what isn't there.
+An administrator sees and deletes every image. Another user sees in lists what the token server's grants let
+them pull; an image that they may not pull looks like one that does not exist. The call that starts a garbage
+collection is in ``garbage/api.py``.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from sysreg_cli.registry.deletion import delete_image
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants, Identity
-
-PATH = "/v1/registry_image"
+from sysreg_cli.v1 import paths, wire
+from sysreg_cli.v1.images import Image, Images
 
 
 def routes(context: AgentContext) -> list[Route]:
-    """GET and DELETE of /v1/registry_image."""
+    """Return the routes: list images or tags, delete."""
     calls = _Calls(context.settings)
+    path = paths.REGISTRY_IMAGE
     return [
-        context.route("GET", PATH, calls.show, Role.NONE, action="image list"),
-        context.route("DELETE", PATH, calls.delete, Role.ADMIN, action="image delete"),
+        context.route("GET", path, calls.show, Role.NONE, action="image list"),
+        context.route("DELETE", path, calls.delete, Role.ADMIN, action="image delete"),
     ]
 
 
@@ -51,19 +53,19 @@ class _Calls:
             if image.tag or image.digest:
                 raise InvalidReference(f"{shorten(name)}: image_name takes no tag or digest")
             tags = await asyncio.to_thread(self._tags, caller, image.repository)
-            return _images((image.repository, tag) for tag in tags)
+            return _response(Image(image.repository, tag) for tag in tags)
         names = await asyncio.to_thread(self._names, caller, filtered)
-        return _images((name, None) for name in names)
+        return _response(Image(name) for name in names)
 
     async def delete(self, request: Request, _caller: Caller) -> Response:
         text = request.query_params.get("image_name_and_tag")
         if not text:
-            raise UsageError(f"DELETE {PATH}: image_name_and_tag=NAME:TAG is missing")
+            raise UsageError(f"DELETE {paths.REGISTRY_IMAGE}: image_name_and_tag=NAME:TAG is missing")
         request.state.audit_object = shorten(text)
         image = self._parse(text, "image_name_and_tag")
         if not image.tag and not image.digest:
             raise InvalidReference(f"{shorten(text)}: names no tag")
-        # A thread of its own: a client that goes away doesn't stop a delete between two requests.
+        # in a thread, because a client that goes away must not stop a delete between two requests
         await asyncio.to_thread(self._delete, image)
         return Response(status_code=204)
 
@@ -93,5 +95,5 @@ class _Calls:
         return "pull" in self._grants.actions(Identity(caller.name, caller.may_administer), repository)
 
 
-def _images(entries: Iterable[tuple[str, str | None]]) -> Response:
-    return JSONResponse({"registry_images": [{"name": name, "tag": tag} for name, tag in entries]})
+def _response(images: Iterable[Image]) -> Response:
+    return JSONResponse(wire.to_json(Images(tuple(images))))

@@ -1,224 +1,257 @@
-"""HTTP to the agent: over its unix socket, or over TLS where SYSREG_AGENT is an https URL."""
+"""The agent's v1 API for the commands: over its unix socket, or over TLS if --agent is an https URL.
+
+http.client and not requests: requests costs a tenth of a second to import, cannot use a unix socket without
+private classes, and trusts the CAs of certifi beside those of this host.
+"""
 
 from __future__ import annotations
 
-import functools
+import http.client
 import json
 import os
+import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-
-from sysreg_cli.errors import (
-    BY_STATUS,
-    NotAuthorized,
-    ProtocolError,
-    SysregError,
-    Unavailable,
-    UsageError,
-)
+from sysreg_cli.cli import global_options
+from sysreg_cli.errors import BY_STATUS, NotAuthorized, ProtocolError, SysregError, Unavailable, UsageError
+from sysreg_cli.text import shorten
+from sysreg_cli.v1 import faults, paths, wire
+from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode
+from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
+from sysreg_cli.v1.images import Images
+from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 
 if TYPE_CHECKING:
-    from sysreg_cli.cli.options import Invocation
+    from sysreg_cli.cli.invocation import Invocation
 
-# an error text is a few lines; whatever is longer isn't from our agent
-_LONGEST_ERROR = 64 * 1024
+T = TypeVar("T")
+
+# an error message of the agent is a few lines
+_MAX_ERROR = 64 * 1024
 
 
 class AgentClient:
-    """Calls the agent; ``token`` is asked with the first call, and after renew_token; None sends none."""
+    """Calls the agent. ``token`` gets a Keystone token for the first call; None sends none.
+
+    ``timeout`` is seconds to connect, and between two bytes of a response. Every method raises the error that
+    the status of the response stands for, with the agent's message; NotAuthorized if the caller may not use
+    the socket; Unavailable if there is no usable response; and ProtocolError if the response makes no sense.
+    """
 
     def __init__(
         self,
+        connection: http.client.HTTPConnection,
         where: str,
         *,
         timeout: float,
         token: Callable[[], str] | None,
-        trust: Callable[[], ssl.SSLContext],
     ) -> None:
+        self._connection = connection
+        self._where = where
         self._timeout = timeout
-        self._token = functools.cache(token) if token else None
-        self._session = requests.Session()
-        # neither proxies nor REQUESTS_CA_BUNDLE: who answers here is root on this machine
-        self._session.trust_env = False
-        self._shown = where
-        if where.startswith("https://"):
-            self._base = where.rstrip("/")
-            pool: urllib3.HTTPConnectionPool = _tls_pool(where, trust())
-        else:
-            self._base = "https://sysreg-agent"
-            pool = _UnixPool(where)
-        self._session.mount("https://", _Adapter(pool))
+        self._get_token = token
+        self._token = ""
 
     @classmethod
-    def from_environment(cls, invocation: Invocation, *, as_user: bool = False) -> AgentClient:
-        """The agent that --agent, SYSREG_AGENT or sysreg.conf names, with the credentials of the caller.
+    def from_invocation(cls, invocation: Invocation, *, as_user: bool = False) -> AgentClient:
+        """Return a client of the agent that --agent, SYSREG_AGENT or sysreg.conf names.
 
-        Root on the unix socket sends a token only if credentials are given as options: what stands in the
-        environment (a sourced openrc) doesn't make root depend on a Keystone that may be down. With
-        ``as_user`` a token is sent in any case: the answer depends on who asks. Raises
-        UsageError and SettingsError; missing credentials are found out with the first call.
+        Root on the unix socket sends a token only if the command line names credentials. So root does not
+        depend on Keystone only because an openrc was sourced. With ``as_user`` root sends a token, too: the
+        response depends on the user. Raises UsageError and SettingsError. Missing credentials are an error of
+        the first call.
         """
-        where = invocation.text("agent") or str(invocation.settings.agent.socket)
-        if not where.startswith(("https://", "/")):
-            raise UsageError(f"--agent: {where} is neither the path of a socket nor an https URL")
-        told = as_user or any(name in invocation.given for name in _CREDENTIALS)
-        by_kernel = where.startswith("/") and os.geteuid() == 0 and not told
+        where = invocation.text(global_options.AGENT) or str(invocation.settings.agent.socket)
+        by_peer = where.startswith("/") and os.geteuid() == 0
+        by_peer = by_peer and not as_user and not invocation.has_credential_options()
 
         def token() -> str:
             from sysreg_cli.cli import keystone
 
             return keystone.token(invocation)
 
-        def trust() -> ssl.SSLContext:
-            from sysreg_cli.registry.trust import client_context
-
-            settings = invocation.settings
-            ours = settings.paths.docker_trust / settings.registry.address
-            return client_context(invocation.text("registry_ca"), ours)
-
         return cls(
+            _connection(where, invocation),
             where,
             timeout=invocation.timeout,
-            token=None if by_kernel else token,
-            trust=trust,
+            token=None if by_peer else token,
         )
 
-    def request(
-        self, method: str, path: str, *, read_timeout: float | None = None, **options: Any
-    ) -> requests.Response:
-        """One call; ``options`` go to requests (params, data, files). Returns answers below 400 only.
-
-        ``read_timeout`` is for calls that answer late. Raises what the agent's status stands for, with its
-        words, NotAuthorized when the socket may not be used, and Unavailable when nothing answers.
-        """
-        headers = {"X-Auth-Token": self._token()} if self._token else {}
-        try:
-            response = self._session.request(
-                method,
-                self._base + path,
-                headers=headers,
-                timeout=(self._timeout, read_timeout or self._timeout),
-                allow_redirects=False,
-                **options,
-            )
-        except requests.exceptions.SSLError as error:
-            raise Unavailable(
-                f"the agent at {self._shown}: its certificate is not trusted ({_innermost(error)})",
-                next_step="give the CA with --registry-ca",
-            ) from None
-        except requests.Timeout:
-            raise Unavailable(
-                f"the agent at {self._shown} gave no answer within {read_timeout or self._timeout:g} s",
-                next_step="see `journalctl -u sysreg-agent`",
-            ) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Unavailable(
-                f"the agent at {self._shown} broke off the connection ({_innermost(error)})",
-                next_step="see `journalctl -u sysreg-agent`",
-            ) from None
-        if response.status_code >= 300:
-            raise self._error(response)
-        return response
-
     def renew_token(self) -> None:
-        """Ask for another token with the next call: the one in use was refused, it may have expired."""
-        if self._token:
-            self._token.cache_clear()
+        """Get another token for the next call, because the one in use may have expired."""
+        self._token = ""
 
-    def fetch(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Like ``request``, and the JSON object of the answer. Raises ProtocolError for anything else."""
-        response = self.request(method, path, **options)
+    # -- calls
+
+    def images(self) -> Images:
+        """Return the images that the caller may pull."""
+        return self._fetch(Images, "GET", paths.REGISTRY_IMAGE)
+
+    def certificates(self) -> Certificates:
+        """Return the installed certificates."""
+        return self._fetch(Certificates, "GET", paths.CERTIFICATE)
+
+    def certificate(self, name: str) -> Certificate:
+        """Return an installed certificate by its name or UUID."""
+        return self._fetch(Certificate, "GET", f"{paths.CERTIFICATE}/{quote(name, safe='')}")
+
+    def install_certificate(
+        self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float
+    ) -> Installation:
+        """Install a certificate. A refused one is no error; see Installation.
+
+        The agent waits for other changes for a part of ``read_timeout``, which is in seconds.
+        """
+        fields = {
+            "mode": mode.value,
+            "wait": str(read_timeout),
+            **({"passphrase": passphrase} if passphrase else {}),
+        }
+        body, content_type = _multipart(fields, pem)
+        return self._fetch(
+            Installation,
+            "POST",
+            paths.CERTIFICATE_INSTALL,
+            body=body,
+            headers={"Content-Type": content_type},
+            read_timeout=read_timeout,
+        )
+
+    def start_collection(self, *, dry_run: bool, delete_untagged: bool, grace: int | None) -> str:
+        """Start a garbage collection, and return its id. ``grace`` is in seconds, None for the setting."""
+        parameters = {"garbage_collect": True, "dry_run": dry_run, "delete_untagged": delete_untagged}
+        query = urlencode(parameters if grace is None else {**parameters, "grace": grace})
+        response, _ = self._send("POST", f"{paths.REGISTRY_IMAGE}?{query}")
+        return response.headers.get(ID_HEADER, "")
+
+    def collection_status(self, *, plan: bool = False) -> CollectionStatus:
+        """Return the status of garbage collection; ``plan``: with what the last one had planned."""
+        path = paths.GARBAGE_COLLECT + ("?plan=True" if plan else "")
+        return self._fetch(CollectionStatus, "GET", path)
+
+    def cancel_collection(self) -> None:
+        """Cancel the running garbage collection. It ends within seconds."""
+        self._send("DELETE", paths.GARBAGE_COLLECT)
+
+    # -- requests
+
+    def _fetch(self, kind: type[T], method: str, path: str, **options: Any) -> T:
+        response, body = self._send(method, path, **options)
         try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if response.status_code != 200 or not isinstance(answer, dict):
-            raise ProtocolError(f"what answers at {self._shown} is not sysreg-agent")
-        return answer
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            document = None
+        if response.status != 200 or not isinstance(document, dict):
+            raise ProtocolError(f"what answers at {self._where} is not sysreg-agent")
+        return wire.from_json(kind, document, f"the response of the agent at {self._where}")
 
-    def _error(self, response: requests.Response) -> SysregError:
-        kind = BY_STATUS.get(response.status_code, SysregError)
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_timeout: float | None = None,
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send one request. Return a response with a status below 300, and its body."""
+        timeout = read_timeout or self._timeout
+        connection = self._connection
+        sent = {**(headers or {}), **self._token_header()}
         try:
-            text = json.loads(response.json()["error_message"])["faultstring"]
-        except (ValueError, TypeError, KeyError):
-            return ProtocolError(
-                f"the agent at {self._shown} answered {response.status_code} without a reason"
-            )
-        return kind(str(text)[:_LONGEST_ERROR])
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(timeout)
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._explain(error, timeout) from error
+        if response.status >= 300:
+            raise self._refusal(response.status, content)
+        return response, content
+
+    def _explain(self, error: Exception, timeout: float) -> SysregError:
+        """Return the error for the caller when there is no response."""
+        agent = f"the agent at {self._where}"
+        reason = getattr(error, "strerror", "") or type(error).__name__
+        match error:
+            case PermissionError():
+                return NotAuthorized(
+                    f"you may not connect to the agent's socket {self._where}",
+                    next_step=f"it needs root or a member of the unix group {_group_of(self._where)}",
+                )
+            case FileNotFoundError() | ConnectionRefusedError() | socket.gaierror():
+                return Unavailable(
+                    f"no agent answers at {self._where} ({reason})",
+                    next_step="start it: systemctl start sysreg-agent",
+                )
+            case ssl.SSLError():
+                reason = getattr(error, "verify_message", "") or reason
+                return Unavailable(
+                    f"{agent}: its certificate is not trusted ({reason})",
+                    next_step="give the CA with --registry-ca",
+                )
+            case TimeoutError():
+                problem = f"gave no answer within {timeout:g} s"
+            case _:
+                problem = f"broke off the connection ({reason})"
+        return Unavailable(f"{agent} {problem}", next_step="see `journalctl -u sysreg-agent`")
+
+    def _token_header(self) -> dict[str, str]:
+        if self._get_token is None:
+            return {}
+        self._token = self._token or self._get_token()
+        return {"X-Auth-Token": self._token}
+
+    def _refusal(self, status: int, body: bytes) -> SysregError:
+        try:
+            message = faults.text_of(json.loads(body))
+        except (ValueError, RecursionError):
+            message = ""
+        if not message:
+            return ProtocolError(f"the agent at {self._where} answered {status} without a reason")
+        return BY_STATUS.get(status, SysregError)(message[:_MAX_ERROR])
 
 
-_CREDENTIALS = ("os_username", "os_password", "os_auth_token", "os_application_credential_id")
+def _connection(where: str, invocation: Invocation) -> http.client.HTTPConnection:
+    """Return a connection to a socket or an https URL. Raises UsageError for another text."""
+    if where.startswith("/"):
+        return UnixHTTPConnection(where, timeout=invocation.timeout)
+    from sysreg_cli.registry.trust import client_context
 
-
-class _Adapter(HTTPAdapter):
-    """requests' transport over one pool of connections, which knows where to and whom to trust."""
-
-    def __init__(self, pool: urllib3.HTTPConnectionPool) -> None:
-        self._pool = pool
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *_args: Any, **_options: Any) -> Any:
-        return self._pool
-
-    def cert_verify(self, *_args: Any, **_options: Any) -> None:
-        """requests would add the certificates of certifi to those that we trust."""
-
-    def close(self) -> None:
-        self._pool.close()
-        super().close()
-
-
-def _tls_pool(where: str, trust: ssl.SSLContext) -> urllib3.HTTPSConnectionPool:
-    """Raises UsageError for what is no https URL."""
     try:
-        url = urlsplit(where)
-        if url.hostname:
-            return urllib3.HTTPSConnectionPool(url.hostname, url.port or 443, ssl_context=trust)
-    except ValueError:
+        url = urlsplit(where if where.isascii() else "")
+        if url.scheme == "https" and url.hostname and url.path in ("", "/"):
+            # the agent presents the registry's certificate, so it is trusted like the registry
+            settings = invocation.settings
+            directory = settings.paths.docker_trust / settings.registry.address
+            context = client_context(invocation.text(global_options.REGISTRY_CA), directory)
+            port = url.port or 443
+            return http.client.HTTPSConnection(
+                url.hostname, port, timeout=invocation.timeout, context=context
+            )
+    except (ValueError, http.client.InvalidURL):
         pass
-    raise UsageError(f"--agent: {where} is not an https URL")
+    raise UsageError(f"--agent: {shorten(where)} is neither the path of a socket nor an https URL")
 
 
-class _UnixPool(urllib3.HTTPConnectionPool):
-    def __init__(self, path: str) -> None:
-        super().__init__("sysreg-agent")
-        self._path = path
-
-    def _new_conn(self) -> Any:
-        return _UnixConnection(self._path)
-
-
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("sysreg-agent")
-        self._path = path
-
-    def _new_conn(self) -> socket.socket:
-        # errors of our own tree: urllib3 would try again, and wrap the reason until nobody can read it
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            if isinstance(self.timeout, (int, float)):
-                connection.settimeout(self.timeout)
-            connection.connect(self._path)
-        except PermissionError:
-            raise NotAuthorized(
-                f"you may not connect to the agent's socket {self._path}",
-                next_step=f"it needs root or a member of the unix group {_group_of(self._path)}",
-            ) from None
-        except OSError as error:
-            raise Unavailable(
-                f"no agent answers at {self._path} ({error.strerror or error})",
-                next_step="start it: systemctl start sysreg-agent",
-            ) from None
-        return connection
+def _multipart(fields: Mapping[str, str], file: bytes) -> tuple[bytes, str]:
+    """Return a form with a field ``file`` (RFC 7578), and its content type."""
+    boundary = secrets.token_hex(16)
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="certificate.pem"\r\n\r\n'
+    body = "".join([*parts, head]).encode() + file + f"\r\n--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
 
 
 def _group_of(path: str) -> str:
@@ -226,14 +259,3 @@ def _group_of(path: str) -> str:
         return Path(path).group()
     except (OSError, KeyError):
         return "sysreg"
-
-
-def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of requests' and urllib3's wrappings, without the addresses of objects."""
-    reason: Any = error
-    while True:
-        inner = getattr(reason, "reason", None) or (reason.args[-1] if getattr(reason, "args", ()) else None)
-        if not isinstance(inner, BaseException):
-            break
-        reason = inner
-    return getattr(reason, "verify_message", "") or getattr(reason, "strerror", "") or type(reason).__name__

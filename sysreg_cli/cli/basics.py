@@ -10,13 +10,17 @@ import click
 from sysreg_cli.cli.options import command
 
 
-@command("help")
+@command(
+    "help",
+    argument_help=[("[COMMAND]", "The command to explain; without it, the program.")],
+    examples=[("system help registry-image-delete", "Explain one command.")],
+)
 @click.argument("name", metavar="[COMMAND]", required=False, default="")
 @click.pass_context
 def show_help(context: click.Context, name: str) -> None:
     """Show the help of the program or of a command.
 
-    Without COMMAND: the commands and the options that all of them take.
+    Without COMMAND it lists the commands, and the options that all commands take.
     """
     root = context.find_root()
     if not name:
@@ -24,22 +28,22 @@ def show_help(context: click.Context, name: str) -> None:
         return
     group = root.command
     assert isinstance(group, click.Group)
-    found = group.get_command(root, name)
-    if found is None:
+    subject = group.get_command(root, name)
+    if subject is None:
         from sysreg_cli.cli.main import suggestion
 
         raise click.UsageError(f"No such command '{name}'.{suggestion(name)}", ctx=root)
-    with click.Context(found, info_name=name, parent=root) as inner:
-        click.echo(found.get_help(inner))
+    with click.Context(subject, info_name=name, parent=root) as inner:
+        click.echo(subject.get_help(inner))
 
 
-@command("bash-completion")
+@command("bash-completion", examples=[("system bash-completion | tr ' ' '\\n'", "Show one word per line.")])
 def bash_completion() -> None:
     """Print all command and option words.
 
-    Those of the platform's own `system`, where there is one further along PATH, are among them.
+    If the platform has its own `system` further along PATH, its words are among them.
     """
-    from sysreg_cli.cli.handover import platform_words
-    from sysreg_cli.cli.main import words
+    from sysreg_cli.cli.delegation import platform_words
+    from sysreg_cli.cli.main import all_words
 
-    click.echo(" ".join(sorted({*words(), *platform_words(os.environ, sys.argv[0])})))
+    click.echo(" ".join(sorted({*all_words(), *platform_words(os.environ, sys.argv[0])})))

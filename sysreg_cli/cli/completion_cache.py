@@ -1,15 +1,15 @@
-"""Image names and tags for bash completion, so that it needs no Python: small files of the user's own.
+"""Image names and tags for bash completion, so that it needs no Python: small files in the user's home.
 
-The list and tags commands write here what they have just shown; ``etc/bash_completion.d/system`` reads it and
-must make the same keys and file names. A file holds::
+The list and tags commands write what they have shown, and ``etc/bash_completion.d/system`` reads it. A file
+has these lines::
 
     sysreg-completion 1 <seconds since the epoch>
     <key: registry, settings file, Keystone URL, domain, user, application credential, repository>
     <one name or tag per line>
 
-The directory is ``$XDG_CACHE_HOME/sysreg`` or ``~/.cache/sysreg``, 0700. Under sudo HOME may still be another
-user's: a directory of another owner is left alone, and no symbolic link is followed below it. Files appear
-by rename. The cache is a convenience: nothing here ever raises, and what can't be written isn't.
+The directory is ``$XDG_CACHE_HOME/sysreg`` or ``~/.cache/sysreg``, 0700. Under sudo HOME may be another
+user's, so a directory of another owner is left alone, and no symbolic link below it is followed. Files appear
+by rename. Nothing here raises: what cannot be written is not written.
 """
 
 from __future__ import annotations
@@ -19,19 +19,25 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sysreg_cli.reference import is_repository, is_tag
 
-# A file of a user who no longer asks is removed by the next write after this many seconds.
+# tools/write_reference.py writes these three into the bash completion
+HEADER = "sysreg-completion 1"
+MAX_FILE_NAME = 200
+#: the variables from which the bash completion takes the fields of CacheOwner
+KEY_VARIABLES = (
+    *("SYSREG_REGISTRY", "SYSREG_CONF", "OS_AUTH_URL", "OS_USER_DOMAIN_NAME", "OS_USERNAME"),
+    "OS_APPLICATION_CREDENTIAL_ID",
+)
+# seconds after which the next write removes a file
 _KEEP = 86400
-_LONGEST_FILE_NAME = 200
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who sees what: the same words are the same list. Values as given, empty where nothing is."""
+class CacheOwner(NamedTuple):
+    """Who may see a list: equal values see equal lists. A value that is not set is ""."""
 
     registry: str
     settings_file: str
@@ -41,48 +47,39 @@ class Identity:
     application_credential: str
 
     def key(self, repository: str = "") -> str:
-        """One line; empty if the values can't make one, and then nothing is cached."""
-        fields = (
-            self.registry,
-            self.settings_file,
-            self.auth_url,
-            self.user_domain,
-            self.user,
-            self.application_credential,
-            repository,
-        )
-        key = "|".join(fields)
+        """Return the key of a list, one line. "" if the values cannot make one; then nothing is cached."""
+        key = "|".join((*self, repository))
         return "" if any(character in key for character in "\n\r\0") else key
 
 
-def remember_names(identity: Identity, names: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
+def remember_names(owner: CacheOwner, names: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
     """Keep the names of all repositories that this user sees."""
-    _write(identity.key(), [name for name in names if is_repository(name)], environ)
+    _write(owner.key(), [name for name in names if is_repository(name)], environ)
 
 
 def remember_tags(
-    identity: Identity, repository: str, tags: Iterable[str], environ: Mapping[str, str] = os.environ
+    owner: CacheOwner, repository: str, tags: Iterable[str], environ: Mapping[str, str] = os.environ
 ) -> None:
     """Keep the tags of one repository."""
-    _write(identity.key(repository), [tag for tag in tags if is_tag(tag)], environ)
+    _write(owner.key(repository), [tag for tag in tags if is_tag(tag)], environ)
 
 
-def forget_tags(identity: Identity, repository: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Drop what is known of a repository's tags, because one of them was deleted."""
-    if key := identity.key(repository):
+def forget_tags(owner: CacheOwner, repository: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Remove the tags of one repository, because one of them was deleted."""
+    if key := owner.key(repository):
         with contextlib.suppress(OSError), _directory(environ) as directory:
             os.unlink(_file_name(key), dir_fd=directory)
 
 
 def _file_name(key: str) -> str:
-    """The key's end, all but ASCII letters and digits replaced; line 2 of the file decides."""
-    return re.sub(rb"[^A-Za-z0-9]", b"_", os.fsencode(key)).decode()[-_LONGEST_FILE_NAME:]
+    """Return the end of the key, with all but ASCII letters and digits replaced. Two keys may share it."""
+    return re.sub(rb"[^A-Za-z0-9]", b"_", os.fsencode(key)).decode()[-MAX_FILE_NAME:]
 
 
-def _write(key: str, words: list[str], environ: Mapping[str, str]) -> None:
+def _write(key: str, entries: list[str], environ: Mapping[str, str]) -> None:
     if not key:
         return
-    text = "\n".join([f"sysreg-completion 1 {int(time.time())}", key, *sorted(words), ""])
+    text = "\n".join([f"{HEADER} {int(time.time())}", key, *sorted(entries), ""])
     with contextlib.suppress(OSError), _directory(environ) as directory:
         _prune(directory)
         temporary = f".{os.getpid()}.new"
@@ -99,7 +96,10 @@ def _write(key: str, words: list[str], environ: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _directory(environ: Mapping[str, str]) -> Iterator[int]:
-    """A descriptor of the cache directory, made if it isn't there. Raises OSError if it isn't all ours."""
+    """Yield a descriptor of the cache directory; make the directory if it is missing.
+
+    Raises OSError, also if a part of the path belongs to another user.
+    """
     base, below = environ.get("XDG_CACHE_HOME", ""), ["sysreg"]
     if not base.startswith("/"):
         base, below = environ.get("HOME", ""), [".cache", "sysreg"]
@@ -107,14 +107,14 @@ def _directory(environ: Mapping[str, str]) -> Iterator[int]:
         raise FileNotFoundError(base)
     descriptor = os.open(base, _DIRECTORY_FLAGS)
     try:
-        _require_own(descriptor)
+        _require_owner(descriptor)
         for name in below:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=descriptor)
             inner = os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
-            _require_own(descriptor)
+            _require_owner(descriptor)
         if os.fstat(descriptor).st_mode & 0o077:
             os.fchmod(descriptor, 0o700)
         yield descriptor
@@ -122,7 +122,7 @@ def _directory(environ: Mapping[str, str]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _require_own(descriptor: int) -> None:
+def _require_owner(descriptor: int) -> None:
     if os.fstat(descriptor).st_uid != os.geteuid():
         raise PermissionError("the directory belongs to another user")
 

@@ -1,6 +1,6 @@
-"""Lines for people, on stderr and only where that is a terminal: what was meant, what comes next.
+"""Hints for people, on stderr and only if that is a terminal: what was meant, what comes next.
 
-A hint never fails and never changes what a command does: if it can't be found out, there is none.
+A hint never fails and never changes what a command does. If it cannot be found out, there is none.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SOON = timedelta(days=30)
 
 
 def wanted() -> bool:
-    """Whether anybody is there to read a hint."""
+    """Whether a person is there to read a hint."""
     return sys.stderr.isatty()
 
 
-def near_image(registry: RegistryClient, image: ImageReference) -> None:
-    """Names or tags that look like one that isn't there."""
+def similar_image(registry: RegistryClient, image: ImageReference) -> None:
+    """Suggest names or tags that are similar to one that does not exist."""
     if not wanted():
         return
     with contextlib.suppress(SysregError):
@@ -40,27 +40,27 @@ def near_image(registry: RegistryClient, image: ImageReference) -> None:
 
 
 def space(deletions: Iterable[Deletion]) -> None:
-    """After a delete: what takes the space is still there, how much that is at most, and what frees it.
+    """After a delete, say how many bytes a garbage collection may free.
 
-    Told from the manifests that the delete has read anyway. The agent's dry run would say it to the byte, but
-    would stand in the way of a collection that somebody starts meanwhile.
+    The sizes come from the manifests that the delete has read. The agent's dry run would be exact, but a
+    collection that somebody starts meanwhile would have to wait for it.
     """
-    found = list(deletions)
-    if not wanted() or not found:
+    deletions = list(deletions)
+    if not wanted() or not deletions:
         return
-    frees = {blob: size for deletion in found for blob, size in deletion.frees.items()}
+    frees = {blob: size for deletion in deletions for blob, size in deletion.frees.items()}
     if frees:
         size = readable(sum(frees.values()))
         hint(
             f"this releases up to {size}; system registry-garbage-collect frees it,"
             " and says with --dry-run how much it is in all"
         )
-    elif all(deletion.digest and not deletion.warnings for deletion in found):
+    elif all(deletion.digest and not deletion.warnings for deletion in deletions):
         hint("this frees no space: other tags stand for the same content")
 
 
 def readable(size: int) -> str:
-    """Bytes for people: the size in the largest decimal unit that leaves at least one before the point."""
+    """Return a number of bytes in the largest decimal unit that leaves at least 1 before the point."""
     if size < 1000:
         return f"{size} byte{'s' if size != 1 else ''}"
     units = iter(("kB", "MB", "GB", "TB"))
@@ -71,22 +71,22 @@ def readable(size: int) -> str:
 
 
 def expiry(certificates: Iterable[tuple[str, str]]) -> None:
-    """(name, expiry date): which of the certificates expire soon, or have expired."""
+    """Say which of the certificates (name, expiry date) expire soon or have expired."""
     if not wanted():
         return
     for name, date in certificates:
         with contextlib.suppress(ValueError, TypeError):
-            _tell_end(name, datetime.fromisoformat(date) - datetime.now(UTC))
+            _hint_expiry(name, datetime.fromisoformat(date) - datetime.now(UTC))
 
 
 def registry_expiry(registry: RegistryClient) -> None:
-    """Whether the certificate that the registry has just presented expires soon."""
+    """Say whether the certificate that the registry has just presented expires soon."""
     if wanted() and (end := registry.certificate_ends) is not None:
         left = datetime.fromtimestamp(end, UTC) - datetime.now(UTC)
-        _tell_end(f"the certificate of {registry.where}", left)
+        _hint_expiry(f"the certificate of {registry.where}", left)
 
 
-def _tell_end(name: str, left: timedelta) -> None:
+def _hint_expiry(name: str, left: timedelta) -> None:
     if left < timedelta(0):
         hint(f"{name} has expired; install another with system certificate-install")
     elif left < _SOON:
@@ -94,13 +94,12 @@ def _tell_end(name: str, left: timedelta) -> None:
         hint(f"{name} expires {days}; install another with system certificate-install")
 
 
-def _suggest(what: str, word: str, words: Iterable[str]) -> None:
+def _suggest(problem: str, word: str, candidates: Iterable[str]) -> None:
     import difflib
 
-    # A name without the path that leads to it is what people type most.
-    pool = [other for other in words if other != word]
-    near = [other for other in pool if other.endswith(f"/{word}")] or difflib.get_close_matches(
-        word, pool, n=3
-    )
+    others = [candidate for candidate in candidates if candidate != word]
+    # most people leave out the path in front of a name
+    near = [name for name in others if name.endswith(f"/{word}")]
+    near = near or difflib.get_close_matches(word, others, n=3)
     if near:
-        hint(f"{what}; did you mean {' or '.join(near[:3])}?")
+        hint(f"{problem}; did you mean {' or '.join(near[:3])}?")

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 from typing import Any
 
 import click
 
-from sysreg_cli.cli import hints
-from sysreg_cli.cli.access import identity, is_own, open_registry, own_hosts
+from sysreg_cli.cli import global_options, hints
+from sysreg_cli.cli.access import cache_owner, is_configured, open_registry, own_hosts
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
-from sysreg_cli.cli.options import Invocation, command
+from sysreg_cli.cli.invocation import Invocation
+from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_report
-from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, ProtocolError, SysregError
+from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
+from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.deletion import Deletion, delete_image
 
-DELETE_COLUMNS = ("image", "deleted", "digest", "tags", "manifests", "warnings")
+
+def _report(
+    image: ImageReference, deletion: Deletion | None = None, *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Return what the formats for scripts show of one image; None: it was not deleted."""
+    return {
+        "image": str(image),
+        "deleted": deletion is not None and not dry_run,
+        "digest": deletion.digest if deletion else image.digest,
+        "tags": deletion.tags if deletion else (),
+        "manifests": deletion.manifests if deletion else (),
+        "warnings": deletion.warnings if deletion else (),
+    }
 
 
-@command("registry-image-list", output=True)
+DELETE_COLUMNS = tuple(_report(ImageReference("")))
+
+
+@command(
+    "registry-image-list",
+    columns=["Image Name"],
+    variables=[*REGISTRY_VARIABLES, "SYSREG_AGENT", "XDG_CACHE_HOME"],
+    examples=[
+        ("system registry-image-list", "Show the names of all images."),
+        ("system registry-image-list --filter-out-untagged -f value", "Only tagged ones, for a script."),
+    ],
+)
 @click.option("--filter-out-untagged", is_flag=True, help="Only images that have at least one tag.")
 @click.option("--nowrap", is_flag=True, help="Accepted for older scripts; nothing is ever wrapped.")
 @click.pass_obj
@@ -29,11 +55,11 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     try:
         names = registry.catalog()
     except NotAuthorized:
-        # The images of this machine's agent are no answer to who asked another registry.
-        if not is_own(invocation) and not invocation.text("agent"):
+        # the agent of this machine cannot answer for another registry
+        if not is_configured(invocation) and not invocation.text(global_options.AGENT):
             raise
-        names = _own_images(invocation, registry.where)
-    if (owner := identity(invocation)) is not None:
+        names = _permitted_images(invocation, registry.where)
+    if owner := cache_owner(invocation):
         remember_names(owner, names, invocation.environ)
     if filter_out_untagged:
         names = registry.tagged(names)
@@ -41,47 +67,72 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     hints.registry_expiry(registry)
 
 
-def _own_images(invocation: Invocation, where: str) -> list[str]:
-    """What a user who is no administrator may pull: the registry doesn't say it, the agent does."""
+def _permitted_images(invocation: Invocation, where: str) -> list[str]:
+    """Ask the agent what this user may pull: the registry lists all images to an administrator only."""
     from sysreg_cli.cli.agent_client import AgentClient
 
     try:
-        answer = AgentClient.from_environment(invocation, as_user=True).fetch("GET", "/v1/registry_image")
+        images = AgentClient.from_invocation(invocation, as_user=True).images()
     except SysregError as error:
         raise NotAuthorized(
             f"{where}: only an administrator may list all images, and yours were not found out: {error}",
             next_step="system registry-image-tags shows the tags of an image that you may pull",
         ) from error
-    try:
-        return [str(entry["name"]) for entry in answer["registry_images"]]
-    except (KeyError, TypeError):
-        raise ProtocolError("the agent's list of images makes no sense") from None
+    return [image.name for image in images.registry_images]
 
 
-@command("registry-image-tags", output=True)
+@command(
+    "registry-image-tags",
+    argument_help=[("IMAGE", "Name of the image, as registry-image-list shows it.")],
+    columns=["Image Tag"],
+    variables=[*REGISTRY_VARIABLES, "XDG_CACHE_HOME"],
+    examples=[
+        ("system registry-image-tags docker.io/starlingx/app", "Show the tags of an image."),
+        (
+            "system registry-image-tags a -f value | sed s/^/a:/ | xargs system registry-image-delete",
+            "Delete all tags of an image.",
+        ),
+    ],
+)
 @click.argument("image", metavar="IMAGE")
 @click.pass_obj
 def list_tags(invocation: Invocation, image: str) -> None:
     """List the tags of an image.
 
-    An image that is not in the registry has none: the result is empty, and the exit status 0.
+    If the image is not in the registry, the result is empty and the exit status 0.
     """
-    wanted = parse(image, own_hosts(invocation))
-    if wanted.tag or wanted.digest:
+    parsed = parse(image, own_hosts(invocation))
+    if parsed.tag or parsed.digest:
         raise InvalidReference(
-            f"{image}: an image name without tag or digest is wanted", next_step=f"try {wanted.repository}"
+            f"{image}: has a tag or a digest, and this command takes only the name of an image",
+            next_step=f"try {parsed.repository}",
         )
     registry = open_registry(invocation)
-    tags = registry.tags(wanted.repository)
-    if (owner := identity(invocation)) is not None:
-        remember_tags(owner, wanted.repository, tags, invocation.environ)
+    tags = registry.tags(parsed.repository)
+    if owner := cache_owner(invocation):
+        remember_tags(owner, parsed.repository, tags, invocation.environ)
     show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
     if not tags:
-        hints.near_image(registry, wanted)
+        hints.similar_image(registry, parsed)
     hints.registry_expiry(registry)
 
 
-@command("registry-image-delete", output=True)
+@command(
+    "registry-image-delete",
+    argument_help=[
+        (
+            "IMAGE:TAG...",
+            "The tags to delete, also with HOST:PORT/ of the registry in front, or IMAGE@DIGEST.",
+        )
+    ],
+    columns=DELETE_COLUMNS,
+    variables=[*REGISTRY_VARIABLES, "XDG_CACHE_HOME"],
+    examples=[
+        ("system registry-image-delete docker.io/starlingx/app:v1.0", "Delete one tag, and no other."),
+        ("system registry-image-delete --dry-run app:v1 app:v2", "Say what would be deleted."),
+        ("system registry-garbage-collect", "Free the space afterwards."),
+    ],
+)
 @click.argument("images", metavar="IMAGE:TAG...", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--yes", is_flag=True, help="Delete a digest even if several tags stand for it.")
@@ -89,58 +140,49 @@ def list_tags(invocation: Invocation, image: str) -> None:
 def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Delete tags of images.
 
-    Each IMAGE:TAG is deleted and nothing else: other tags of the same image stay. The image itself, with all
-    its platforms, goes with its last tag. IMAGE@sha256:... deletes an image with the tag on it.
+    Deletes each IMAGE:TAG and nothing else: other tags of the same image stay. The image itself, with all its
+    platforms, is deleted with its last tag. IMAGE@sha256:... deletes an image with the tag on it.
 
-    A delete that was cut short leaves every other tag whole; run it again to finish it.
+    An interrupted delete leaves every other tag whole; run it again to finish it.
     """
     check_columns(invocation, DELETE_COLUMNS)
     hosts = own_hosts(invocation)
-    wanted = list(dict.fromkeys(_with_tag(image, hosts) for image in images))
+    unique = list(dict.fromkeys(_parse_with_tag(image, hosts) for image in images))
     registry = open_registry(invocation)
-    # Like Ctrl-C: what ends a delete half way shall say so.
+    # an interrupted delete says what is left, also if SIGTERM interrupts it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results: list[dict[str, Any]] = []
-    deletions: list[Deletion] = []
-    for image in wanted:
-        try:
-            deletion = delete_image(registry, image, all_tags=yes, dry_run=dry_run)
-        except SysregError as error:
-            invocation.report(error)
-            if isinstance(error, NotFound):
-                hints.near_image(registry, image)
-            results.append(_result(image, Deletion(image.digest, (), ()), deleted=False))
-        else:
-            results.append(_result(image, deletion, deleted=not dry_run))
-            if not dry_run:
-                deletions.append(deletion)
-                if (owner := identity(invocation)) is not None:
-                    forget_tags(owner, image.repository, invocation.environ)
-            say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_also(image, deletion)}")
-    show_report(invocation, results)
-    hints.space(deletions)
+    results = [(image, _try_delete(invocation, registry, image, yes, dry_run)) for image in unique]
+    show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
+    hints.space(deletion for _, deletion in results if deletion and not dry_run)
 
 
-def _with_tag(text: str, hosts: Any) -> ImageReference:
+def _parse_with_tag(text: str, hosts: Collection[str]) -> ImageReference:
     image = parse(text, hosts)
     if not image.tag and not image.digest:
         raise InvalidReference(f"{text}: names no tag", next_step=f"give one, as in {text}:latest")
     return image
 
 
-def _also(image: ImageReference, deletion: Deletion) -> str:
+def _try_delete(
+    invocation: Invocation, registry: RegistryClient, image: ImageReference, all_tags: bool, dry_run: bool
+) -> Deletion | None:
+    """Delete one image. Report a failure and return None, so that the others are tried, too."""
+    try:
+        deletion = delete_image(registry, image, all_tags=all_tags, dry_run=dry_run)
+    except SysregError as error:
+        invocation.report(error)
+        if isinstance(error, NotFound):
+            hints.similar_image(registry, image)
+        return None
+    if not dry_run and (owner := cache_owner(invocation)):
+        forget_tags(owner, image.repository, invocation.environ)
+    say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_notes(image, deletion)}")
+    return deletion
+
+
+def _notes(image: ImageReference, deletion: Deletion) -> str:
+    """Return the end of the line about a delete: the tags that a digest had, and warnings."""
     notes = [*deletion.warnings]
     if image.digest and deletion.tags:
         notes.insert(0, f"with its tags {', '.join(deletion.tags)}")
     return f" ({'; '.join(notes)})" if notes else ""
-
-
-def _result(image: ImageReference, deletion: Deletion, *, deleted: bool) -> dict[str, Any]:
-    return {
-        "image": str(image),
-        "deleted": deleted,
-        "digest": deletion.digest,
-        "tags": list(deletion.tags),
-        "manifests": list(deletion.manifests),
-        "warnings": list(deletion.warnings),
-    }

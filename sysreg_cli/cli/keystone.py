@@ -1,66 +1,93 @@
-"""A Keystone token for a call to the agent; keystoneauth1's session is enough, and is imported only here."""
+"""A Keystone token for a call to the agent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
-from sysreg_cli.keystone import describe_failure, identity_url, open_session
+from sysreg_cli.cli import global_options
+from sysreg_cli.cli.invocation import CredentialKind
+from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable, UsageError
+from sysreg_cli.keystone import NOT_A_TOKEN, describe_failure, identity_url, open_session
+from sysreg_cli.text import shorten
 
 if TYPE_CHECKING:
-    from sysreg_cli.cli.options import Invocation
+    from sysreg_cli.cli.invocation import Invocation
 
 
 def token(invocation: Invocation) -> str:
-    """The token that the caller gave, or a new one for the application credential or the user and password.
+    """Return the token that the caller gave, or a new one for the other credentials.
 
-    Raises CredentialsMissing, NotAuthenticated, NotAuthorized, Unavailable.
+    Raises CredentialsMissing, UsageError, NotAuthenticated, NotAuthorized, Unavailable.
     """
     kind = invocation.credential_kind()
-    if kind == "token":
-        return invocation.text("os_auth_token")
-    auth_url = identity_url(invocation.required("os_auth_url"))
-    # all that is missing is said before the first import of half a second
-    arguments = _arguments(invocation, kind)
+    if kind is CredentialKind.TOKEN:
+        return invocation.token()
+    # everything that is missing is an error before the first import of a third of a second
+    url = identity_url(require_auth_url(invocation.required(global_options.OS_AUTH_URL)))
+    arguments = plugin_arguments(invocation, kind)
 
     from keystoneauth1 import exceptions
     from keystoneauth1.identity import v3
 
-    plugin: Any = v3.Password if kind == "password" else v3.ApplicationCredential
+    plugin: Any = v3.Password if kind is CredentialKind.PASSWORD else v3.ApplicationCredential
     session = open_session(
         program="system",
-        ca_file=invocation.text("os_cacert"),
+        ca_file=invocation.text(global_options.OS_CACERT),
         timeout=invocation.timeout,
-        auth=plugin(auth_url=auth_url, include_catalog=False, **arguments),
+        auth=plugin(auth_url=url, include_catalog=False, **arguments),
     )
+    owner = arguments.get("username") or f"application credential {arguments['application_credential_id']}"
     try:
         return str(session.get_token())
     except exceptions.Unauthorized:
         raise NotAuthenticated(
-            f"Keystone at {auth_url} refused the credentials of {_who(arguments)}",
+            f"Keystone at {url} refused the credentials of {owner}",
             next_step="check the openrc that was sourced",
         ) from None
     except exceptions.Forbidden:
-        raise NotAuthorized(f"Keystone at {auth_url} lets {_who(arguments)} have no token") from None
-    except exceptions.ClientException as error:
+        raise NotAuthorized(f"Keystone at {url} does not give {owner} a token") from None
+    except (exceptions.ClientException, *NOT_A_TOKEN) as error:
         raise Unavailable(
-            f"Keystone at {auth_url} can't be asked: {describe_failure(error)}",
+            f"Keystone at {url} can't be asked: {describe_failure(error)}",
             next_step="root on the controller needs no Keystone: try with sudo",
         ) from None
 
 
-def _arguments(invocation: Invocation, kind: str) -> dict[str, str]:
-    if kind == "application_credential":
-        names = ("os_application_credential_id", "os_application_credential_secret")
-        return {name.removeprefix("os_"): invocation.required(name) for name in names}
+def require_auth_url(url: str) -> str:
+    """Return ``url``, Keystone's URL with or without ``/v3``. Raises UsageError that says what is wrong."""
+    problem = ""
+    try:
+        parts = urlsplit(url)
+        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if any(character.isspace() or not character.isprintable() for character in url):
+        problem = "has a blank, a line end or a control character"
+    elif not well_formed:
+        problem = "is not an http:// or https:// URL"
+    elif url.rstrip("/").endswith("/v2.0"):
+        problem = "is the URL of Keystone's API v2.0; sysreg needs v3"
+    if problem:
+        raise UsageError(f"OS_AUTH_URL (--os-auth-url): {shorten(url)} {problem}")
+    return url
+
+
+def plugin_arguments(invocation: Invocation, kind: CredentialKind) -> dict[str, str]:
+    """Return the arguments of keystoneauth's plugin for credentials of this kind.
+
+    Raises CredentialsMissing. A terminal is asked for the password last, if nothing else is missing.
+    """
+    options = global_options
+    if kind is CredentialKind.APPLICATION_CREDENTIAL:
+        return {
+            "application_credential_id": invocation.required(options.OS_APPLICATION_CREDENTIAL_ID),
+            "application_credential_secret": invocation.required(options.OS_APPLICATION_CREDENTIAL_SECRET),
+        }
     return {
-        "username": invocation.required("os_username"),
-        "user_domain_name": invocation.text("os_user_domain_name") or "Default",
-        "project_name": invocation.required("os_project_name"),
-        "project_domain_name": invocation.text("os_project_domain_name") or "Default",
+        "username": invocation.required(options.OS_USERNAME),
+        "user_domain_name": invocation.text(options.OS_USER_DOMAIN_NAME) or "Default",
+        "project_name": invocation.required(options.OS_PROJECT_NAME),
+        "project_domain_name": invocation.text(options.OS_PROJECT_DOMAIN_NAME) or "Default",
         "password": invocation.password(),
     }
-
-
-def _who(arguments: dict[str, str]) -> str:
-    return arguments.get("username") or f"application credential {arguments['application_credential_id']}"

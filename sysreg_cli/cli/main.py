@@ -1,4 +1,4 @@
-"""The `system` command: finds the command, runs it, turns whatever happens into an exit code and a line."""
+"""The `system` command: find the command, run it, and turn every outcome into an exit status and a line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import click
 
 from sysreg_cli import __version__
 from sysreg_cli.cli.commands import COMMANDS
-from sysreg_cli.cli.options import Invocation, group_options, show_error
+from sysreg_cli.cli.invocation import Invocation, show_error
+from sysreg_cli.cli.options import Command, group_options
 from sysreg_cli.errors import SysregError
 
 INTERRUPTED = 130
 
 
 class _Stopped(Exception):
-    """Carries what click would handle by itself, with an empty line or the end of the process."""
+    """Carries an exception past click, which would print an empty line or end the process."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class _Stopped(Exception):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are run; listing them imports nothing."""
+    """A group that imports a command when it runs it. Listing the commands imports nothing."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,16 +41,16 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Command | None:
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
         target, _ = entry
         module, _, attribute = target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if not isinstance(found, click.Command):
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, Command):
             raise TypeError(f"{target} is not a command")
-        return found
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -82,14 +83,14 @@ system = LazyGroup(
 )
 
 
-def suggestion(word: str, *further: str) -> str:
-    """What may have been meant, as the end of a message; empty if nothing comes near.
+def suggestion(word: str, *following: str) -> str:
+    """Return the end of a message that names similar commands; "" if none is similar.
 
-    ``further`` are the words behind it: a command may have been typed with blanks in its name.
+    ``following`` are the arguments after ``word``: somebody may type a command with blanks in its name.
     """
     import difflib
 
-    typed = ["-".join([word, *further[:count]]).lower() for count in range(3)]
+    typed = ["-".join([word, *following[:count]]).lower() for count in range(3)]
     near = [name for name in typed if name in COMMANDS] or difflib.get_close_matches(
         word.lower(), COMMANDS, n=1
     )
@@ -103,23 +104,23 @@ def _show_version(context: click.Context) -> None:
 
 
 def run(arguments: Sequence[str], invocation: Invocation | None = None) -> int:
-    """Run one command and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run one command and return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    Whatever happens is at most one line on stderr for each failure; a traceback only with --debug.
+    Each failure is one line on stderr. Only --debug shows a traceback.
     """
     invocation = invocation or Invocation()
     with contextlib.suppress(AttributeError, ValueError):
-        # A name that the terminal's character set lacks is no reason to fail.
+        # a name that the terminal's character set lacks is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = _run(arguments, invocation)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader went away (`| head -1`): nobody is left to be told, and stdout must not be flushed again.
+        # the reader went away (`| head -1`): nobody reads an error, and a second flush would fail again
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
         return 1
     except OSError as error:
-        # What has no name and is full, or broken, is where the result goes.
+        # an error without a file name that means "full" or "broken" is about standard output
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
         name = error.filename or ("standard output" if full else "the operating system refused")
         return _fail(invocation, f"{name}: {error.strerror or error}", 1)
@@ -136,7 +137,7 @@ def _run(arguments: Sequence[str], invocation: Invocation) -> int:
             return 2
         where = error.ctx.command_path if error.ctx and error.ctx.parent else "system"
         advice = where.replace("system ", "system help ", 1) if " " in where else "system --help"
-        # click breaks some of its messages into lines.
+        # click breaks some of its messages into lines
         message = " ".join(error.format_message().split()).rstrip(".")
         return _fail(invocation, f"{message} (see `{advice}`)", 2)
     except click.ClickException as error:
@@ -152,7 +153,7 @@ def _run(arguments: Sequence[str], invocation: Invocation) -> int:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         return _fail(invocation, f"internal error, please report it: {what}; --debug shows where", 1)
-    # click returns the code of Exit, or whatever the command's function returned; ours return nothing.
+    # click returns the code of Exit, or what the command's function returned, which is nothing
     return max(result if isinstance(result, int) else 0, invocation.exit_code)
 
 
@@ -164,13 +165,13 @@ def _fail(invocation: Invocation, message: str, code: int) -> int:
     return code
 
 
-def words() -> list[str]:
-    """All command and option words, for completion."""
+def all_words() -> list[str]:
+    """Return all command and option words, for completion."""
     context = click.Context(system, info_name="system")
-    found: set[str] = set(COMMANDS)
+    words: set[str] = set(COMMANDS)
     commands: list[Any] = [system, *(system.get_command(context, name) for name in COMMANDS)]
     for command in commands:
         for parameter in command.get_params(context):
             if isinstance(parameter, click.Option):
-                found.update(parameter.opts)
-    return sorted(found)
+                words.update(parameter.opts)
+    return sorted(words)

@@ -2,11 +2,11 @@
 
 The rules are in docs/contracts.rst, "The system command".
 
-A command describes the result once, in one of three shapes::
+A command shows its result with one of these::
 
     show_list(invocation, ["Image Name"], [["alpine"], ["busybox"]])     rows, sorted here
     show_properties(invocation, {"uuid": ..., "expiry_date": ...})       one object
-    say(invocation, "Image ... deleted")                                 a fixed line of the table format
+    say(invocation, "Image ... deleted")                                 a line of the table format, and
     show_report(invocation, [{"image": ..., "deleted": True}])           the same for the other formats
 
 Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists or mappings of them.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sysreg_cli.cli.options import Invocation
+from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.errors import UsageError
 from sysreg_cli.text import printable
 
@@ -27,9 +27,9 @@ from sysreg_cli.text import printable
 def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Show rows in plain byte order; the keys of json and yaml are the titles in snake_case."""
     ordered = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
-    wanted = _choose(invocation, titles)
-    titles = [titles[index] for index in wanted]
-    chosen = [[row[index] for index in wanted] for row in ordered]
+    indexes = _choose(invocation, titles)
+    titles = [titles[index] for index in indexes]
+    chosen = [[row[index] for index in indexes] for row in ordered]
     if invocation.format in ("json", "yaml"):
         keys = [_key(title) for title in titles]
         _write_data(invocation.format, [dict(zip(keys, row, strict=True)) for row in chosen])
@@ -44,10 +44,10 @@ def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequ
 def show_properties(
     invocation: Invocation, properties: Mapping[str, Any], *, warnings: Sequence[str] | None = None
 ) -> None:
-    """Show one object: a table Property, Value; in json and yaml an object with the same keys.
+    """Show one object: a table with the columns Property and Value; in json and yaml an object.
 
-    Warnings, if there are any or they are asked for, are a property of their own; None: of this object never.
-    A table leaves out what has no value, unless it is asked for.
+    ``warnings`` becomes a property if it is not empty, or if -c names it. With None, -c warnings is an error.
+    A table shows a property without a value only if -c names it.
     """
     if warnings or (warnings is not None and "warnings" in map(_key, invocation.columns)):
         properties = {**properties, "warnings": list(warnings)}
@@ -60,14 +60,14 @@ def show_properties(
     elif invocation.format == "csv":
         _write_csv([key for key, _ in pairs], [[value for _, value in pairs]])
     else:
-        kept = [(key, value) for key, value in pairs if invocation.columns or value not in (None, "", [])]
-        _write_table(["Property", "Value"], kept)
+        rows = [(key, value) for key, value in pairs if invocation.columns or value not in (None, "", [])]
+        _write_table(["Property", "Value"], rows)
 
 
 def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) -> None:
-    """Show what was done, an object for each thing, all with the same keys.
+    """Show what was done, one object for each image, collection... All objects have the same keys.
 
-    Nothing in the table format: there each thing has its fixed line, said as it happens.
+    Shows nothing in the table format: there ``say`` has printed a line for each as it happened.
     """
     if invocation.format == "table":
         return
@@ -82,36 +82,36 @@ def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) ->
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
-    """A number with its noun: "1 blob", "2 blobs"."""
+    """Return a number with its noun: "1 blob", "2 blobs"."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def check_columns(invocation: Invocation, names: Sequence[str]) -> None:
-    """For a command that changes something: raise UsageError for an unknown column before it begins."""
+    """Raise UsageError for an unknown column. A command that changes something calls this first."""
     _choose(invocation, names)
 
 
 def say(invocation: Invocation, line: str) -> None:
-    """A fixed line of the table format, shown at once; nothing in the other formats."""
+    """Print a line at once in the table format, and nothing in the other formats."""
     if invocation.format == "table":
         print(printable(line), flush=True)
 
 
 def hint(line: str) -> None:
-    """A line for people: on stderr, and only if that is a terminal."""
+    """Print a line for people: on stderr, and only if that is a terminal."""
     if sys.stderr.isatty():
         print(printable(line), file=sys.stderr)
 
 
 def _choose(invocation: Invocation, names: Sequence[str]) -> list[int]:
-    """The places of the wanted columns, in the order asked for. Raises UsageError for an unknown one."""
+    """Return the indexes of the columns that -c names, in its order. Raises UsageError for an unknown one."""
     if not invocation.columns or not names:
         return list(range(len(names)))
-    places = {_key(name): index for index, name in enumerate(names)}
+    indexes = {_key(name): index for index, name in enumerate(names)}
     for column in invocation.columns:
-        if _key(column) not in places:
+        if _key(column) not in indexes:
             raise UsageError(f"no column {column}", next_step=f"there are: {', '.join(names)}")
-    return list(dict.fromkeys(places[_key(column)] for column in invocation.columns))
+    return list(dict.fromkeys(indexes[_key(column)] for column in invocation.columns))
 
 
 def _key(title: str) -> str:
@@ -119,7 +119,7 @@ def _key(title: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as bare text on one line."""
+    """Return a value as plain text on one line."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(sep=" ")
     if isinstance(value, (list, tuple)):
@@ -130,14 +130,15 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as json and yaml carry it: dates as ISO 8601 texts in UTC."""
+    """Return a value as json and yaml have it: dates are ISO 8601 texts in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value
+    # PyYAML takes no enumerations
+    return str(value) if isinstance(value, str) else value
 
 
 def _write_lines(lines: Iterable[str]) -> None:
@@ -170,7 +171,7 @@ def _write_data(format_: str, data: Any) -> None:
     else:
         import yaml
 
-        # A thousand rows take libyaml a tenth of the time; PyYAML may have been built without it.
+        # libyaml takes a tenth of the time for a thousand rows; PyYAML may have been built without it
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         sys.stdout.write(yaml.dump(_plain(data), Dumper=dumper, sort_keys=False))
 

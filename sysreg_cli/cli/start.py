@@ -1,4 +1,4 @@
-"""The first code of the `system` process: does the cheap things before anything heavy is imported."""
+"""The first code of the `system` process. It does the cheap things before it imports anything heavy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Run `system` with the words of the process's command line, and end the process."""
+    """Run `system` with the arguments of the process, and end the process."""
     try:
+        _open_closed_streams()
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = 130  # before the command had begun: nothing was done, nothing needs to be said
+        code = 130  # before the command began: nothing was done, and nothing needs to be said
     _end(code)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that the caller closed (`>&-`).
+
+    Python sets such a stream to None, and the next file or connection would get its descriptor.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            mode = "w" if descriptor else "r"
+            setattr(sys, name, open(descriptor, mode, errors="backslashreplace"))  # noqa: SIM115, PTH123
 
 
 def _run(arguments: list[str]) -> int:
@@ -27,9 +40,9 @@ def _run(arguments: list[str]) -> int:
         print(f"system {__version__}")
         return 0
 
-    from sysreg_cli.cli.handover import hand_over
+    from sysreg_cli.cli.delegation import delegate
 
-    hand_over(arguments, os.environ, sys.argv[0])
+    delegate(arguments, os.environ, sys.argv[0])
 
     from sysreg_cli.cli.main import run
 
@@ -37,7 +50,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _end(code: int) -> NoReturn:
-    """Flush and leave at once: a thread that still waits for a silent server must not hold the process."""
+    """Flush and leave at once, without waiting for a thread that waits for a silent server."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from sysreg_cli.pki.facts import quietly, subject_of
-from sysreg_cli.v1.certificates import Certificate
+from sysreg_cli.v1.certificates import Certificate, Mode
 
 
 @quietly()
-def describe(certificate: x509.Certificate, mode: str) -> Certificate:
+def describe(certificate: x509.Certificate, mode: Mode, warnings: Iterable[str] = ()) -> Certificate:
     """Describe a certificate installed in ``mode`` (docs/contracts.rst, "Certificate").
 
     The UUID is the same for the same certificate and mode on every machine, and needs no store.
     """
+    signature = f"{mode}_{certificate.serial_number}"
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
     return Certificate(
         uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{mode}:{fingerprint}")),
-        certtype=mode,
-        signature=f"{mode}_{certificate.serial_number}",
+        certtype=mode.value,
+        signature=signature,
         start_date=str(certificate.not_valid_before_utc),
         expiry_date=str(certificate.not_valid_after_utc),
         subject=subject_of(certificate),
+        name=mode.value if mode is Mode.DOCKER_REGISTRY else signature,
+        warnings=tuple(warnings),
     )

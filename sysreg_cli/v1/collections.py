@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+#: the longest grace time in seconds, a year
+MAX_GRACE = 31_536_000
+#: the response header that names the collection that was started
+ID_HEADER = "X-Collection-Id"
+
 
 class Phase(StrEnum):
     """What a collection is doing, in order. See docs/contracts.rst, "Garbage collection"."""
@@ -51,7 +56,7 @@ class CollectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class CollectionResult:
-    """How a collection ended.
+    """How a collection ended. ``phase`` is the one in which it failed or was cancelled.
 
     ``duration`` counts the whole, ``seconds`` each phase. ``writes_held`` is the time in which nobody got a
     write token, in ``holds`` pieces, the longest of which took ``longest_hold``. ``pinned`` counts the blobs
@@ -64,6 +69,7 @@ class CollectionResult:
     started: str = ""
     outcome: Outcome | str = ""
     error: str = ""
+    phase: Phase | str = ""
     ended: str = ""
     blobs: int = 0
     bytes: int = 0

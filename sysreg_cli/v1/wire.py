@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sysreg_cli.errors import ProtocolError
@@ -66,7 +67,7 @@ def schema(cls: type[Any]) -> dict[str, Any]:
     }
 
 
-def _fields(cls: Any) -> dict[str, tuple[Any, bool]]:
+def _read_fields(cls: Any) -> dict[str, tuple[Any, bool]]:
     """Map the name of each field to its type, and to whether it lacks a default."""
     kinds = typing.get_type_hints(cls)
     return {
@@ -76,6 +77,10 @@ def _fields(cls: Any) -> dict[str, tuple[Any, bool]]:
         )
         for field in dataclasses.fields(cls)
     }
+
+
+# a plan may have 100,000 blobs
+_fields: Callable[[Any], dict[str, tuple[Any, bool]]] = functools.cache(_read_fields)
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:

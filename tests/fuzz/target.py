@@ -23,6 +23,7 @@ from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki.check import ServerChain, check_authorities, check_server, read_certificates
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.pki.pem import holds_private_key
+from sysreg_cli.v1.certificates import Mode
 from tests import certificates as make
 
 PASSPHRASE = b"correct horse"
@@ -49,7 +50,7 @@ def _one_input(data: bytes) -> None:
     else:
         outcomes["chain accepted"] += 1
         assert holds_private_key(data)
-        describe(chain.certificates[0], "docker_registry")
+        describe(chain.certificates[0], Mode.DOCKER_REGISTRY)
         handshake(chain)
     try:
         authorities = check_authorities(data, now=now)
@@ -62,7 +63,7 @@ def _one_input(data: bytes) -> None:
             ssl.create_default_context(cadata=authority.pem.decode())
     with contextlib.suppress(CertificateRefused):
         for certificate in read_certificates(data):
-            assert describe(certificate, "ssl_ca").subject.isprintable()
+            assert describe(certificate, Mode.SSL_CA).subject.isprintable()
     assert time.process_time() - start < LONGEST, "too slow"
 
 

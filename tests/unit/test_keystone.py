@@ -86,5 +86,4 @@ def test_only_this_module_opens_sessions_with_keystone() -> None:
     product = Path(keystone.__file__).parent
     found = {file.relative_to(product).as_posix(): sessions_in(file) for file in product.rglob("*.py")}
     assert found.pop("keystone.py") == {"requests.Session", "keystoneauth1.session.Session"}
-    assert found.pop("cli/agent_client.py") == {"requests.Session"}  # with the agent
     assert {file: names for file, names in found.items() if names} == {}

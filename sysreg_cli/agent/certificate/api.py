@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cryptography import x509
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -95,11 +93,11 @@ class _Calls:
                 f" {path.parent / anchors.anchor_name(chain.anchor)}"
                 for path in anchors.foreign_files(settings)
             ]
-            return (_describe(chain.certificates[0], form.mode, warnings),)
+            return (describe(chain.certificates[0], form.mode, warnings),)
         authorities = check_authorities(form.data, now=now, min_days_warning=days)
         with services_lock(settings.paths.state, "CA install", wait=form.wait):
             SystemBundle(settings.paths).install(authorities)
-        return tuple(_describe(ca.certificate, form.mode, ca.warnings) for ca in authorities)
+        return tuple(describe(ca.certificate, form.mode, ca.warnings) for ca in authorities)
 
     async def list_all(self, _request: Request, _caller: Caller) -> Response:
         certificates = Certificates(await asyncio.to_thread(self._installed))
@@ -118,15 +116,9 @@ class _Calls:
         servers = generations.certificates(current)[:1] if current else ()
         authorities = SystemBundle(self._settings.paths).installed()
         return (
-            *(_describe(certificate, Mode.DOCKER_REGISTRY) for certificate in servers),
-            *(_describe(certificate, Mode.SSL_CA) for certificate in authorities),
+            *(describe(certificate, Mode.DOCKER_REGISTRY) for certificate in servers),
+            *(describe(certificate, Mode.SSL_CA) for certificate in authorities),
         )
-
-
-def _describe(certificate: x509.Certificate, mode: Mode, warnings: Sequence[str] = ()) -> Certificate:
-    description = describe(certificate, mode)
-    name = mode.value if mode is Mode.DOCKER_REGISTRY else description.signature
-    return replace(description, name=name, warnings=tuple(warnings))
 
 
 async def _read_form(request: Request) -> _Form:

@@ -17,7 +17,7 @@ from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.parameters import flag, seconds
 from sysreg_cli.errors import UsageError
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.collections import CollectionOptions
+from sysreg_cli.v1.collections import ID_HEADER, CollectionOptions
 
 # A cancelled collection gives the collector 2 s to end, and removes its pins.
 _STOP_SECONDS = 20.0
@@ -39,7 +39,7 @@ def routes(context: AgentContext, service: CollectionService) -> list[Route]:
         task = asyncio.create_task(_stop_with_agent(service))
         context.tasks.add(task)
         task.add_done_callback(context.tasks.discard)
-        return Response(status_code=204, headers={"X-Collection-Id": identifier})
+        return Response(status_code=204, headers={ID_HEADER: identifier})
 
     async def status(request: Request, caller: Caller) -> Response:
         names = caller.role >= Role.OPERATOR

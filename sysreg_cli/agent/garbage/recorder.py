@@ -82,7 +82,8 @@ class Recorder:
     def end(self, outcome: Outcome, error: str = "") -> CollectionResult:
         """Complete the result and return it."""
         duration = round(time.monotonic() - self._begun, 3)
-        self.update(outcome=outcome, error=error, ended=now(), duration=duration)
+        phase = "" if outcome is Outcome.DONE else self.progress.phase
+        self.update(outcome=outcome, error=error, phase=phase, ended=now(), duration=duration)
         return self.result
 
     def show(self, phase: Phase, fraction: float, detail: str = "") -> None:

@@ -241,6 +241,7 @@ class CollectionService:
                 running.started,
                 Outcome.INTERRUPTED,
                 f"{error}; {problem}" if problem else error,
+                running.phase,
                 ended=now(),
             )
         )

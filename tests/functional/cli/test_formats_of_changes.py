@@ -18,7 +18,7 @@ from devstack.controller import Controller
 from devstack.images import single
 from devstack.programs import AGENT, REGISTRY, TOKEN_SERVER
 from devstack.registry import USER
-from sysreg_cli.cli.garbage import COLUMNS
+from sysreg_cli.cli.collection_report import COLUMNS
 from tests.certificates import authority
 from tests.functional.cli.parsing import FORMATS, PLACES, csv_rows, run, shell, yaml_document
 

@@ -8,8 +8,8 @@ import pytest
 import trustme
 from pytest_httpserver import HTTPServer
 
+from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.main import run
-from sysreg_cli.cli.options import Invocation
 from sysreg_cli.registry.transport import Transport
 
 Outcome = tuple[int, str, str]

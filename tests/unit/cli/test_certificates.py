@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.main import run
-from sysreg_cli.cli.options import Invocation
 from tests.certificates import authority, bundle, key_pem, server
 
 ROOT = authority()
@@ -195,6 +196,46 @@ def test_a_file_that_changed_meanwhile_is_left_and_that_is_a_failure(
     assert install(environ, file) == 1
     assert file.read_bytes() == b"next year's key"
     assert "was not removed: it has changed meanwhile" in capsys.readouterr().err
+
+
+def test_a_directory_that_was_exchanged_meanwhile_costs_no_other_file(
+    agent: Callable[..., dict[str, str]], tmp_path: Path, file: Path
+) -> None:
+    """Another user moves the directory away, and puts a copy of the file where root would remove one."""
+    directory, moved = tmp_path / "keys", tmp_path / "moved"
+    directory.mkdir()
+    given = Path(shutil.move(file, directory / "server.pem"))
+
+    def exchange() -> None:
+        directory.rename(moved)
+        directory.mkdir()
+        os.link(moved / "server.pem", given)
+
+    assert install(agent(http(SUCCESS), during=exchange), given) == 0
+    assert given.read_bytes() == PEM
+    assert not (moved / "server.pem").exists()
+
+
+def test_a_link_in_the_place_of_the_file_is_left(
+    agent: Callable[..., dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exchange() -> None:
+        file.rename(file.with_name("moved.pem"))
+        file.symlink_to("moved.pem")
+
+    assert install(agent(http(SUCCESS), during=exchange), file) == 1
+    assert file.is_symlink()
+    assert file.with_name("moved.pem").read_bytes() == PEM
+    assert "was not removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", ".", "server.pem/"])
+def test_what_is_no_file_is_wrong_usage(
+    agent: Callable[..., dict[str, str]], file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(agent(http(SUCCESS)), f"{file.parent}/{name}") == 2
+    assert file.exists()
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_another_name_of_the_file_is_told(

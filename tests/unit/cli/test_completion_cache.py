@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sysreg_cli.cli.completion_cache import Identity, forget_tags, remember_names, remember_tags
+from sysreg_cli.cli.completion_cache import CacheOwner, forget_tags, remember_names, remember_tags
 
-ADMIN = Identity("registry.local:9001", "", "http://keystone:5000/v3", "Default", "admin", "")
+ADMIN = CacheOwner("registry.local:9001", "", "http://keystone:5000/v3", "Default", "admin", "")
 
 
 @pytest.fixture
@@ -52,8 +51,8 @@ def test_only_the_owner_can_read_them(home: Path) -> None:
 def test_users_registries_and_repositories_do_not_share_a_file(home: Path) -> None:
     environ = {"HOME": str(home)}
     remember_names(ADMIN, ["alpine"], environ)
-    remember_names(replace(ADMIN, user="testuser"), ["testuser/own"], environ)
-    remember_names(replace(ADMIN, registry="other:9001"), ["other"], environ)
+    remember_names(ADMIN._replace(user="testuser"), ["testuser/own"], environ)
+    remember_names(ADMIN._replace(registry="other:9001"), ["other"], environ)
     remember_tags(ADMIN, "alpine", ["v1"], environ)
     assert sorted(word for file in files(home) for word in words(file)) == [
         "alpine",
@@ -71,7 +70,7 @@ def test_what_is_no_name_or_tag_is_left_out(home: Path) -> None:
 
 
 def test_a_key_of_several_lines_is_not_kept(home: Path) -> None:
-    remember_names(replace(ADMIN, user="a\nb"), ["alpine"], {"HOME": str(home)})
+    remember_names(ADMIN._replace(user="a\nb"), ["alpine"], {"HOME": str(home)})
     assert files(home) == []
 
 

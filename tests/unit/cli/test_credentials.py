@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysreg_cli.cli import access, keystone
-from sysreg_cli.cli.options import Invocation
+from sysreg_cli.cli.invocation import CredentialKind, Invocation
 from sysreg_cli.errors import CredentialsMissing
 
 USER = {"OS_USERNAME": "testuser", "OS_PASSWORD": "of-testuser"}
@@ -18,23 +18,23 @@ GIVEN_USER = {"os_username": "admin", "os_password": "of-admin"}
 @pytest.mark.parametrize(
     ("environ", "given", "kind", "name"),
     [
-        (ALL, {}, "token", ""),
-        ({**USER, **APPLICATION}, {}, "application_credential", "1f"),
-        (USER, {}, "password", "testuser"),
-        (ALL, GIVEN_USER, "password", "admin"),
-        (ALL, {"os_password": "another"}, "password", "testuser"),
+        (ALL, {}, CredentialKind.TOKEN, ""),
+        ({**USER, **APPLICATION}, {}, CredentialKind.APPLICATION_CREDENTIAL, "1f"),
+        (USER, {}, CredentialKind.PASSWORD, "testuser"),
+        (ALL, GIVEN_USER, CredentialKind.PASSWORD, "admin"),
+        (ALL, {"os_password": "another"}, CredentialKind.PASSWORD, "testuser"),
         (
             {**USER, **APPLICATION, **TOKEN},
             {"os_application_credential_id": "2f"},
-            "application_credential",
+            CredentialKind.APPLICATION_CREDENTIAL,
             "2f",
         ),
-        ({**USER, **TOKEN}, {"os_auth_token": ""}, "password", "testuser"),
-        ({}, {}, "password", None),
+        ({**USER, **TOKEN}, {"os_auth_token": ""}, CredentialKind.PASSWORD, "testuser"),
+        ({}, {}, CredentialKind.PASSWORD, None),
     ],
 )
 def test_options_go_before_the_environment_and_a_token_before_the_rest(
-    environ: dict[str, str], given: dict[str, str], kind: str, name: str | None
+    environ: dict[str, str], given: dict[str, str], kind: CredentialKind, name: str | None
 ) -> None:
     def invocation() -> Invocation:
         project = {"OS_AUTH_URL": "http://localhost:1", "OS_PROJECT_NAME": "admin"}
@@ -48,10 +48,10 @@ def test_options_go_before_the_environment_and_a_token_before_the_rest(
             keystone.token(invocation())
         return
     assert access.credentials(invocation()).name == name
-    if kind == "token":
+    if kind is CredentialKind.TOKEN:
         assert keystone.token(invocation()) == access.credentials(invocation()).token == "of-nobody"
     else:
-        assert name in keystone._arguments(invocation(), kind).values()
+        assert name in keystone.plugin_arguments(invocation(), kind).values()
 
 
 def test_the_agent_is_not_asked_with_the_token_of_the_environment_when_a_user_is_given() -> None:

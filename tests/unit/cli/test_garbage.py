@@ -1,62 +1,24 @@
-"""What a collection's end looks like as text."""
+"""`system registry-garbage-collect` against agents of every kind."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from sysreg_cli.cli.garbage import _show_end
-from sysreg_cli.cli.options import Invocation
+from sysreg_cli.cli.collection_report import COLUMNS
+from sysreg_cli.settings import AgentSettings
 from sysreg_cli.v1 import wire
-from sysreg_cli.v1.collections import CollectionOptions, CollectionResult
+from sysreg_cli.v1.collections import MAX_GRACE, CollectionOptions, CollectionResult
 from tests.unit.cli.conftest import Outcome
 
 STATUS = "/v1/registry_image/garbage_collect"
 RUNNING = {"state": "running", "id": "1", "phase": "sweep", "progress": 0.5, "detail": ""}
-
-
-def shown(capsys: pytest.CaptureFixture[str], **facts: Any) -> list[str]:
-    result = CollectionResult("1", CollectionOptions(), "then", outcome="done", duration=1.0, **facts)
-    _show_end(Invocation(), wire.to_json(result), {})
-    return capsys.readouterr().out.splitlines()
-
-
-@pytest.mark.parametrize(
-    ("number", "lines"),
-    [
-        (
-            1,
-            [
-                "Freed 1 blob, 1 byte in 1.0 s; writes were held for 0.0 s",
-                "Removed 1 untagged manifest, 1 empty repository",
-                "Kept 1 blob that pushes under way may need",
-            ],
-        ),
-        (
-            2,
-            [
-                "Freed 2 blobs, 2 bytes in 1.0 s; writes were held for 0.0 s",
-                "Removed 2 untagged manifests, 2 empty repositories",
-                "Kept 2 blobs that pushes under way may need",
-            ],
-        ),
-    ],
-)
-def test_one_and_several_are_told_apart(
-    capsys: pytest.CaptureFixture[str], number: int, lines: list[str]
-) -> None:
-    names = ("blobs", "bytes", "manifests", "repositories", "pinned")
-    assert shown(capsys, **dict.fromkeys(names, number)) == lines
-
-
-def test_several_holds_are_told_with_the_longest(capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = shown(capsys, holds=3, writes_held=160.25, longest_hold=75.0)
-    assert line.endswith("; writes were held for 160.2 s, in 3 pieces of at most 75.0 s")
 
 
 @pytest.fixture
@@ -185,3 +147,90 @@ def test_the_status_has_the_same_keys_whatever_there_is(
     rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
     there = {key for key, value in shown.items() if value not in (None, "", [])}
     assert (code, set(rows[1:])) == (0, there), "a person is shown what there is"
+
+
+@pytest.mark.parametrize(
+    ("status", "filled"),
+    [
+        ({"state": "idle"}, {"state"}),
+        ({"state": "running", "id": "1", "phase": "compress"}, {"state", "phase", "progress"}),
+        (
+            {"state": "idle", "last_result": {"id": "1", "outcome": "postponed", "mood": "good"}},
+            {"state", "last_outcome", "last_dry_run", "last_blobs", "last_bytes"},
+        ),
+    ],
+    ids=["as little as possible", "an unknown phase", "an unknown outcome, an unknown field"],
+)
+def test_the_status_of_an_agent_of_another_version_is_shown(
+    https_server: HTTPServer, collect: Callable[..., Outcome], status: dict[str, Any], filled: set[str]
+) -> None:
+    https_server.expect_request(STATUS).respond_with_json(status)
+    code, out, err = collect("--status", "-f", "json", OS_AUTH_TOKEN="given")
+    assert (code, err) == (0, "")
+    assert {key for key, value in json.loads(out).items() if value not in (None, [], "")} >= filled
+
+
+def test_the_result_of_an_agent_of_an_earlier_version_is_shown(
+    https_server: HTTPServer, collect: Callable[..., Outcome]
+) -> None:
+    result = {"id": "1", "outcome": "done", "blobs": 2, "bytes": 7}
+    https_server.expect_request(STATUS).respond_with_json({"state": "idle", "results": [result]})
+    code, out, err = collect("-f", "json", OS_AUTH_TOKEN="given")
+    assert (code, err) == (0, "")
+    (shown,) = json.loads(out)
+    assert tuple(shown) == COLUMNS
+    assert (shown["blobs"], shown["bytes"], shown["holds"]) == (2, 7, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"state": 7},
+        {"state": "idle", "results": [{"blobs": 1}]},
+        {"state": "idle", "results": [{"id": "1", "blobs": "many"}]},
+        {"state": "idle", "results": []},
+    ],
+)
+def test_what_is_no_status_is_an_error_in_one_line(
+    https_server: HTTPServer, collect: Callable[..., Outcome], body: object
+) -> None:
+    https_server.expect_request(STATUS).respond_with_json(body)
+    code, _, err = collect("-f", "json", OS_AUTH_TOKEN="given")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "internal error" not in err
+
+
+def test_a_cancelled_collection_is_told_with_its_phase(
+    https_server: HTTPServer, collect: Callable[..., Outcome]
+) -> None:
+    https_server.expect_oneshot_request(STATUS, "GET").respond_with_json(RUNNING)
+    https_server.expect_request(STATUS, "DELETE").respond_with_data(status=204)
+    result = {"id": "1", "outcome": "cancelled", "error": "somebody wanted it", "phase": "sweep"}
+    https_server.expect_request(STATUS, "GET").respond_with_json({"state": "idle", "results": [result]})
+    code, out, err = collect("--cancel", OS_AUTH_TOKEN="given")
+    assert (code, out, err) == (0, "The garbage collection was cancelled in the phase sweep\n", "")
+
+
+def test_options_are_sent_as_parameters(https_server: HTTPServer, collect: Callable[..., Outcome]) -> None:
+    code, out, _ = collect("--no-wait", "--delete-untagged", "--grace", "60", OS_AUTH_TOKEN="given")
+    assert (code, out) == (0, "Running docker registry garbage collect\n")
+    ((request, _),) = https_server.log
+    assert request.args.to_dict() == {
+        "garbage_collect": "True",
+        "dry_run": "False",
+        "delete_untagged": "True",
+        "grace": "60",
+    }
+
+
+def test_the_grace_time_has_the_bound_of_the_setting(collect: Callable[..., Outcome]) -> None:
+    with pytest.raises(ValueError, match=f"between 0 and {MAX_GRACE}"):
+        {field.name: field for field in fields(AgentSettings)}["collect_grace"].metadata["parse"](
+            str(MAX_GRACE + 1)
+        )
+    code, _, err = collect("--grace", str(MAX_GRACE + 1), OS_AUTH_TOKEN="given")
+    assert code == 2
+    assert str(MAX_GRACE) in err

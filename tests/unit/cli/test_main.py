@@ -12,7 +12,8 @@ import pytest
 
 from sysreg_cli import __version__
 from sysreg_cli.cli import commands, images, main
-from sysreg_cli.cli.options import Invocation, command, group_options
+from sysreg_cli.cli.invocation import Invocation
+from sysreg_cli.cli.options import command
 from sysreg_cli.errors import NotFound
 from tests.unit.cli.conftest import Outcome
 
@@ -24,7 +25,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Invocation]
     """Let `system registry-image-list` do what the test says."""
 
     def install(action: Callable[[Invocation], None]) -> None:
-        @command("registry-image-list", output=True)
+        @command("registry-image-list", columns=["Image Name"], examples=[])
         @click.pass_obj
         def replaced(invocation: Invocation) -> None:
             action(invocation)
@@ -184,14 +185,6 @@ def test_the_words_for_completion_are_all_commands_and_options(system: System) -
     assert code == 0
     assert set(commands.COMMANDS) <= words
     assert {"--filter-out-untagged", "--dry-run", "--yes", "--format", "-f", "--timeout", "--mode"} <= words
-
-
-def test_the_table_for_the_hand_over_names_the_options_that_there_are() -> None:
-    options = [option for option in group_options() if isinstance(option, click.Option)]
-    with_value = {name for option in options if not option.is_flag for name in option.opts}
-    flags = {name for option in options if option.is_flag for name in option.opts}
-    assert set(commands.GLOBAL_OPTIONS_WITH_VALUE) == with_value
-    assert set(commands.GLOBAL_FLAGS) == flags | {"-h", "--help", "--version"}
 
 
 def test_every_option_with_a_variable_says_so_in_the_help(system: System) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from sysreg_cli.cli.options import Invocation
+from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.output import hint, say, show_list, show_properties, show_report
 from sysreg_cli.errors import UsageError
+from sysreg_cli.v1.collections import Outcome
 
 _DATE = datetime(2027, 1, 17, 3, 48, 21, tzinfo=timezone(timedelta(hours=2)))
 _ROWS: list[list[object]] = [["v10", 3], ["v9", 1], ["V1", None]]
 
 
 def _as(form: str, *columns: str) -> Invocation:
-    return Invocation({}, {"format": form, "columns": columns})
+    return Invocation({}, format=form, columns=columns)
 
 
 def test_a_table_is_left_aligned_sorted_by_bytes_and_never_cut(
@@ -149,6 +150,14 @@ def test_leading_spaces_of_a_value_survive_the_table(capsys: pytest.CaptureFixtu
 def test_what_has_parts_is_one_readable_cell(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(_as("value"), [{"phases": {"look": 0.5, "sweep": 2}, "names": ["a", "b"]}])
     assert capsys.readouterr().out == "look=0.5, sweep=2 a, b\n"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml", "value", "csv"])
+def test_an_enumeration_is_its_value(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    show_list(_as(form), ["Outcome"], [[Outcome.DONE]])
+    out = capsys.readouterr().out
+    assert "done" in out
+    assert "Outcome." not in out
 
 
 def test_warnings_can_be_asked_for_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from cryptography.x509.oid import NameOID
 
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.pki.selfsigned import self_signed
+from sysreg_cli.v1.certificates import Mode
 from tests import certificates as make
 from tests.unit.pki.conftest import NOW, accepted
 
@@ -19,7 +20,7 @@ def test_a_certificate_is_described_as_the_contract_has_it() -> None:
         start=datetime(2026, 1, 17, 1, 48, 21, tzinfo=UTC),
         end=datetime(2027, 1, 17, 1, 48, 21, tzinfo=UTC),
     )
-    shown = describe(issued.certificate, "docker_registry")
+    shown = describe(issued.certificate, Mode.DOCKER_REGISTRY)
     assert shown.signature == "docker_registry_1234567890123456789012345"
     assert shown.start_date == "2026-01-17 01:48:21+00:00"
     assert shown.expiry_date == "2027-01-17 01:48:21+00:00"
@@ -29,13 +30,13 @@ def test_a_certificate_is_described_as_the_contract_has_it() -> None:
 
 def test_the_uuid_is_that_of_the_certificate_and_its_mode() -> None:
     certificate, other = make.authority().certificate, make.authority().certificate
-    assert describe(certificate, "ssl_ca").uuid == describe(certificate, "ssl_ca").uuid
-    assert describe(certificate, "ssl_ca").uuid != describe(other, "ssl_ca").uuid
-    assert describe(certificate, "ssl_ca").uuid != describe(certificate, "docker_registry").uuid
+    assert describe(certificate, Mode.SSL_CA).uuid == describe(certificate, Mode.SSL_CA).uuid
+    assert describe(certificate, Mode.SSL_CA).uuid != describe(other, Mode.SSL_CA).uuid
+    assert describe(certificate, Mode.SSL_CA).uuid != describe(certificate, Mode.DOCKER_REGISTRY).uuid
 
 
 def test_a_subject_is_one_safe_line() -> None:
-    subject = describe(make.issue("a\nb\x1b[0m\u202e").certificate, "ssl_ca").subject
+    subject = describe(make.issue("a\nb\x1b[0m\u202e").certificate, Mode.SSL_CA).subject
     assert subject.isprintable()
 
 

@@ -17,6 +17,7 @@ import pytest
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.pki.check import check_authorities, check_server, read_certificates
 from sysreg_cli.pki.describe import describe
+from sysreg_cli.v1.certificates import Mode
 from tests import certificates as make
 from tests.unit.pki.conftest import NOW
 
@@ -37,7 +38,7 @@ def _survives(data: bytes, passphrase: bytes | None) -> int:
     for read in (
         lambda: check_server(data, passphrase=passphrase, host_names=[make.HOST], now=NOW),
         lambda: check_authorities(data, now=NOW),
-        lambda: [describe(certificate, "ssl_ca") for certificate in read_certificates(data)],
+        lambda: [describe(certificate, Mode.SSL_CA) for certificate in read_certificates(data)],
     ):
         try:
             assert read()

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sysreg_cli.cli import commands, handover
+from sysreg_cli.cli import delegation, global_options
 from sysreg_cli.cli.main import system
 
 
@@ -44,7 +44,7 @@ def program(path: Path, text: str = "#!/bin/sh\n") -> Path:
     ],
 )
 def test_our_commands_and_bare_options_stay_with_us(line: str) -> None:
-    assert handover.is_ours(line.split())
+    assert delegation.is_own(line.split())
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_our_commands_and_bare_options_stay_with_us(line: str) -> None:
     ],
 )
 def test_commands_and_options_of_the_platform_are_not_ours(line: str) -> None:
-    assert not handover.is_ours(line.split())
+    assert not delegation.is_own(line.split())
 
 
 def test_the_options_known_without_click_are_those_of_the_program() -> None:
     options = [parameter for parameter in system.params if isinstance(parameter, click.Option)]
     valued = {name for option in options if not option.is_flag for name in option.opts}
     flags = {name for option in options if option.is_flag for name in option.opts}
-    assert set(commands.GLOBAL_OPTIONS_WITH_VALUE) == valued
-    assert set(commands.GLOBAL_FLAGS) == flags | {"-h", "--help"}
+    assert set(global_options.WITH_VALUE) == valued
+    assert set(global_options.FLAGS) == flags | {"-h", "--help"}
 
 
 def test_an_empty_word_is_not_ours() -> None:
-    assert not handover.is_ours([""])
+    assert not delegation.is_own([""])
 
 
 def test_the_others_are_found_in_the_order_of_path(tmp_path: Path) -> None:
@@ -85,20 +85,20 @@ def test_the_others_are_found_in_the_order_of_path(tmp_path: Path) -> None:
     first = program(tmp_path / "first/system")
     second = program(tmp_path / "second/system")
     path = f"{first.parent}:{ours.parent}:{tmp_path}/missing:{second.parent}"
-    assert handover.others(path, str(ours)) == [str(first), str(second)]
+    assert delegation.other_programs(path, str(ours)) == [str(first), str(second)]
 
 
 def test_a_link_to_us_is_not_another(tmp_path: Path) -> None:
     ours = program(tmp_path / "ours/system")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/system").symlink_to(ours)
-    assert handover.others(f"{tmp_path}/bin", str(ours)) == []
+    assert delegation.other_programs(f"{tmp_path}/bin", str(ours)) == []
 
 
 def test_the_console_script_of_a_second_installation_is_not_another(tmp_path: Path) -> None:
     ours = program(tmp_path / "ours/system")
     twin = program(tmp_path / "twin/system", "#!/usr/bin/python3\nfrom sysreg_cli.cli.start import main\n")
-    assert handover.others(str(twin.parent), str(ours)) == []
+    assert delegation.other_programs(str(twin.parent), str(ours)) == []
 
 
 def test_empty_and_relative_entries_of_path_are_skipped(
@@ -107,14 +107,14 @@ def test_empty_and_relative_entries_of_path_are_skipped(
     program(tmp_path / "system")
     program(tmp_path / "bin/system")
     monkeypatch.chdir(tmp_path)
-    assert handover.others(":bin:./bin:.:", "/ours/system") == []
+    assert delegation.other_programs(":bin:./bin:.:", "/ours/system") == []
 
 
 def test_what_cannot_be_run_is_not_another(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/system").write_text("not executable")
     (tmp_path / "b/system").mkdir(parents=True)
-    assert handover.others(f"{tmp_path}/a:{tmp_path}/b", "/ours/system") == []
+    assert delegation.other_programs(f"{tmp_path}/a:{tmp_path}/b", "/ours/system") == []
 
 
 def test_a_program_that_the_kernel_refuses_is_passed_over(
@@ -132,16 +132,16 @@ def test_a_program_that_the_kernel_refuses_is_passed_over(
 
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(KeyboardInterrupt):
-        handover.hand_over(["host-list", "-x"], {"PATH": f"{broken.parent}:{good.parent}"}, "/ours/system")
+        delegation.delegate(["host-list", "-x"], {"PATH": f"{broken.parent}:{good.parent}"}, "/ours/system")
     assert tried == [(str(broken), ["system", "host-list", "-x"]), (str(good), ["system", "host-list", "-x"])]
 
 
 def test_without_another_system_it_returns() -> None:
-    handover.hand_over(["host-list"], {"PATH": "/nowhere"}, "/ours/system")
+    delegation.delegate(["host-list"], {"PATH": "/nowhere"}, "/ours/system")
 
 
 def test_the_decision_imports_nothing_heavy() -> None:
-    script = "import sys; import sysreg_cli.cli.handover; print(*sys.modules)"
+    script = "import sys; import sysreg_cli.cli.delegation; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True, timeout=30
     )

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pexpect
@@ -132,7 +131,6 @@ def test_a_wrapper_that_only_calls_system_again_does_not_go_round_for_ever(tmp_p
     wrapper = tmp_path / "system"
     wrapper.write_text('#!/bin/sh\nsystem "$@"\n')
     wrapper.chmod(0o755)
-    started = time.monotonic()
     done = subprocess.run(
         ["system", "host-list"],
         env=environ(OURS.parent, tmp_path),
@@ -142,7 +140,6 @@ def test_a_wrapper_that_only_calls_system_again_does_not_go_round_for_ever(tmp_p
     )
     assert done.returncode == 2
     assert "host-list" in done.stderr
-    assert time.monotonic() - started < 50
 
 
 def test_a_platform_command_may_call_us_for_a_part_of_its_work(tmp_path: Path, platform: Path) -> None:
