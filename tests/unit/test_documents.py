@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -175,3 +176,17 @@ def test_the_architecture_names_every_room() -> None:
     entries = [path for path in (ROOT / "sysreg_cli").iterdir() if not path.name.startswith("_")]
     names = [path.name + "/" if path.is_dir() else path.name for path in entries]
     assert not [name for name in names if name != "py.typed" and f"``{name}``" not in rooms]
+
+
+@pytest.mark.parametrize(
+    "room", sorted((ROOT / "sysreg_cli").rglob("__init__.py")), ids=lambda path: path.parent.name
+)
+def test_the_map_of_a_room_lists_its_modules(room: Path) -> None:
+    if room.parent == ROOT / "sysreg_cli":
+        return  # docs/architecture.rst has that map
+    text = ast.get_docstring(ast.parse(room.read_text())) or ""
+    if not text:
+        pytest.skip(f"{room.parent.name} has no map yet")
+    listed = re.findall(r"^ *([a-z_0-9]+)(?:\.py|/)?  +\S", text, re.MULTILINE)
+    entries = [path for path in room.parent.iterdir() if not path.name.startswith("_")]
+    assert sorted(listed) == sorted(path.stem for path in entries)
