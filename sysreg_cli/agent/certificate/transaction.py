@@ -242,8 +242,6 @@ class CertificateChange:
                 self._make_live(name)
             except (SysregError, OSError) as error:
                 log.warning("attempt %d of %d to go back: %s", attempt, attempts, _text(error))
-                if self._is_live(name):  # the restart failed, but the service had not changed
-                    return
                 if attempt == attempts:
                     raise
                 time.sleep(_ATTEMPT_PAUSE)
@@ -259,12 +257,20 @@ class CertificateChange:
         self._journal.clear()
 
     def _make_live(self, name: str) -> None:
-        """Have every service present ``name``, the current generation. Raises SysregError, OSError."""
-        self._services.reload(self._settings.token_server.unit)
-        if self._own_tls is not None:
-            self._own_tls.reload()
-        self._services.restart(self._settings.registry.unit)
-        self._wait_until_live(name, self._settings.agent.probe_timeout)
+        """Have every service present ``name``, the current generation. Raises SysregError, OSError.
+
+        A command that fails does not matter if the services present ``name`` all the same.
+        """
+        try:
+            self._services.reload(self._settings.token_server.unit)
+            if self._own_tls is not None:
+                self._own_tls.reload()
+            self._services.restart(self._settings.registry.unit)
+        except (SysregError, OSError):
+            if not self._is_live(name):
+                raise
+        else:
+            self._wait_until_live(name, self._settings.agent.probe_timeout)
 
     def _is_live(self, name: str) -> bool:
         """Whether every service presents ``name``. Waits a few seconds for services that start."""
