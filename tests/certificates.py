@@ -1,4 +1,4 @@
-"""Certificates for tests, made at run time: every property can be bent, one at a time."""
+"""Certificates for tests, made at run time. A test can change each property."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def usage(*names: str) -> x509.KeyUsage:
 
 @functools.cache
 def rsa_key(bits: int = 2048, exponent: int = 65537, *, number: int = 0) -> rsa.RSAPrivateKey:
-    """One RSA key a size and ``number`` for the whole run: making them is slow."""
+    """One RSA key for each size and ``number`` in the whole run: making them is slow."""
     return rsa.generate_private_key(exponent, bits)
 
 
@@ -77,13 +77,13 @@ def name(common_name: str, string: Any = None) -> x509.Name:
 
 
 def sans(names: Iterable[str]) -> x509.SubjectAlternativeName:
-    found: list[x509.GeneralName] = []
-    for one in names:
+    general: list[x509.GeneralName] = []
+    for text in names:
         try:
-            found.append(x509.IPAddress(ipaddress.ip_address(one)))
+            general.append(x509.IPAddress(ipaddress.ip_address(text)))
         except ValueError:
-            found.append(x509.DNSName(one))
-    return x509.SubjectAlternativeName(found)
+            general.append(x509.DNSName(text))
+    return x509.SubjectAlternativeName(general)
 
 
 def issue(
@@ -106,7 +106,7 @@ def issue(
     padding: Any = None,
     subject_type: Any = None,
 ) -> Issued:
-    """A certificate of ``issuer``, self-signed without one. ``extra`` replaces extensions of a kind."""
+    """Issue a certificate, self-signed without ``issuer``. ``extra`` replaces extensions of the same type."""
     now = datetime.now(UTC)
     key = key or ec_key()
     signer = issuer.key if issuer else key
@@ -121,7 +121,9 @@ def issue(
         extensions.append((sans(names), False))
     if extended is not None or not ca:
         extensions.append((x509.ExtendedKeyUsage(extended or [ExtendedKeyUsageOID.SERVER_AUTH]), False))
-    replaced = {type(one) for one, _ in extra if type(one) is not x509.UnrecognizedExtension} | set(without)
+    replaced = {type(added) for added, _ in extra if type(added) is not x509.UnrecognizedExtension} | set(
+        without
+    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(name(subject, subject_type))
@@ -131,7 +133,7 @@ def issue(
         .not_valid_before(start or now - timedelta(days=1))
         .not_valid_after(end or now + timedelta(days=365))
     )
-    for extension, critical in [*(one for one in extensions if type(one[0]) not in replaced), *extra]:
+    for extension, critical in [*(pair for pair in extensions if type(pair[0]) not in replaced), *extra]:
         builder = builder.add_extension(extension, critical=critical)
     certificate = builder.sign(signer, algorithm or hashes.SHA256(), rsa_padding=padding)
     return Issued(certificate, key)
@@ -159,7 +161,7 @@ def resigned(issued: Issued, digest: str) -> Issued:
 
 
 def signed(content: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """A certificate of the TBSCertificate whose ``content`` (DER, 256 bytes or more) a test has bent."""
+    """Sign a TBSCertificate whose ``content`` (DER, 256 bytes or more) a test has changed."""
     tbs = b"\x30\x82" + len(content).to_bytes(2, "big") + content
     signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import socket
 import ssl
 import subprocess
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devstack.controller import Controller
+from devstack.keys import HOST_NAME
+
 HOST = "localhost"
 
 
-class _Nothing(http.server.BaseHTTPRequestHandler):
+class _NotFound(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -38,7 +42,7 @@ def served(directory: Path, data: bytes) -> Iterator[int]:
     both.write_bytes(data)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
-    server = _Server(("127.0.0.1", 0), _Nothing)
+    server = _Server(("127.0.0.1", 0), _NotFound)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -85,3 +89,11 @@ def presented_chain(port: int, name: str) -> list[bytes]:
             return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain]
     except OSError:
         return []
+
+
+def openssl_chain(controller: Controller, port: int) -> list[bytes]:
+    """The chain, as DER, that a listener of ``controller`` presents to openssl in the same namespaces."""
+    where = ("-connect", f"{HOST_NAME}:{port}", "-servername", HOST_NAME)
+    output = controller.run(["openssl", "s_client", *where, "-showcerts"]).stdout
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", output, re.DOTALL)
+    return [ssl.PEM_cert_to_DER_cert(block) for block in blocks]

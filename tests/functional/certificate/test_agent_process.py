@@ -1,6 +1,6 @@
-"""The agent as a process: its socket, how systemd starts and watches it, and the edges of its API.
+"""The agent as a process: its socket, how systemd starts and watches it, and odd requests.
 
-Nothing here reaches a service: what is sent is refused before anything is touched.
+The agent refuses each request here before it touches a service.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Agent:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, words: tuple[str, ...] = (), **options: Any) -> None:
+    def start(self, arguments: tuple[str, ...] = (), **options: Any) -> None:
         environment = {
             "PATH": os.environ["PATH"],
             "SYSREG_CONF": str(self.settings),
@@ -50,17 +50,17 @@ class Agent:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*words, str(BIN / "sysreg-agent")], env=environment, stdout=log, stderr=log, **options
+                [*arguments, str(BIN / "sysreg-agent")], env=environment, stdout=log, stderr=log, **options
             )
 
     def wait(self) -> None:
         wait_until(lambda: self.curl("/health")[0] == 200, 30, what="the agent serves")
 
-    def curl(self, path: str, *words: str, data: bytes = b"") -> tuple[int, Any]:
+    def curl(self, path: str, *arguments: str, data: bytes = b"") -> tuple[int, Any]:
         done = subprocess.run(
             [
                 *("curl", "-s", "--max-time", "60", "--unix-socket", self.socket, "-w", "\n%{http_code}"),
-                *(*words, f"http://agent{path}"),
+                *(*arguments, f"http://agent{path}"),
             ],
             input=data,
             capture_output=True,
@@ -69,13 +69,13 @@ class Agent:
         body, _, status = done.stdout.rpartition(b"\n")
         return int(status), json.loads(body) if body else None
 
-    def fault(self, path: str, *words: str, data: bytes = b"") -> tuple[int, str]:
-        status, body = self.curl(path, *words, data=data)
-        told = json.loads(body["error_message"])
-        assert set(told) == {"faultstring", "faultcode", "debuginfo"}
-        assert told["faultcode"] == ("Client" if status < 500 else "Server")
-        assert body["error"] == told["faultstring"], "StarlingX's client takes no `error` for success"
-        return status, told["faultstring"]
+    def fault(self, path: str, *arguments: str, data: bytes = b"") -> tuple[int, str]:
+        status, body = self.curl(path, *arguments, data=data)
+        fault = json.loads(body["error_message"])
+        assert set(fault) == {"faultstring", "faultcode", "debuginfo"}
+        assert fault["faultcode"] == ("Client" if status < 500 else "Server")
+        assert body["error"] == fault["faultstring"], "StarlingX's client takes no `error` for success"
+        return status, fault["faultstring"]
 
     def stop(self) -> int:
         assert self.process is not None
@@ -100,10 +100,10 @@ def serving(agent: Agent) -> Agent:
 
 
 def test_only_root_and_the_group_can_connect_and_the_socket_goes_with_the_agent(serving: Agent) -> None:
-    found = serving.socket.stat()
-    assert stat.S_IMODE(found.st_mode) == 0o660
-    assert (found.st_uid, found.st_gid) == (0, grp.getgrnam(GROUP).gr_gid)
-    assert [one.name for one in serving.socket.parent.iterdir()] == ["agent.sock"]
+    status = serving.socket.stat()
+    assert stat.S_IMODE(status.st_mode) == 0o660
+    assert (status.st_uid, status.st_gid) == (0, grp.getgrnam(GROUP).gr_gid)
+    assert [path.name for path in serving.socket.parent.iterdir()] == ["agent.sock"]
     assert serving.stop() == 0
     assert not serving.socket.exists()
 
@@ -130,7 +130,7 @@ def test_systemd_hands_over_the_socket_and_hears_that_the_agent_is_ready_alive_a
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(30)
         inode = agent.socket.stat().st_ino
-        # what systemd does: the socket is descriptor 3, and LISTEN_PID is the process itself
+        # as systemd does it: the socket is descriptor 3, and LISTEN_PID is the process itself
         agent.start(
             ("bash", "-c", 'exec 3<&"$0"; LISTEN_PID=$$ exec "$@"', str(listener.fileno())),
             pass_fds=[listener.fileno()],
@@ -145,12 +145,12 @@ def test_systemd_hands_over_the_socket_and_hears_that_the_agent_is_ready_alive_a
         assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         agent.wait()
         assert agent.stop() == 0
-        told = []
+        messages = []
         with contextlib.suppress(BlockingIOError):
             manager.setblocking(False)
             while True:
-                told.append(manager.recv(100))
-        assert b"STOPPING=1" in told
+                messages.append(manager.recv(100))
+        assert b"STOPPING=1" in messages
         assert agent.socket.stat().st_ino == inode, "the socket is systemd's, and stays"
 
 
@@ -159,10 +159,10 @@ def test_settings_that_are_wrong_are_all_named_and_nothing_starts(agent: Agent) 
     agent.start()
     assert agent.process is not None
     assert agent.process.wait(30) == 1
-    said = agent.log.read_text()
-    assert "sysreg.conf:2: socket" in said
-    assert "sysreg.conf:3: probe_timeout" in said
-    assert "Traceback" not in said
+    message = agent.log.read_text()
+    assert "sysreg.conf:2: socket" in message
+    assert "sysreg.conf:3: probe_timeout" in message
+    assert "Traceback" not in message
 
 
 def test_a_group_that_does_not_exist_is_named(agent: Agent) -> None:
@@ -185,16 +185,16 @@ def test_old_clients_forms_are_understood(serving: Agent) -> None:
         "-F",
         "mode=docker_registry",
     )
-    status, answer = serving.curl(f"{INSTALL}/", *form, data=b"nonsense")
+    status, response = serving.curl(f"{INSTALL}/", *form, data=b"nonsense")
     assert status == 200
-    assert answer["success"] == answer["body"] == ""
-    assert isinstance(answer["error"], str)
-    assert "certificate refused" in answer["error"]
-    assert answer["certificates"] == []
+    assert response["success"] == response["body"] == ""
+    assert isinstance(response["error"], str)
+    assert "certificate refused" in response["error"]
+    assert response["certificates"] == []
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("-F", "mode=docker_registry"), "`file` is missing"),
         (("-F", "file=x"), "`mode` has to be"),
@@ -204,11 +204,11 @@ def test_old_clients_forms_are_understood(serving: Agent) -> None:
     ],
 )
 def test_a_form_that_makes_no_sense_is_a_400_that_says_why(
-    serving: Agent, words: tuple[str, ...], said: str
+    serving: Agent, arguments: tuple[str, ...], message: str
 ) -> None:
-    status, reason = serving.fault(INSTALL, *words)
+    status, reason = serving.fault(INSTALL, *arguments)
     assert status == 400
-    assert any(one in reason for one in said.split("|")), reason
+    assert any(part in reason for part in message.split("|")), reason
 
 
 def test_what_is_too_long_is_refused_with_and_without_a_length(serving: Agent) -> None:
@@ -221,8 +221,8 @@ def test_what_is_too_long_is_refused_with_and_without_a_length(serving: Agent) -
     )
     assert serving.fault(INSTALL, *chunked, "--data-binary", "@-", data=framed)[0] == 413
     # 64 KiB and a byte get through, and are refused as a certificate
-    status, answer = serving.curl(INSTALL, *form, data=b"x" * (64 * 1024 + 1))
-    assert (status, "64 KiB" in answer["error"]) == (200, True)
+    status, response = serving.curl(INSTALL, *form, data=b"x" * (64 * 1024 + 1))
+    assert (status, "64 KiB" in response["error"]) == (200, True)
 
 
 def test_unknown_paths_and_methods_have_the_same_error_body(serving: Agent) -> None:
@@ -234,10 +234,10 @@ def test_unknown_paths_and_methods_have_the_same_error_body(serving: Agent) -> N
 def test_a_file_that_cannot_be_read_is_named_without_a_traceback(serving: Agent, tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "current").symlink_to("generations/000001")
-    status, said = serving.fault("/v1/certificate")
+    status, message = serving.fault("/v1/certificate")
     assert status == 500
-    assert "certificate list failed: " in said
-    assert "000001/server.crt: No such file or directory" in said
+    assert "certificate list failed: " in message
+    assert "000001/server.crt: No such file or directory" in message
     assert "Traceback" not in serving.log.read_text()
 
 
@@ -262,7 +262,7 @@ def test_a_reload_keeps_the_agent_and_its_connections(serving: Agent) -> None:
 
 
 def test_a_stop_lets_the_call_under_way_finish(serving: Agent) -> None:
-    """A half-sent form is under way: the agent is told to stop, the rest arrives, the answer comes."""
+    """Half of a form has arrived when the agent is told to stop. It accepts the other half, and responds."""
     body = (
         b'--b\r\nContent-Disposition: form-data; name="mode"\r\n\r\ndocker_registry\r\n'
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nnonsense\r\n--b--\r\n'
@@ -280,8 +280,8 @@ def test_a_stop_lets_the_call_under_way_finish(serving: Agent) -> None:
         serving.process.terminate()
         wait_until(lambda: not _connects(serving.socket), 10, what="the agent accepts no more")
         client.sendall(body[40:])
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-        assert b"certificate refused" in answer
+        response = b"".join(iter(lambda: client.recv(65536), b""))
+        assert b"certificate refused" in response
     assert serving.process.wait(30) == 0
 
 

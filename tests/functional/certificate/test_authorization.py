@@ -1,7 +1,7 @@
-"""Who may do what: on the socket, through the command as root and as another unix user, and over TLS.
+"""Who may do what: on the socket, with the command as root and as another unix user, and over TLS.
 
-A file that can't be a certificate shows it without changing anything: whoever may install is told that it is
-refused, whoever may not is told that instead.
+Each install is of a file that is no certificate, so nothing changes. A caller who may install learns that the
+file is refused. Any other caller learns what is missing.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ INSTALL = "/v1/certificate/certificate_install"
 def token(
     controller: Controller, user: str, project: str, domain: str = "Default", password: str = ""
 ) -> str:
-    """A token straight from Keystone's API."""
-    given = {"name": user, "password": password or controller.passwords[user], "domain": {"name": domain}}
-    answer = requests.post(
+    """Get a token from Keystone's API, without the code under test."""
+    user_with_domain = {
+        "name": user,
+        "password": password or controller.passwords[user],
+        "domain": {"name": domain},
+    }
+    response = requests.post(
         f"{controller.auth_url}/auth/tokens",
         json={
             "auth": {
-                "identity": {"methods": ["password"], "password": {"user": given}},
+                "identity": {"methods": ["password"], "password": {"user": user_with_domain}},
                 "scope": {"project": {"name": project, "domain": {"name": domain}}},
             }
         },
         timeout=60,
     )
-    assert answer.status_code == 201, answer.text
-    return answer.headers["X-Subject-Token"]
+    assert response.status_code == 201, response.text
+    return response.headers["X-Subject-Token"]
 
 
 def call(
-    controller: Controller, path: str, sent: str | None, *words: str, user: int = 0
+    controller: Controller, path: str, sent: str | None, *arguments: str, user: int = 0
 ) -> tuple[int, dict[str, Any]]:
     """One call with curl on the socket; the token goes through a file descriptor, not the command line."""
     as_user = (
@@ -55,7 +59,7 @@ def call(
     done = subprocess.run(
         [
             *(*as_user, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.agent_socket)),
-            *("-w", "\n%{http_code}", *header, *words, f"http://agent{path}"),
+            *("-w", "\n%{http_code}", *header, *arguments, f"http://agent{path}"),
         ],
         input=f"X-Auth-Token: {sent}" if sent is not None else "",
         capture_output=True,
@@ -67,12 +71,12 @@ def call(
 
 
 def try_install(controller: Controller, sent: str | None, user: int = 0) -> tuple[int, str]:
-    """The status, and the reason given, of installing what is no certificate."""
+    """Install a file that is no certificate. Returns the status and the reason."""
     form = ("-F", "mode=docker_registry", "-F", "file=nonsense")
-    status, answer = call(controller, INSTALL, sent, *form, user=user)
+    status, response = call(controller, INSTALL, sent, *form, user=user)
     if status == 200:
-        return status, answer["error"]
-    return status, json.loads(answer["error_message"])["faultstring"]
+        return status, response["error"]
+    return status, json.loads(response["error_message"])["faultstring"]
 
 
 def _agents_group() -> int:
@@ -83,9 +87,9 @@ def _agents_group() -> int:
 def strangers(controller: Controller) -> dict[str, str]:
     """The tokens of the matrix, by who holds them."""
     keystone = controller.keystone_admin()
-    other = next(one for one in keystone.domains.list() if one.name == "Other")
-    admin_of_other = next(one for one in keystone.users.list(domain=other) if one.name == "admin")
-    role = next(one for one in keystone.roles.list() if one.name == "admin")
+    other = next(domain for domain in keystone.domains.list() if domain.name == "Other")
+    admin_of_other = next(user for user in keystone.users.list(domain=other) if user.name == "admin")
+    role = next(role for role in keystone.roles.list() if role.name == "admin")
     project = next(
         iter(keystone.projects.list(domain=other, name="admin")), None
     ) or keystone.projects.create("admin", domain=other)
@@ -124,23 +128,23 @@ def test_the_token_decides_whoever_sends_it(
     controller: Controller, strangers: dict[str, str], who: str, uid: int
 ) -> None:
     expected, reason = MATRIX[who]
-    status, said = try_install(controller, strangers[who], uid)
+    status, message = try_install(controller, strangers[who], uid)
     assert status == expected
-    assert reason in said
+    assert reason in message
 
 
 def test_without_a_token_root_may_and_the_group_may_not(controller: Controller) -> None:
     assert try_install(controller, None, 0)[0] == 200
-    status, said = try_install(controller, None, NOBODY)
+    status, message = try_install(controller, None, NOBODY)
     assert status == 401
-    assert "X-Auth-Token" in said
+    assert "X-Auth-Token" in message
 
 
 @pytest.mark.parametrize("who", ["reader", "operator", "admin"])
 def test_reading_needs_the_role_reader(controller: Controller, strangers: dict[str, str], who: str) -> None:
-    status, answer = call(controller, "/v1/certificate", strangers[who])
+    status, response = call(controller, "/v1/certificate", strangers[who])
     assert status == 200
-    assert answer["certificates"][0]["name"] == "docker_registry"
+    assert response["certificates"][0]["name"] == "docker_registry"
     assert call(controller, "/v1/certificate", strangers["testuser"])[0] == 403
 
 
@@ -169,7 +173,7 @@ def test_a_unix_user_outside_the_group_cannot_connect(controller: Controller) ->
 
 
 @pytest.mark.parametrize(
-    ("user", "code", "said"),
+    ("user", "code", "message"),
     [
         ("admin", 1, "certificate refused"),
         ("testuser", 1, "testuser may not do this"),
@@ -179,7 +183,7 @@ def test_a_unix_user_outside_the_group_cannot_connect(controller: Controller) ->
     ],
 )
 def test_the_command_sends_the_token_of_the_sourced_openrc(
-    controller: Controller, tmp_path: Path, user: str, code: int, said: str
+    controller: Controller, tmp_path: Path, user: str, code: int, message: str
 ) -> None:
     file = tmp_path / "server.pem"
     file.write_text("nonsense")
@@ -197,16 +201,16 @@ def test_the_command_sends_the_token_of_the_sourced_openrc(
         timeout=60,
     )
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
-    assert said in done.stderr
+    assert message in done.stderr
     assert file.exists()
 
 
-def test_root_sends_a_token_only_when_told(controller: Controller) -> None:
-    # the environment is testuser's, and root is root all the same
+def test_root_sends_a_token_only_with_options_for_it(controller: Controller) -> None:
+    # the credentials of testuser in the environment do not matter
     assert controller.system("certificate-list", user="testuser").returncode == 0
-    told = controller.system("--os-username", "testuser", "certificate-list", user="testuser")
-    assert told.returncode == 1
-    assert "testuser may not do this" in told.stderr
+    done = controller.system("--os-username", "testuser", "certificate-list", user="testuser")
+    assert done.returncode == 1
+    assert "testuser may not do this" in done.stderr
     wrong = controller.system("certificate-list", "--os-password", "wrong", user="testuser")
     assert wrong.returncode == 1
     assert "refused the credentials of testuser" in wrong.stderr
@@ -230,9 +234,9 @@ def test_with_keystone_down_root_still_may_and_tokens_are_not_called_wrong(short
     held = token(short_lived, "admin", "admin")
     short_lived.stop_program(KEYSTONE)
     try:
-        status, said = try_install(short_lived, held)
+        status, message = try_install(short_lived, held)
         assert status == 503
-        assert "Keystone at" in said
+        assert "Keystone at" in message
         assert try_install(short_lived, None, 0)[0] == 200
         assert short_lived.system("certificate-list").returncode == 0
     finally:

@@ -1,14 +1,13 @@
-"""What docker, containerd, skopeo and curl see of a new certificate, over an address that is not loopback.
+"""Whether docker, containerd, skopeo and curl trust a new certificate, on an address that is not loopback.
 
-docker skips TLS verification where the registry's name resolves to 127.0.0.0/8; so the controller is in
-namespaces of its own, on 198.51.100.10. Nothing here is told whom to trust: the clients read what the agent
-wrote for them.
+docker does not verify the certificate of a registry whose name resolves to 127.0.0.0/8. So the controller has
+namespaces of its own, with the address 198.51.100.10. No client gets an option that names a CA: each reads
+what the agent wrote for it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from devstack import images
 from devstack.controller import Controller
 from devstack.waiting import wait_until
 from tests import certificates as make
+from tests.tls_clients import openssl_chain
 
 IMAGE = "testuser/clients"
 
@@ -90,14 +90,14 @@ def chain(
     assert (done.returncode, done.stderr) == (0, "")
     assert f"docker_registry_{given[0].certificate.serial_number}" in done.stdout
     assert not file.exists()
-    assert _answer(controller, token, given[-1]) == "200", "a token from before the change is not accepted"
+    assert _status(controller, token, given[-1]) == "200", "a token from before the change is not accepted"
     return given
 
 
-def _curl(controller: Controller, *words: str, config: str = "") -> subprocess.CompletedProcess[str]:
-    # Secrets go in on standard input, as anybody should do it.
+def _curl(controller: Controller, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    # Secrets go through standard input: every user sees arguments.
     return controller.run(
-        ["curl", "--silent", "--show-error", "--max-time", "30", "--config", "-", *words], input=config
+        ["curl", "--silent", "--show-error", "--max-time", "30", "--config", "-", *arguments], input=config
     )
 
 
@@ -111,25 +111,25 @@ def _token(controller: Controller) -> str:
     return str(json.loads(done.stdout)["token"])
 
 
-def _answer(controller: Controller, token: str, anchor: make.Issued) -> str:
+def _status(controller: Controller, token: str, anchor: make.Issued) -> str:
     """The registry's status for ``token``, asked by a client that trusts ``anchor`` alone."""
     trusted = controller.root / "anchor-of-the-test.crt"
     trusted.write_bytes(anchor.pem)
     bearer = f'header = "Authorization: Bearer {token}"'
-    words = ("--cacert", str(trusted), "--output", "/dev/null", "--write-out", "%{http_code}")
-    done = _curl(controller, *words, f"{controller.url}/v2/{IMAGE}/tags/list", config=bearer)
+    arguments = ("--cacert", str(trusted), "--output", "/dev/null", "--write-out", "%{http_code}")
+    done = _curl(controller, *arguments, f"{controller.url}/v2/{IMAGE}/tags/list", config=bearer)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def login(controller: Controller) -> subprocess.CompletedProcess[str]:
-    words = ["docker", "login", "--username", "testuser", "--password-stdin", controller.address]
-    return controller.run(words, user="testuser", input=controller.passwords["testuser"])
+    arguments = ["docker", "login", "--username", "testuser", "--password-stdin", controller.address]
+    return controller.run(arguments, user="testuser", input=controller.passwords["testuser"])
 
 
 @contextmanager
 def without_trust(controller: Controller) -> Iterator[None]:
-    """As on a machine that the agent told nothing: no anchor of ours in docker's certs.d."""
+    """Hide the anchors that the agent wrote for docker."""
     hidden = {path: path.read_bytes() for path in controller.trust_directory.glob("sysreg-*.crt")}
     assert hidden
     try:
@@ -141,21 +141,12 @@ def without_trust(controller: Controller) -> Iterator[None]:
             path.write_bytes(data)
 
 
-def presented(controller: Controller, port: int) -> list[bytes]:
-    """The chain, DER, that the listener on ``port`` sends, asked with openssl."""
-    host = "registry.local"
-    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, "-showcerts"]
-    shown = controller.run(words).stdout
-    found = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
-    return [ssl.PEM_cert_to_DER_cert(one) for one in found]
-
-
 @pytest.mark.parametrize("listener", ["registry", "token_server", "agent"])
 def test_every_listener_presents_the_new_chain(
     listener: str, controller: Controller, chain: tuple[make.Issued, ...]
 ) -> None:
-    expected = [ssl.PEM_cert_to_DER_cert(one.pem.decode()) for one in chain]
-    assert presented(controller, controller.ports[listener]) == expected
+    expected = [ssl.PEM_cert_to_DER_cert(certificate.pem.decode()) for certificate in chain]
+    assert openssl_chain(controller, controller.ports[listener]) == expected
 
 
 def test_docker_login_works_with_the_new_ca_and_fails_without(
@@ -170,7 +161,7 @@ def test_docker_login_works_with_the_new_ca_and_fails_without(
     assert login(controller).returncode == 0
 
 
-def test_skopeo_and_our_own_command_trust_it_by_the_same_directory(
+def test_skopeo_and_the_system_command_trust_it_by_the_same_directory(
     controller: Controller, chain: tuple[make.Issued, ...]
 ) -> None:
     assert login(controller).returncode == 0
@@ -201,8 +192,8 @@ address = "{socket}"
 '''
     )
     with (directory / "log").open("wb") as log:
-        words = [*controller.prefix(), "containerd", "--config", str(directory / "config.toml")]
-        daemon = subprocess.Popen(words, stdout=log, stderr=log)
+        arguments = [*controller.prefix(), "containerd", "--config", str(directory / "config.toml")]
+        daemon = subprocess.Popen(arguments, stdout=log, stderr=log)
     try:
         wait_until(lambda: controller.run(["ctr", "-a", str(socket), "version"]).returncode == 0, 60)
         yield socket
@@ -229,11 +220,11 @@ def test_containerd_pulls_with_the_new_ca_and_fails_without(
     assert "x509" in done.stderr
 
 
-def test_a_hosts_toml_of_the_administrators_stays_and_is_warned_of(
+def test_a_hosts_toml_of_the_administrator_stays_and_brings_a_warning(
     controller: Controller, tmp_path: Path
 ) -> None:
     hosts = controller.root / "containerd" / "certs.d" / controller.address / "hosts.toml"
-    ours = hosts.read_bytes() if hosts.exists() else b""
+    managed = hosts.read_bytes() if hosts.exists() else b""
     hosts.parent.mkdir(parents=True, exist_ok=True)
     hosts.write_text('server = "https://mirror.example.org"\n')
     try:
@@ -245,7 +236,7 @@ def test_a_hosts_toml_of_the_administrators_stays_and_is_warned_of(
         assert f"{hosts} was not written by sysreg-agent" in done.stdout
         assert hosts.read_text() == 'server = "https://mirror.example.org"\n'
     finally:
-        hosts.write_bytes(ours) if ours else hosts.unlink()
+        hosts.write_bytes(managed) if managed else hosts.unlink()
 
 
 def test_with_its_root_among_the_systems_cas_curl_needs_no_option(

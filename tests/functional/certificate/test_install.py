@@ -1,13 +1,13 @@
 """An installed certificate is what registry, token server and agent present, and what docker trusts.
 
-The controller stands in a network namespace on 198.51.100.10: docker verifies nothing on loopback addresses.
+The controller has a network namespace with the address 198.51.100.10, because docker does not verify the
+certificates of loopback addresses.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 from devstack.controller import Controller
 from tests.certificates import authority, bundle, ec_key, issue, key_pem, rsa_key, server
 from tests.functional.certificate.breakable import Bundle
+from tests.tls_clients import openssl_chain
 
 ROOT = authority("Company Root")
 FIRST = authority("Company Issuing", ROOT)
@@ -37,24 +38,10 @@ def inside(new_controller: Callable[..., AbstractContextManager[Controller]]) ->
         yield controller
 
 
-def presented(controller: Controller, port: int) -> list[bytes]:
-    shown = controller.run(
-        [
-            "openssl",
-            "s_client",
-            "-connect",
-            f"registry.local:{port}",
-            "-servername",
-            "registry.local",
-            "-showcerts",
-        ]
-    ).stdout
-    found = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
-    return [ssl.PEM_cert_to_DER_cert(one) for one in found]
-
-
 def everywhere(controller: Controller) -> list[list[bytes]]:
-    return [presented(controller, controller.ports[name]) for name in ("registry", "token_server", "agent")]
+    return [
+        openssl_chain(controller, controller.ports[name]) for name in ("registry", "token_server", "agent")
+    ]
 
 
 def login(controller: Controller) -> tuple[int, str]:
@@ -112,16 +99,16 @@ def test_the_new_certificate_is_live_everywhere_and_docker_trusts_it(
 
     # only what the install itself put there: the devstack's own file of the first certificate goes
     (inside.trust_directory / "ca.crt").unlink(missing_ok=True)
-    code, said = login(inside)
-    assert code == 0, said
+    code, message = login(inside)
+    assert code == 0, message
     trusted = f"/etc/docker/certs.d/{inside.address}"
     assert inside.run(["mv", trusted, "/etc/docker/hidden"]).returncode == 0
     try:
-        code, said = login(inside)
+        code, message = login(inside)
     finally:
         assert inside.run(["mv", "/etc/docker/hidden", trusted]).returncode == 0
     assert code != 0
-    assert "x509" in said
+    assert "x509" in message
 
 
 @pytest.mark.parametrize(

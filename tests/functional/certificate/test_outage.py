@@ -1,4 +1,4 @@
-"""Through an install, clients see the registry away no longer than through two plain restarts."""
+"""During an install the registry is away for no longer than during two restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVERY = 0.02
 
 
 class Watcher:
-    """Asks /v2/ every 20 ms on a new connection, and measures for how long in a row that fails."""
+    """Requests /v2/ every 20 ms on a new connection, and measures the longest outage."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -25,7 +25,7 @@ class Watcher:
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
         self._thread = threading.Thread(target=self._watch)
-        self.asked = 0
+        self.requests = 0
         self.longest = 0.0
 
     def __enter__(self) -> Watcher:
@@ -33,7 +33,7 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        time.sleep(10 * _EVERY)  # what follows right after belongs to it
+        time.sleep(10 * _EVERY)  # the outage may begin right after the context
         self._stop.set()
         self._thread.join()
 
@@ -41,19 +41,19 @@ class Watcher:
         failing_since: float | None = None
         due = time.monotonic()
         while not self._stop.is_set():
-            asked_at = time.monotonic()
-            self.asked += 1
-            if self._answers():
+            started = time.monotonic()
+            self.requests += 1
+            if self._responds():
                 if failing_since is not None:
                     self.longest = max(self.longest, time.monotonic() - failing_since)
                 failing_since = None
             elif failing_since is None:
-                failing_since = asked_at
+                failing_since = started
             due = max(due + _EVERY, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
         assert failing_since is None, "the registry did not come back"
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=10, context=self._context)
         try:
             connection.request("GET", "/v2/")
@@ -85,4 +85,4 @@ def test_an_install_costs_no_more_than_two_plain_restarts(
 
 
 def _milliseconds(seconds: list[float]) -> str:
-    return ", ".join(f"{1000 * one:.0f} ms" for one in sorted(seconds))
+    return ", ".join(f"{1000 * value:.0f} ms" for value in sorted(seconds))

@@ -1,4 +1,4 @@
-"""Keys, passphrases, passwords and tokens show up nowhere that somebody else could read them."""
+"""Nobody else can read keys, passphrases, passwords and tokens anywhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from devstack.programs import AGENT
 from tests.certificates import authority, bundle, key_pem, server
 
 PASSPHRASE = "correct-horse-battery-staple"
-_LOOK_EVERY = 0.005
+_INTERVAL = 0.005
 
 
-def needles(pem: bytes) -> set[bytes]:
+def pieces(pem: bytes) -> set[bytes]:
     """Pieces of a PEM block's text, and of the bytes it stands for."""
     lines = [line for line in pem.splitlines() if line and b"-----" not in line and b":" not in line]
     raw = base64.b64decode(b"".join(lines))
@@ -25,8 +25,9 @@ def needles(pem: bytes) -> set[bytes]:
 
 
 class ProcessWatcher:
-    """Reads argument lists and the journal, again and again, until the context ends: of all processes that
-    have ``mark`` in their environment, as everything of a controller has its root.
+    """Reads the journal and the arguments of processes until the context ends.
+
+    The processes are those with ``mark`` in their environment: all of a controller have its root there.
     """
 
     def __init__(self, journal: Path, *, mark: str) -> None:
@@ -46,10 +47,10 @@ class ProcessWatcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(_LOOK_EVERY):
+        while not self._stop.wait(_INTERVAL):
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
-                    # other tests have the same passwords, and machines that are told them by arguments
+                    # other tests use the same passwords, some of them in arguments
                     if self._mark in (process / "environ").read_bytes():
                         self.seen.add((process / "cmdline").read_bytes())
             try:
@@ -64,7 +65,7 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
     with new_controller(environment={AGENT: {"PYTHONDEVMODE": "1"}}) as controller:
         root = authority()
         leaves = [server(root) for _ in range(4)]
-        secrets = {PASSPHRASE.encode(), *(one.encode() for one in controller.passwords.values())}
+        secrets = {PASSPHRASE.encode(), *(password.encode() for password in controller.passwords.values())}
         file = tmp_path / "server.pem"
         credentials = ("--os-username", "admin")  # makes root send a token
         token = controller.keystone_admin().session.get_token()
@@ -72,7 +73,7 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
 
         journal = controller.state / "certificate-journal"
         with ProcessWatcher(journal, mark=str(controller.root)) as watcher:
-            for leaf, words, passphrase in (
+            for leaf, arguments, passphrase in (
                 (leaves[0], credentials, ""),
                 (leaves[1], credentials, PASSPHRASE),
                 (leaves[2], (), PASSPHRASE + " wrong"),
@@ -80,26 +81,26 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
             ):
                 clear = key_pem(leaf.key)
                 encrypted = key_pem(leaf.key, passphrase=PASSPHRASE.encode()) if passphrase else clear
-                secrets |= needles(clear) | needles(encrypted)
+                secrets |= pieces(clear) | pieces(encrypted)
                 file.write_bytes(bundle(leaf, root, key=encrypted))
                 done = controller.system(
                     "certificate-install",
-                    *words,
+                    *arguments,
                     *("-m", "docker_registry", str(file)),
                     env={"SYSREG_PASSPHRASE": passphrase},
                 )
                 assert done.returncode == (1 if "wrong" in passphrase else 0), done.stderr
-                assert not [one for one in secrets if one in (done.stdout + done.stderr).encode()]
+                assert not [secret for secret in secrets if secret in (done.stdout + done.stderr).encode()]
             for refused in ("certificate-list", "certificate-show"):
-                arguments = ["docker_registry"] if refused.endswith("show") else []
-                controller.system(refused, *arguments, "--os-auth-token", "x", env={"OS_AUTH_TOKEN": token})
+                names = ["docker_registry"] if refused.endswith("show") else []
+                controller.system(refused, *names, "--os-auth-token", "x", env={"OS_AUTH_TOKEN": token})
             controller.system("certificate-list", env={"OS_AUTH_TOKEN": token, "SYSREG_AGENT": "/nowhere"})
 
         assert watcher.journals, "the journal was never seen: the watcher looks in the wrong place"
-        assert any(b"certificate-install" in one for one in watcher.seen)
-        assert any(b"sysreg-agent" in one for one in watcher.seen)
-        found = [one for one in watcher.seen | watcher.journals if any(secret in one for secret in secrets)]
-        assert found == []
+        assert any(b"certificate-install" in text for text in watcher.seen)
+        assert any(b"sysreg-agent" in text for text in watcher.seen)
+        seen = [text for text in watcher.seen | watcher.journals if any(secret in text for secret in secrets)]
+        assert seen == []
 
         logs = list((controller.root / "log").iterdir())
         assert any(b"sysreg.audit: certificate install" in log.read_bytes() for log in logs)

@@ -1,4 +1,4 @@
-"""Changes of the certificate happen one after another, across processes, and never beside a collection."""
+"""One change of the certificate runs at a time, and none runs while a collection holds writes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def test_installs_at_the_same_time_each_happen_and_the_last_one_stays(breakable:
     breakable.start_agent()
     wanted = [breakable.certificates.new() for _ in range(4)]
     with ThreadPoolExecutor(len(wanted)) as pool:
-        told = list(pool.map(breakable.install, wanted))
-    assert told == [""] * len(wanted)
+        errors = list(pool.map(breakable.install, wanted))
+    assert errors == [""] * len(wanted)
     assert breakable.violations(*wanted) == []
     breakable.stop_agent()
 
@@ -26,14 +26,14 @@ def test_an_install_waits_for_a_collection_as_long_as_its_client_waits(
     breakable.start_agent()
     old, new = breakable.certificates.new(), breakable.certificates.new()
     assert breakable.install(old) == ""
-    # what a collector that outlived its agent still holds
+    # as the collector of a killed agent holds it
     with (breakable.controller.state / "write-fence").open("r+") as write_lock, ThreadPoolExecutor(1) as pool:
         fcntl.flock(write_lock, fcntl.LOCK_EX)
         assert "a collection was still under way after 2 s" in breakable.install(new, "wait=2.5")
         assert breakable.violations(old) == []
         waiting = pool.submit(breakable.install, new)
         wait_until(lambda: breakable.agent_has_open(write_lock.name), 20, what="the install waits")
-        # a collection may have to restart the registry: nothing keeps it from that
+        # the collection can restart the registry meanwhile
         with services_lock(breakable.controller.state, "a garbage collection", wait=5):
             assert not waiting.done()
         fcntl.flock(write_lock, fcntl.LOCK_UN)
@@ -58,7 +58,7 @@ def test_an_agent_that_stops_ends_the_waiting_of_installs(breakable: BreakableCo
 
 
 def test_a_second_agent_does_not_touch_the_change_of_a_live_one(breakable: BreakableController) -> None:
-    """Two agents at a time are an accident; the journal of a change under way is not that of a dead agent."""
+    """Two agents run by accident. The second one does not recover what the first one still does."""
     breakable.start_agent()
     old, new = breakable.certificates.new(), breakable.certificates.new()
     assert breakable.install(old) == ""
