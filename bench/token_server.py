@@ -29,7 +29,7 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60000.0}
 
 @dataclass(frozen=True)
 class Figures:
-    """One run of wrk: requests per second, 99th percentile of the latency in ms, answers other than 2xx."""
+    """One run of wrk: requests per second, 99th percentile of the latency in ms, responses other than 2xx."""
 
     rate: float
     p99: float
@@ -41,8 +41,8 @@ def wrk(url: str, header: str, seconds: int, directory: Path) -> Figures:
     script = directory / "headers.lua"
     script.touch(mode=0o600)
     script.write_text(f'wrk.headers["Authorization"] = "{header}"\n')
-    words = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-    out = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
+    command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script), url]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
     p99 = re.search(r"99%\s+([0-9.]+)(us|ms|s|m)\b", out)
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", out)
     if p99 is None or rate is None:
@@ -84,10 +84,12 @@ def main() -> None:
         rates = " ".join(f"{figures.rate:.0f}" for figures in rounds)
         p99s = " ".join(f"{figures.p99:.1f}" for figures in rounds)
         print(f"{name:26} req/s: {rates}   p99 ms: {p99s}")
-    ratio = statistics.median(one.rate / other.rate for one, other in zip(server, registry, strict=True))
-    ours, theirs = (statistics.median(figures.p99 for figures in rounds) for rounds in (server, registry))
+    ratio = statistics.median(token.rate / other.rate for token, other in zip(server, registry, strict=True))
+    token_p99, registry_p99 = (
+        statistics.median(figures.p99 for figures in rounds) for rounds in (server, registry)
+    )
     print(f"ratio (d), median of the rounds: {ratio:.2f} (wanted: at least 3)")
-    print(f"p99: {ours:.1f} ms against {theirs:.1f} ms (wanted: not above)")
+    print(f"p99: {token_p99:.1f} ms against {registry_p99:.1f} ms (wanted: not above)")
 
 
 if __name__ == "__main__":

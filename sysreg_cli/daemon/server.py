@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -82,13 +82,14 @@ async def serve(
             await server.listening.wait()
         notify("READY=1")
         on_ready()
-        async with _watchdog():
-            await stopping.wait()
-            notify("STOPPING=1")
-            on_stop()
-            for server in servers:
-                server.should_exit = True
-            await asyncio.wait(serving)
+        beating = group.create_task(_beat())
+        await stopping.wait()
+        notify("STOPPING=1")
+        on_stop()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.wait(serving)
+        beating.cancel()
 
 
 class Server(uvicorn.Server):
@@ -118,19 +119,8 @@ class Server(uvicorn.Server):
                 transport.abort()
 
 
-@contextlib.asynccontextmanager
-async def _watchdog() -> AsyncIterator[None]:
-    """Send systemd signs of life from the event loop. systemd restarts a daemon whose loop hangs."""
-    interval = watchdog_interval()
-
-    async def beat() -> None:
-        while True:
-            notify("WATCHDOG=1")
-            await asyncio.sleep(interval)
-
-    task = asyncio.create_task(beat()) if interval else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
+async def _beat() -> None:
+    """Send systemd signs of life. It restarts a daemon whose event loop hangs."""
+    while interval := watchdog_interval():
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval)

@@ -1,4 +1,7 @@
-"""The two small protocols of systemd that a service speaks: sd_notify(3) and sd_listen_fds(3)."""
+"""The protocols that a service speaks with systemd: sd_notify(3) and sd_listen_fds(3).
+
+Each is a few lines, so they need neither the package sdnotify nor systemd's library.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ _FIRST_FD = 3
 
 
 def notify(state: str, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Tell systemd ``READY=1``, ``STOPPING=1`` or ``WATCHDOG=1``; nothing is done without NOTIFY_SOCKET.
-
-    Never raises: a service doesn't fail because nobody listens to how it is.
-    """
+    """Send ``state`` (``READY=1``, for example) to systemd, if NOTIFY_SOCKET is set. Never raises."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -27,7 +27,7 @@ def notify(state: str, environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def watchdog_interval(environ: MutableMapping[str, str] = os.environ) -> float:
-    """Seconds between two ``WATCHDOG=1`` (half of what systemd allows), 0 when it expects none."""
+    """Return the seconds between two ``WATCHDOG=1``: half of what systemd allows; 0 if it expects none."""
     usec = environ.get("WATCHDOG_USEC", "")
     if not usec.isdigit() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
@@ -35,10 +35,7 @@ def watchdog_interval(environ: MutableMapping[str, str] = os.environ) -> float:
 
 
 def activated_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
-    """The listening sockets of socket activation, none when started otherwise.
-
-    The variables are removed, so that no child takes the sockets for its own.
-    """
+    """Return the sockets of socket activation. Remove its variables, which are not for child processes."""
     count = environ.pop("LISTEN_FDS", "")
     pid = environ.pop("LISTEN_PID", "")
     environ.pop("LISTEN_FDNAMES", None)

@@ -16,13 +16,12 @@ from sysreg_cli.addresses import HostPort, parse_port
 #: In the directory of certificates: the link to the generation in use, and the files of a generation.
 CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
 
-_HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
-_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
-_PRINTABLE = re.compile(r"[\x20-\x7e\xa0-\U0010ffff]*")
+_HOST_NAME = r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
+_URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:[0-9]{1,5})?(/[^\s]*)?"
 
 
 def _text(value: str) -> str:
-    if not _PRINTABLE.fullmatch(value):
+    if not re.fullmatch(r"[\x20-\x7e\xa0-\U0010ffff]*", value):
         raise ValueError("has control characters, or goes on over several lines")
     return value
 
@@ -36,7 +35,7 @@ def _host_names(value: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("needs at least one host name")
     for name in names:
-        if not _HOST_NAME.fullmatch(name):
+        if not re.fullmatch(_HOST_NAME, name):
             raise ValueError(f"{name!r} is not a host name")
     return names
 
@@ -52,7 +51,7 @@ def _optional_path(value: str) -> Path | None:
     return _path(value) if value else None
 
 
-def _seconds(min_value: int, max_value: int) -> Callable[[str], int]:
+def _number(min_value: int, max_value: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not min_value <= int(value) <= max_value:
             raise ValueError(f"{value!r} is not a whole number between {min_value} and {max_value}")
@@ -61,14 +60,10 @@ def _seconds(min_value: int, max_value: int) -> Callable[[str], int]:
     return parse
 
 
-def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:[0-9]{1,5})?(/[^\s]*)?", value):
+def _optional_url(value: str) -> str:
+    if value and not re.fullmatch(_URL, value):
         raise ValueError(f"{value!r} is not an http:// or https:// URL")
     return value.rstrip("/")
-
-
-def _optional_url(value: str) -> str:
-    return _url(value) if value else ""
 
 
 def _optional_host_port(value: str) -> HostPort | None:
@@ -76,7 +71,7 @@ def _optional_host_port(value: str) -> HostPort | None:
 
 
 def _unit(value: str) -> str:
-    if not _UNIT_NAME.fullmatch(value):
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.service", value):
         raise ValueError(f"{value!r} is not the name of a .service unit")
     return value
 
@@ -121,7 +116,7 @@ class KeystoneSettings:
     ca_file: Path | None = _key(None, _optional_path)
     user_domain: str = _key("Default", _text)
     admin_project: str = _key("admin", _text)
-    timeout: int = _key(15, _seconds(1, 300))
+    timeout: int = _key(15, _number(1, 300))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +131,9 @@ class TokenServerSettings:
     administrators: tuple[str, ...] = _key(("admin", "sysinv"), _words)
     reserved_users: tuple[str, ...] = _key(("mtce",), _words)
     public_images: tuple[str, ...] = _key((), _words)
-    read_lifetime: int = _key(300, _seconds(60, 86400))
-    write_lifetime: int = _key(60, _seconds(60, 600))
-    cache_ttl: int = _key(300, _seconds(0, 300))
+    read_lifetime: int = _key(300, _number(60, 86400))
+    write_lifetime: int = _key(60, _number(60, 600))
+    cache_ttl: int = _key(300, _number(0, 300))
     unit: str = _key("sysreg-token-server.service", _unit)
 
 
@@ -151,11 +146,11 @@ class AgentSettings:
     listen: HostPort | None = _key(None, _optional_host_port)
     restart_command: str = _key("systemctl restart {unit}", _text)
     reload_command: str = _key("systemctl reload {unit}", _text)
-    restart_timeout: int = _key(60, _seconds(1, 600))
-    probe_timeout: int = _key(20, _seconds(1, 300))
-    collect_grace: int = _key(3600, _seconds(0, 31536000))
-    collect_timeout: int = _key(7200, _seconds(1, 604800))
-    drain_timeout: int = _key(1800, _seconds(1, 86400))
+    restart_timeout: int = _key(60, _number(1, 600))
+    probe_timeout: int = _key(20, _number(1, 300))
+    collect_grace: int = _key(3600, _number(0, 31536000))
+    collect_timeout: int = _key(7200, _number(1, 604800))
+    drain_timeout: int = _key(1800, _number(1, 86400))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +158,7 @@ class CertificateSettings:
     """Section [certificate]. ``directory`` holds the generations and the link to the current one."""
 
     directory: Path = _key(Path("/etc/sysreg/tls"), _path)
-    min_days_warning: int = _key(30, _seconds(0, 3650))
+    min_days_warning: int = _key(30, _number(0, 3650))
 
     @property
     def chain(self) -> Path:

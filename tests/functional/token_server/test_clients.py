@@ -94,14 +94,14 @@ def test_skopeo_gets_nowhere_outside_the_users_area(
     image = single()
     controller.client("testuser2").push("testuser2/private", "1", image)
     controller.client("admin").push("public/skopeo", "1", image)
-    theirs, public = (
+    own, public = (
         f"docker://{controller.address}/{name}:1" for name in ("testuser2/private", "public/skopeo")
     )
     layout = image.write_layout(tmp_path / "in")
     for words in (
-        ("copy", theirs, f"oci:{tmp_path}/out:1"),
-        ("copy", layout, theirs),
-        ("delete", theirs),
+        ("copy", own, f"oci:{tmp_path}/out:1"),
+        ("copy", layout, own),
+        ("delete", own),
         ("copy", layout, public),
         ("delete", public),
     ):

@@ -13,8 +13,8 @@ import pytest
 
 from devstack.controller import Controller
 from devstack.images import single
-from tests.functional.token_server.asking import ask, temporary_user
 from tests.functional.token_server.own import own_server
+from tests.functional.token_server.requesting import request_token, temporary_user
 
 ANYTHING = "repository:any/thing:pull,push,delete"
 CATALOG = "registry:catalog:*"
@@ -30,7 +30,7 @@ def public_images(controller: Controller, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("user", ["admin", "sysinv"])
 def test_an_administrator_may_do_everything_and_list_the_catalog(controller: Controller, user: str) -> None:
-    assert ask(controller, user, ANYTHING, "repository:any/thing/else:*", CATALOG).access == [
+    assert request_token(controller, user, ANYTHING, "repository:any/thing/else:*", CATALOG).access == [
         ANYTHING,
         "repository:any/thing/else:*",
         CATALOG,
@@ -39,33 +39,33 @@ def test_an_administrator_may_do_everything_and_list_the_catalog(controller: Con
 
 def test_a_user_may_do_everything_below_their_name(controller: Controller) -> None:
     own = ["repository:testuser/a:pull,push,delete", "repository:testuser/a/b:*"]
-    assert ask(controller, "testuser", *own).access == own
+    assert request_token(controller, "testuser", *own).access == own
 
 
 def test_a_user_may_not_touch_the_repository_that_is_named_as_they_are(controller: Controller) -> None:
-    assert ask(controller, "testuser", "repository:testuser:pull,push").access == []
+    assert request_token(controller, "testuser", "repository:testuser:pull,push").access == []
 
 
 def test_a_user_may_not_touch_the_area_of_another_whose_name_begins_alike(controller: Controller) -> None:
-    assert ask(controller, "testuser", "repository:testuser2/a:pull,push,delete").access == []
-    assert ask(controller, "testuser2", "repository:testuser/a:pull,push,delete").access == []
+    assert request_token(controller, "testuser", "repository:testuser2/a:pull,push,delete").access == []
+    assert request_token(controller, "testuser2", "repository:testuser/a:pull,push,delete").access == []
 
 
 def test_a_user_may_not_list_the_catalog(controller: Controller) -> None:
-    assert ask(controller, "testuser", CATALOG).access == []
+    assert request_token(controller, "testuser", CATALOG).access == []
     refused = controller.client("testuser").request("GET", "/v2/_catalog")
     assert refused.status_code == 401
 
 
 def test_a_user_pulls_public_images_and_may_not_change_them(controller: Controller) -> None:
-    assert ask(controller, "testuser", "repository:public/a:pull,push,delete").access == [
+    assert request_token(controller, "testuser", "repository:public/a:pull,push,delete").access == [
         "repository:public/a:pull"
     ]
 
 
 def test_a_user_pulls_configured_public_images(controller: Controller, public_images: str) -> None:
     asked = ["repository:rabbitmq:pull,push", "repository:tools/busybox:pull,push", "repository:tools/x:pull"]
-    assert ask(controller, "testuser", *asked, url=public_images).access == [
+    assert request_token(controller, "testuser", *asked, url=public_images).access == [
         "repository:rabbitmq:pull",
         "repository:tools/busybox:pull",
     ]
@@ -77,30 +77,30 @@ def test_a_user_named_like_a_public_image_is_reserved(
 ) -> None:
     with temporary_user(controller, name) as (_, password):
         asked = [f"repository:{name}/mine:push", "repository:public/a:push,pull"]
-        reply = ask(controller, name, *asked, password=password, url=public_images)
-        assert reply.access == ["repository:public/a:pull"]
+        response = request_token(controller, name, *asked, password=password, url=public_images)
+        assert response.access == ["repository:public/a:pull"]
 
 
 def test_a_reserved_user_pulls_public_images_and_owns_nothing(controller: Controller) -> None:
     asked = ["repository:mtce/a:pull,push", "repository:public/a:pull,push", CATALOG]
-    assert ask(controller, "mtce", *asked).access == ["repository:public/a:pull"]
+    assert request_token(controller, "mtce", *asked).access == ["repository:public/a:pull"]
 
 
 def test_nobody_gets_a_challenge(controller: Controller) -> None:
-    reply = ask(controller, None, "repository:public/a:pull")
-    assert reply.status == 401
-    assert reply.http.headers["WWW-Authenticate"].startswith("Basic ")
+    response = request_token(controller, None, "repository:public/a:pull")
+    assert response.status == 401
+    assert response.http.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 def test_a_user_with_capitals_may_not_log_in_and_is_told_why(controller: Controller) -> None:
-    reply = ask(controller, "Upper")
-    assert reply.status == 403
-    assert "parts of an image name are made of a-z" in reply.message
+    response = request_token(controller, "Upper")
+    assert response.status == 403
+    assert "parts of an image name are made of a-z" in response.message
 
 
 def test_an_admin_of_another_domain_is_nobody(controller: Controller) -> None:
-    reply = ask(controller, "admin", ANYTHING, password=controller.passwords["admin@Other"])
-    assert reply.status == 401
+    response = request_token(controller, "admin", ANYTHING, password=controller.passwords["admin@Other"])
+    assert response.status == 401
 
 
 def test_a_token_of_an_admin_of_another_domain_is_nobody(controller: Controller) -> None:
@@ -113,30 +113,30 @@ def test_a_token_of_an_admin_of_another_domain_is_nobody(controller: Controller)
         password=controller.passwords["admin@Other"],
         user_domain_name="Other",
     )
-    reply = ask(controller, None, ANYTHING, token=Session(auth=stranger).get_token())
-    assert reply.status == 401
-    assert "not of the domain 'Default'" in reply.message
+    response = request_token(controller, None, ANYTHING, token=Session(auth=stranger).get_token())
+    assert response.status == 401
+    assert "not of the domain 'Default'" in response.message
 
 
 def test_a_disabled_user_is_refused(controller: Controller) -> None:
     with temporary_user(controller, enabled=False) as (user, password):
-        assert ask(controller, user.name, password=password).status == 401
+        assert request_token(controller, user.name, password=password).status == 401
 
 
 def test_a_wrong_password_and_an_unknown_user_are_refused_alike(controller: Controller) -> None:
     for user in ("testuser", f"ghost{uuid.uuid4().hex}"):
-        reply = ask(controller, user, password=f"wrong-{uuid.uuid4().hex}")
-        assert reply.status == 401
-        assert reply.http.headers["Content-Type"] == "application/json"
-        assert f"Keystone refused user '{user}' or the password" in reply.message
+        response = request_token(controller, user, password=f"wrong-{uuid.uuid4().hex}")
+        assert response.status == 401
+        assert response.http.headers["Content-Type"] == "application/json"
+        assert f"Keystone refused user '{user}' or the password" in response.message
 
 
 def test_a_keystone_token_stands_for_its_user(controller: Controller) -> None:
     token = controller.keystone_client("testuser").session.get_token()
     own = "repository:testuser/a:push,pull"
-    assert ask(controller, None, own, CATALOG, token=token).access == [own]
+    assert request_token(controller, None, own, CATALOG, token=token).access == [own]
     admins = controller.keystone_admin().session.get_token()
-    assert ask(controller, None, ANYTHING, CATALOG, token=admins).access == [ANYTHING, CATALOG]
+    assert request_token(controller, None, ANYTHING, CATALOG, token=admins).access == [ANYTHING, CATALOG]
 
 
 def test_a_revoked_or_invented_keystone_token_is_refused(controller: Controller) -> None:
@@ -144,7 +144,7 @@ def test_a_revoked_or_invented_keystone_token_is_refused(controller: Controller)
     token = keystone.session.get_token()
     keystone.tokens.revoke_token(token)
     for bad in (token, "gAAAA" + "x" * 100):
-        assert ask(controller, None, token=bad).status == 401
+        assert request_token(controller, None, token=bad).status == 401
 
 
 # Application credentials
@@ -157,64 +157,71 @@ def credential(controller: Controller) -> Iterator[Callable[..., Any]]:
 
     def create(user: str, **options: Any) -> Any:
         keystone = controller.keystone_client(user)
-        one = keystone.application_credentials.create(f"c{uuid.uuid4().hex}", **options)
-        made.append((keystone, one))
-        return one
+        created = keystone.application_credentials.create(f"c{uuid.uuid4().hex}", **options)
+        made.append((keystone, created))
+        return created
 
     yield create
-    for keystone, one in made:
-        keystone.application_credentials.delete(one)
+    for keystone, created in made:
+        keystone.application_credentials.delete(created)
 
 
 def test_an_application_credential_acts_for_its_owner(
     controller: Controller, credential: Callable[..., Any]
 ) -> None:
-    one = credential("testuser")
+    created = credential("testuser")
     asked = ["repository:testuser/a:push,pull", "repository:testuser2/a:pull"]
-    reply = ask(controller, one.id, *asked, password=one.secret)
-    assert reply.access == ["repository:testuser/a:push,pull"]
-    assert reply.claims["sub"] == "testuser"
+    response = request_token(controller, created.id, *asked, password=created.secret)
+    assert response.access == ["repository:testuser/a:push,pull"]
+    assert response.claims["sub"] == "testuser"
 
 
 def test_an_application_credential_of_an_administrator_with_the_role_admin_is_one(
     controller: Controller, credential: Callable[..., Any]
 ) -> None:
-    one = credential("admin")
-    assert ask(controller, one.id, ANYTHING, CATALOG, password=one.secret).access == [ANYTHING, CATALOG]
+    created = credential("admin")
+    assert request_token(controller, created.id, ANYTHING, CATALOG, password=created.secret).access == [
+        ANYTHING,
+        CATALOG,
+    ]
 
 
 def test_an_application_credential_of_an_administrator_without_the_role_admin_is_none(
     controller: Controller, credential: Callable[..., Any]
 ) -> None:
-    one = credential("admin", roles=[{"name": "reader"}])
+    created = credential("admin", roles=[{"name": "reader"}])
     own = "repository:admin/a:push"
-    assert ask(controller, one.id, ANYTHING, CATALOG, own, password=one.secret).access == [own]
+    assert request_token(controller, created.id, ANYTHING, CATALOG, own, password=created.secret).access == [
+        own
+    ]
     # Nor is a Keystone token that was made with it.
     from keystoneauth1.identity.v3 import ApplicationCredential
     from keystoneauth1.session import Session
 
     auth = ApplicationCredential(
-        controller.auth_url, application_credential_id=one.id, application_credential_secret=one.secret
+        controller.auth_url,
+        application_credential_id=created.id,
+        application_credential_secret=created.secret,
     )
     token = Session(auth=auth).get_token()
-    assert ask(controller, None, ANYTHING, CATALOG, own, token=token).access == [own]
+    assert request_token(controller, None, ANYTHING, CATALOG, own, token=token).access == [own]
 
 
 def test_an_application_credential_with_access_rules_is_refused(
     controller: Controller, credential: Callable[..., Any]
 ) -> None:
     rules = [{"service": "identity", "method": "GET", "path": "/v3/users"}]
-    one = credential("testuser", access_rules=rules)
-    reply = ask(controller, one.id, password=one.secret)
-    assert reply.status == 401
-    assert "has access rules" in reply.message
+    created = credential("testuser", access_rules=rules)
+    response = request_token(controller, created.id, password=created.secret)
+    assert response.status == 401
+    assert "has access rules" in response.message
 
 
 def test_a_wrong_secret_and_an_unknown_application_credential_are_refused(
     controller: Controller, credential: Callable[..., Any]
 ) -> None:
-    assert ask(controller, credential("testuser").id, password="wrong").status == 401
-    assert ask(controller, uuid.uuid4().hex, password="wrong").status == 401
+    assert request_token(controller, credential("testuser").id, password="wrong").status == 401
+    assert request_token(controller, uuid.uuid4().hex, password="wrong").status == 401
 
 
 # And the registry heeds it

@@ -21,8 +21,8 @@ from devstack.controller import Controller
 from devstack.waiting import wait_until
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.tokens.write_lock import WriteLock
-from tests.functional.token_server.asking import ask
 from tests.functional.token_server.own import PROGRAM, own_server
+from tests.functional.token_server.requesting import request_token
 
 
 def connect(controller: Controller, **options: ssl.TLSVersion) -> ssl.SSLSocket:
@@ -73,7 +73,7 @@ def test_a_malformed_or_oversized_head_gets_400_and_the_connection_ends(
             received = b""
     # The rest of what was sent may make the kernel reset the connection before the answer is read.
     assert received[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 404", b"")
-    assert ask(controller, "testuser").status == 200
+    assert request_token(controller, "testuser").status == 200
 
 
 def test_an_oversized_body_gets_400(controller: Controller) -> None:
@@ -120,14 +120,14 @@ def test_it_tells_its_manager_that_it_is_up_alive_and_stopping(
 def test_it_stops_at_once_though_a_push_waits_for_the_lock(controller: Controller, tmp_path: Path) -> None:
     push = "repository:testuser/a:push"
     with own_server(controller, tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        assert ask(controller, "testuser", url=server.url).status == 200
+        assert request_token(controller, "testuser", url=server.url).status == 200
         with WriteLock(tmp_path / "state").hold():
-            reply = pool.submit(ask, controller, "testuser", push, url=server.url)
+            response = pool.submit(request_token, controller, "testuser", push, url=server.url)
             health = server.url.replace("/token/", "/health")
             wait_until(lambda: requests.get(health, verify=str(controller.ca_file), timeout=5).json()["held"])
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(10) == 0
-            assert reply.result(10).status == 503
+            assert response.result(10).status == 503
 
 
 def test_a_new_certificate_is_taken_without_a_restart_and_a_broken_one_is_not(
@@ -159,11 +159,11 @@ def test_a_new_signing_key_is_taken_without_a_restart_and_a_broken_one_is_not(
     for name in ("old", "new"):
         keys.write_signing(tmp_path / name / "signing.key", tmp_path / name / "signing.crt")
     (tmp_path / "old").rename(tmp_path / "token")
-    ours = {
+    pair = {
         "signing_key": f"{tmp_path}/token/signing.key",
         "signing_certificate": f"{tmp_path}/token/signing.crt",
     }
-    with own_server(controller, tmp_path, {"token_server": ours}) as server:
+    with own_server(controller, tmp_path, {"token_server": pair}) as server:
         health = server.url.replace("/token/", "/health")
 
         def signs_with() -> str:

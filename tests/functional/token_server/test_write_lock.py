@@ -15,7 +15,7 @@ from devstack.controller import Controller
 from devstack.images import single
 from devstack.waiting import wait_until
 from sysreg_cli.tokens.write_lock import WriteLock
-from tests.functional.token_server.asking import Reply, ask
+from tests.functional.token_server.requesting import TokenResponse, request_token
 
 PUSH = "repository:testuser/locked:push,pull"
 PULL = "repository:testuser/locked:pull"
@@ -42,34 +42,36 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 def test_a_push_waits_and_goes_on_when_the_write_lock_falls(
     controller: Controller, threads: ThreadPoolExecutor
 ) -> None:
-    ask(controller, "testuser")
+    request_token(controller, "testuser")
     with held(controller):
-        pushes: list[Future[Reply]] = [threads.submit(ask, controller, "testuser", PUSH) for _ in range(5)]
+        pushes: list[Future[TokenResponse]] = [
+            threads.submit(request_token, controller, "testuser", PUSH) for _ in range(5)
+        ]
         wait_until(lambda: waiting(controller) == 5, what="five requests are held")
-        assert ask(controller, "testuser", PULL).access == [PULL]
+        assert request_token(controller, "testuser", PULL).access == [PULL]
         assert not any(push.done() for push in pushes)
     assert [push.result(10).access for push in pushes] == [[PUSH]] * 5
     assert waiting(controller) == 0
 
 
 def test_docker_is_answered_before_it_gives_up_and_told_why(controller: Controller) -> None:
-    ask(controller, "testuser")
+    request_token(controller, "testuser")
     with held(controller):
         before = time.monotonic()
-        reply = ask(controller, "testuser", PUSH, agent="docker/28.2.0 go/go1.23 kernel/6.1")
+        response = request_token(controller, "testuser", PUSH, agent="docker/28.2.0 go/go1.23 kernel/6.1")
         waited = time.monotonic() - before
-    assert reply.status == 503
-    assert int(reply.http.headers["Retry-After"]) > 0
-    assert "garbage is collected" in reply.message
+    assert response.status == 503
+    assert int(response.http.headers["Retry-After"]) > 0
+    assert "garbage is collected" in response.message
     # docker gives up after 15 s.
     assert 11 < waited < 14
 
 
 def test_a_client_that_leaves_is_forgotten(controller: Controller) -> None:
-    ask(controller, "testuser")
+    request_token(controller, "testuser")
     with held(controller):
         with pytest.raises(requests.ReadTimeout):
-            ask(controller, "testuser", PUSH, timeout=1)
+            request_token(controller, "testuser", PUSH, timeout=1)
         wait_until(lambda: waiting(controller) == 0, 5, what="the request of the client that left is dropped")
 
 
@@ -90,9 +92,9 @@ def test_skopeo_pushes_across_a_collection(
 def test_every_write_token_is_on_record_before_it_leaves(controller: Controller) -> None:
     write_lock = WriteLock(controller.state)
     for _ in range(3):
-        reply = ask(controller, "testuser", PUSH)
-        assert reply.claims["iat"] <= write_lock.latest_write() <= time.time()
-        assert reply.claims["exp"] == reply.claims["iat"] + 5
+        response = request_token(controller, "testuser", PUSH)
+        assert response.claims["iat"] <= write_lock.latest_write() <= time.time()
+        assert response.claims["exp"] == response.claims["iat"] + 5
     latest = write_lock.latest_write()
-    ask(controller, "testuser", PULL)
+    request_token(controller, "testuser", PULL)
     assert write_lock.latest_write() == latest

@@ -31,7 +31,7 @@ from sysreg_cli.tokens.write_lock import WriteLock
 
 
 @dataclass
-class Reply:
+class Response:
     """What the app answered."""
 
     status: int
@@ -45,7 +45,7 @@ class Reply:
         """What the token in it allows, as type:name:action,action."""
         payload = self.json()["token"].split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
-        return [f"{one['type']}:{one['name']}:{','.join(one['actions'])}" for one in claims["access"]]
+        return [f"{entry['type']}:{entry['name']}:{','.join(entry['actions'])}" for entry in claims["access"]]
 
     def claims(self) -> dict[str, Any]:
         payload = self.json()["token"].split(".")[1]
@@ -61,7 +61,7 @@ async def call(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body: Sequence[bytes] = (),
     leave: asyncio.Event | None = None,
-) -> Reply:
+) -> Response:
     """One request to ``app``; the client leaves when ``leave`` is set, or after the answer."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in body]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
@@ -92,7 +92,7 @@ async def call(
     }
     await app(scope, receive, send)
     start = sent[0]
-    return Reply(
+    return Response(
         start["status"],
         {name.decode().lower(): value.decode() for name, value in start["headers"]},
         b"".join(message.get("body", b"") for message in sent[1:]),
@@ -146,7 +146,7 @@ class Server:
             other_wait=other_wait,
         )
 
-    async def get(self, query: str = "", *headers: tuple[bytes, bytes], **options: Any) -> Reply:
+    async def get(self, query: str = "", *headers: tuple[bytes, bytes], **options: Any) -> Response:
         return await call(self.app, query=query.encode("latin-1"), headers=headers, **options)
 
 

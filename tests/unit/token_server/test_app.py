@@ -18,7 +18,7 @@ from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.tokens.grants import Identity
 from sysreg_cli.tokens.write_lock import RECORD_NAME, WriteLock
-from tests.unit.token_server.asgi import Reply, Server, basic, call
+from tests.unit.token_server.asgi import Response, Server, basic, call
 
 PUSH = "scope=repository:testuser/a:push,pull&service=registry.local:9001"
 PULL = "scope=repository:testuser/a:pull"
@@ -39,35 +39,37 @@ def server(tmp_path: Path) -> Server:
     return Server(tmp_path, keystone)
 
 
-def run(coroutine: object) -> Reply:
+def run(coroutine: object) -> Response:
     return asyncio.run(asyncio.wait_for(coroutine, 20))  # type: ignore[arg-type]
 
 
-def message(reply: Reply) -> str:
-    text = reply.json()["errors"][0]["message"]
+def message(response: Response) -> str:
+    text = response.json()["errors"][0]["message"]
     assert isinstance(text, str)
     return text
 
 
 def test_a_read_token_lives_as_long_as_it_is_said_to(server: Server) -> None:
-    reply = run(server.get(PULL, basic("testuser")))
-    answer = reply.json()
-    assert reply.status == 200
+    response = run(server.get(PULL, basic("testuser")))
+    answer = response.json()
+    assert response.status == 200
     assert answer["token"] == answer["access_token"]
     assert set(answer) == {"token", "access_token", "expires_in"}
     assert answer["expires_in"] == 300
-    assert reply.claims()["exp"] - reply.claims()["iat"] == 300
-    assert reply.access() == ["repository:testuser/a:pull"]
-    assert reply.headers["cache-control"] == "no-store"
+    assert response.claims()["exp"] - response.claims()["iat"] == 300
+    assert response.access() == ["repository:testuser/a:pull"]
+    assert response.headers["cache-control"] == "no-store"
 
 
 def test_a_write_token_expires_soon_though_clients_keep_it_60_s(server: Server, tmp_path: Path) -> None:
-    reply = run(server.get(PUSH + "&offline_token=true&account=testuser&client_id=docker", basic("testuser")))
-    assert reply.json()["expires_in"] == 60
-    assert "refresh_token" not in reply.json()
-    assert "issued_at" not in reply.json()
-    assert reply.claims()["exp"] - reply.claims()["iat"] == 5
-    assert float((tmp_path / RECORD_NAME).read_text()) >= reply.claims()["iat"]
+    response = run(
+        server.get(PUSH + "&offline_token=true&account=testuser&client_id=docker", basic("testuser"))
+    )
+    assert response.json()["expires_in"] == 60
+    assert "refresh_token" not in response.json()
+    assert "issued_at" not in response.json()
+    assert response.claims()["exp"] - response.claims()["iat"] == 5
+    assert float((tmp_path / RECORD_NAME).read_text()) >= response.claims()["iat"]
 
 
 def test_reads_leave_no_record_of_a_write(server: Server, tmp_path: Path) -> None:
@@ -102,8 +104,8 @@ def test_post_takes_the_password_in_a_form_that_may_come_in_pieces(server: Serve
     ).encode()
     parts = [form[:20], form[20:]]
     for path in ("/token", "/token/"):
-        reply = run(call(server.app, "POST", path, headers=[FORM], body=parts))
-        assert reply.access() == ["repository:testuser/a:pull", "repository:public/b:pull"]
+        response = run(call(server.app, "POST", path, headers=[FORM], body=parts))
+        assert response.access() == ["repository:testuser/a:pull", "repository:public/b:pull"]
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,9 @@ def test_post_takes_the_password_in_a_form_that_may_come_in_pieces(server: Serve
     ],
 )
 def test_bad_forms(server: Server, form: bytes, status: int) -> None:
-    reply = run(call(server.app, "POST", headers=[FORM], body=[form]))
-    assert reply.status == status
-    assert message(reply)
+    response = run(call(server.app, "POST", headers=[FORM], body=[form]))
+    assert response.status == status
+    assert message(response)
 
 
 def test_a_post_of_something_else_is_refused(server: Server) -> None:
@@ -132,16 +134,16 @@ def test_a_post_of_something_else_is_refused(server: Server) -> None:
 
 
 def test_nobody_gets_a_challenge(server: Server) -> None:
-    reply = run(server.get(PULL))
-    assert reply.status == 401
-    assert reply.headers["www-authenticate"].startswith('Basic realm="registry.local:9001"')
-    assert reply.json()["errors"][0]["code"] == "UNAUTHORIZED"
+    response = run(server.get(PULL))
+    assert response.status == 401
+    assert response.headers["www-authenticate"].startswith('Basic realm="registry.local:9001"')
+    assert response.json()["errors"][0]["code"] == "UNAUTHORIZED"
 
 
 def test_a_name_that_owns_nothing_is_told_why(server: Server) -> None:
-    reply = run(server.get(PULL, basic("Upper")))
-    assert reply.status == 403
-    assert "'Upper' can't use the registry: a user owns the images below USER/" in message(reply)
+    response = run(server.get(PULL, basic("Upper")))
+    assert response.status == 403
+    assert "'Upper' can't use the registry: a user owns the images below USER/" in message(response)
 
 
 def test_keystone_down_is_503_and_a_known_user_goes_on(server: Server) -> None:
@@ -152,9 +154,9 @@ def test_keystone_down_is_503_and_a_known_user_goes_on(server: Server) -> None:
 
     server.keystone.answer = down
     assert run(server.get(PULL, basic("testuser"))).status == 200
-    reply = run(server.get(PULL, basic("other")))
-    assert reply.status == 503
-    assert int(reply.headers["retry-after"]) > 0
+    response = run(server.get(PULL, basic("other")))
+    assert response.status == 503
+    assert int(response.headers["retry-after"]) > 0
     # The outage isn't held against anybody.
     server.keystone.answer = keystone
     assert run(server.get(PULL, basic("other"))).status == 200
@@ -162,10 +164,10 @@ def test_keystone_down_is_503_and_a_known_user_goes_on(server: Server) -> None:
 
 def test_a_refused_pair_is_asked_once_and_the_answer_says_how_to_go_on(server: Server) -> None:
     for _ in range(5):
-        reply = run(server.get(PULL, basic("testuser", "stale")))
-        assert reply.status == 401
-        assert "not tried again for 10 min" in message(reply)
-        assert "systemctl reload sysreg-token-server" in message(reply)
+        response = run(server.get(PULL, basic("testuser", "stale")))
+        assert response.status == 401
+        assert "not tried again for 10 min" in message(response)
+        assert "systemctl reload sysreg-token-server" in message(response)
     assert len(server.keystone.asked) == 1
     run(server.get(PULL, basic("TestUser")))
     run(server.get(PULL, basic("testuser", "stale")))
@@ -196,14 +198,14 @@ def test_a_hundred_logins_at_once_ask_keystone_once(server: Server) -> None:
 
     server.keystone.answer = slow
 
-    async def many() -> list[Reply]:
+    async def many() -> list[Response]:
         tasks = [asyncio.create_task(server.get(PULL, basic("testuser"))) for _ in range(100)]
         tasks[0].cancel()
         await asyncio.sleep(0)
         gate.set()
         return await asyncio.gather(*tasks[1:])
 
-    assert {reply.status for reply in asyncio.run(many())} == {200}
+    assert {response.status for response in asyncio.run(many())} == {200}
     assert len(server.keystone.asked) == 1
 
 
@@ -218,9 +220,9 @@ def test_a_keystone_that_hangs_is_503_and_its_late_response_counts(tmp_path: Pat
     server.keystone.answer = slow
 
     async def story() -> None:
-        reply = await server.get(PULL, basic("testuser"))
-        assert reply.status == 503
-        assert "has not answered" in message(reply)
+        response = await server.get(PULL, basic("testuser"))
+        assert response.status == 503
+        assert "has not answered" in message(response)
         answered.set()
         while (await server.get(PULL, basic("testuser"))).status != 200:
             await asyncio.sleep(0.01)
@@ -240,8 +242,8 @@ def test_pulls_go_on_and_pushes_wait_while_the_write_lock_is_held(server: Server
                 await asyncio.sleep(0.01)
             assert (await server.get(PULL, basic("testuser"))).status == 200
             assert not push.done()
-        reply = await asyncio.wait_for(push, 5)
-        assert reply.access() == ["repository:testuser/a:push,pull"]
+        response = await asyncio.wait_for(push, 5)
+        assert response.access() == ["repository:testuser/a:push,pull"]
         assert server.issuer.waiting == 0
 
     asyncio.run(asyncio.wait_for(story(), 20))
@@ -255,10 +257,10 @@ def test_who_waits_too_long_is_told_to_come_back(tmp_path: Path, agent: str) -> 
     async def story() -> None:
         before = asyncio.get_running_loop().time()
         with WriteLock(tmp_path).hold():
-            reply = await server.get(PUSH, basic("testuser"), (b"user-agent", agent.encode()))
-        assert reply.status == 503
-        assert int(reply.headers["retry-after"]) > 0
-        assert "garbage is collected" in message(reply)
+            response = await server.get(PUSH, basic("testuser"), (b"user-agent", agent.encode()))
+        assert response.status == 503
+        assert int(response.headers["retry-after"]) > 0
+        assert "garbage is collected" in message(response)
         assert asyncio.get_running_loop().time() - before >= 0.2
 
     asyncio.run(asyncio.wait_for(story(), 20))
@@ -321,9 +323,9 @@ def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(server: S
         raise RuntimeError(f"oops {credentials.secret}")
 
     server.keystone.answer = broken
-    reply = run(server.get(PULL, basic("testuser", "hush-hush")))
-    assert reply.status == 500
-    assert message(reply) == "internal error of the token server"
+    response = run(server.get(PULL, basic("testuser", "hush-hush")))
+    assert response.status == 500
+    assert message(response) == "internal error of the token server"
     assert "RuntimeError at " in server.log.getvalue().decode()
     assert "hush-hush" not in server.log.getvalue().decode()
 
@@ -333,9 +335,9 @@ def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(server: S
     [("GET", "/", 404), ("GET", "/token/x", 404), ("DELETE", "/token/", 405), ("PUT", "/health", 405)],
 )
 def test_other_paths_and_methods(server: Server, method: str, path: str, status: int) -> None:
-    reply = run(call(server.app, method, path))
-    assert reply.status == status
-    assert message(reply)
+    response = run(call(server.app, method, path))
+    assert response.status == status
+    assert message(response)
 
 
 def test_health(server: Server) -> None:
@@ -374,9 +376,9 @@ def test_no_request_is_answered_with_500(
     headers = [(b"content-type", kind)]
     headers += [(b"authorization", authorization)] if authorization is not None else []
     headers += [(b"x-auth-token", token)] if token is not None else []
-    reply = run(call(server.app, method, query=query, headers=headers, body=body))
-    assert reply.status in (200, 400, 401, 403)
-    assert json.loads(reply.body)
+    response = run(call(server.app, method, query=query, headers=headers, body=body))
+    assert response.status in (200, 400, 401, 403)
+    assert json.loads(response.body)
 
 
 def test_whatever_an_authenticated_user_asks_is_answered_well(server: Server) -> None:
@@ -384,7 +386,7 @@ def test_whatever_an_authenticated_user_asks_is_answered_well(server: Server) ->
     @settings(deadline=None)
     def ask(parts: list[bytes]) -> None:
         query = b"&".join(b"scope=" + part for part in parts)
-        reply = run(call(server.app, query=query, headers=[basic("testuser")]))
-        assert reply.status in (200, 400)
+        response = run(call(server.app, query=query, headers=[basic("testuser")]))
+        assert response.status in (200, 400)
 
     ask()

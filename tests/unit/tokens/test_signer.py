@@ -42,8 +42,8 @@ def settings_with(directory: Path, key: PrivateKey, certificate: bytes, password
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     (directory / "key").write_bytes(pem)
     (directory / "crt").write_bytes(certificate)
-    ours = TokenServerSettings(signing_key=directory / "key", signing_certificate=directory / "crt")
-    return Settings(token_server=ours)
+    pair = TokenServerSettings(signing_key=directory / "key", signing_certificate=directory / "crt")
+    return Settings(token_server=pair)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Asking a token server as a plain HTTP client does, and Keystone for users that a test makes up."""
+"""Requests tokens as a plain HTTP client does, and creates users in Keystone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from devstack.waiting import wait_until
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer of the token server."""
+class TokenResponse:
+    """A response of the token server."""
 
     http: requests.Response
 
@@ -40,10 +40,12 @@ class Reply:
     def access(self) -> list[str]:
         """What the token allows: type:name:action,action."""
         assert self.status == 200, self.http.text
-        return [f"{one['type']}:{one['name']}:{','.join(one['actions'])}" for one in self.claims["access"]]
+        return [
+            f"{entry['type']}:{entry['name']}:{','.join(entry['actions'])}" for entry in self.claims["access"]
+        ]
 
 
-def ask(
+def request_token(
     controller: Controller,
     user: str | None = "testuser",
     *scopes: str,
@@ -52,13 +54,13 @@ def ask(
     agent: str = "tests",
     timeout: float = 60,
     url: str = "",
-) -> Reply:
-    """GET a token; ``user`` None sends no credentials, or ``token``; known passwords are filled in."""
+) -> TokenResponse:
+    """GET a token with the password of ``user``, or with ``token``, or without credentials."""
     auth = None if user is None else (user, password or controller.passwords[user])
     headers = {"User-Agent": agent, **({"X-Auth-Token": token} if token else {})}
     with requests.Session() as http:
         http.trust_env = False
-        return Reply(
+        return TokenResponse(
             http.get(
                 url or controller.token_url,
                 params={"service": controller.address, "scope": scopes},
@@ -72,7 +74,7 @@ def ask(
 
 @contextmanager
 def temporary_user(controller: Controller, name: str = "", **options: Any) -> Iterator[tuple[Any, str]]:
-    """A user of Keystone (client object, password) who is gone afterwards."""
+    """Create a user in Keystone; yield the client object and the password; remove the user afterwards."""
     keystone = controller.keystone_admin()
     password = f"pw-{uuid.uuid4().hex}"
     user = keystone.users.create(
@@ -84,12 +86,12 @@ def temporary_user(controller: Controller, name: str = "", **options: Any) -> It
         keystone.users.delete(user)
 
 
-def asked_keystone(controller: Controller) -> int:
-    """How often the token server has asked Keystone so far."""
+def keystone_requests(controller: Controller) -> int:
+    """The number of requests from the token server in Keystone's log."""
     return sum("sysreg-token-server" in line for line in controller.keystone_requests())
 
 
 def wait_for_requests(controller: Controller, number: int) -> None:
     """Wait for ``number`` requests of the token server in Keystone's log, which lags behind the responses."""
-    wait_until(lambda: asked_keystone(controller) >= number, what=f"Keystone logs {number} requests")
-    assert asked_keystone(controller) == number
+    wait_until(lambda: keystone_requests(controller) >= number, what=f"Keystone logs {number} requests")
+    assert keystone_requests(controller) == number
