@@ -33,10 +33,6 @@ class Slow(GuardedProtocol):
     head_seconds = 2 * LATE
 
 
-class Quick(GuardedProtocol):
-    head_seconds = 0.2
-
-
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Says how long the body of a POST is, and 0 to a GET; never answers /held."""
     size = 0
@@ -175,7 +171,7 @@ def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
         await connection.send(b"GET /held HTTP/1.1\r\n\r\n")
         assert not await connection.is_closed(within=0.5)
 
-    run(test, Quick)
+    run(test, Limited)
 
 
 def test_uvicorn_calls_what_is_overridden_and_has_what_is_used() -> None:
