@@ -133,6 +133,13 @@ class CertificateRefused(_Problems):
     http_status = 400
 
 
+def text_of(error: Exception) -> str:
+    """Return the text of an error for messages. That of an OSError is ``path: reason``."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+
+
 #: The error that the HTTP status of a response stands for.
 BY_STATUS: Mapping[int, type[SysregError]] = {
     kind.http_status: kind

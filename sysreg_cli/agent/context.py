@@ -15,7 +15,7 @@ from starlette.routing import Route
 from sysreg_cli.agent.audit import AuditEntry
 from sysreg_cli.agent.identity import Caller, CallerAuthenticator, Role
 from sysreg_cli.agent.responses import error_response
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import SysregError, text_of
 from sysreg_cli.settings import Settings
 
 log = logging.getLogger("sysreg.agent")
@@ -72,8 +72,7 @@ class _GuardedEndpoint:
         try:
             return await self.endpoint(request, caller)
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            failure = SysregError(f"{self.action} failed: {where}{error.strerror or error}")
+            failure = SysregError(f"{self.action} failed: {text_of(error)}")
             log.error("%s", failure)
             raise failure from error
 

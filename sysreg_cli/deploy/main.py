@@ -20,7 +20,7 @@ from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.resource import Context
 from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.deploy.verify import verify
-from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError
+from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError, text_of
 from sysreg_cli.host.locks import deploy_lock
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
@@ -246,8 +246,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _fail("stopped, since its output was closed; run it again to finish")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}; repair that, then run sysreg-deploy again")
+        return _fail(f"{text_of(error)}; repair that, then run sysreg-deploy again")
     return 0
 
 

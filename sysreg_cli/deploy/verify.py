@@ -26,7 +26,7 @@ def verify(settings: Settings) -> None:
     name = generations.current()
     if name is None:
         raise Unavailable("no certificate is in use", next_step="run sysreg-deploy")
-    Probe(settings).wait(generations.certificates(name), seconds=_SECONDS, with_agent=True)
+    Probe(settings, with_agent=True).wait(generations.certificates(name), seconds=_SECONDS)
     _wait_for_agent(settings.agent.socket)
 
 

@@ -87,11 +87,6 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def describe(error: OSError) -> str:
-    """Return ``path: reason`` for messages."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-
-
 def flush_directory(directory: Path) -> None:
     """Flush a directory's entries to the disk. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

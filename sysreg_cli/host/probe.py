@@ -63,18 +63,14 @@ def endpoints(settings: Settings, *, with_agent: bool) -> list[Endpoint]:
 
 
 class Probe:
-    """Checks that each endpoint presents exactly one chain, and works."""
+    """Checks that each endpoint presents exactly one chain, and works. See ``endpoints``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_agent: bool) -> None:
         self._settings = settings
+        self._with_agent = with_agent
 
     def wait(
-        self,
-        certificates: Sequence[x509.Certificate],
-        *,
-        seconds: float,
-        with_agent: bool,
-        fail_fast: bool = False,
+        self, certificates: Sequence[x509.Certificate], *, seconds: float, fail_fast: bool = False
     ) -> None:
         """Wait until each endpoint presents the chain ``certificates``, and works.
 
@@ -92,7 +88,7 @@ class Probe:
             )
             problems = []
             other_chain = False
-            for endpoint in endpoints(self._settings, with_agent=with_agent):
+            for endpoint in endpoints(self._settings, with_agent=self._with_agent):
                 try:
                     response = request(endpoint, token)
                 except Unavailable as error:

@@ -20,8 +20,8 @@ class Services:
     """Runs ``restart_command`` and ``reload_command`` of section [agent]; ``{unit}`` is the service."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        self._restart = _split(settings.restart_command, "restart_command")
-        self._reload = _split(settings.reload_command, "reload_command")
+        self._restart = split_command(settings.restart_command, "restart_command in section [agent]")
+        self._reload = split_command(settings.reload_command, "reload_command in section [agent]")
         self._timeout = settings.restart_timeout
 
     def restart(self, unit: str) -> None:
@@ -40,37 +40,44 @@ class Services:
         except Unavailable:
             self._run(self._restart, unit)
 
-    def _run(self, template: list[str], unit: str) -> None:
-        command = [argument.replace("{unit}", unit) for argument in template]
-        shown = shlex.join(command)
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={name: text for name, text in os.environ.items() if name not in _PRIVATE_VARIABLES},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unavailable(f"{unit}: `{shown}` cannot be run: {error.strerror}") from None
-        try:
-            output, _ = process.communicate(timeout=self._timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise Unavailable(f"{unit}: `{shown}` did not end within {self._timeout} s") from None
-        if process.returncode != 0:
-            reason = " ".join(output.decode("utf-8", "replace").split())[-_MAX_REASON:]
-            raise Unavailable(f"{unit}: `{shown}` failed with status {process.returncode}: {reason}")
+    def _run(self, command: list[str], unit: str) -> None:
+        run_command([argument.replace("{unit}", unit) for argument in command], unit, timeout=self._timeout)
 
 
-def _split(command: str, key: str) -> list[str]:
-    """Split a command before the unit's name is put in. Raises SettingsError."""
+def split_command(command: str, key: str) -> list[str]:
+    """Split the command of the setting ``key`` into arguments. Raises SettingsError."""
     try:
         arguments = shlex.split(command)
     except ValueError as error:
-        raise SettingsError("settings refused", [f"{key} in section [agent]: {error}"]) from None
+        raise SettingsError("settings refused", [f"{key}: {error}"]) from None
     if not arguments:
-        raise SettingsError("settings refused", [f"{key} in section [agent]: is empty"])
+        raise SettingsError("settings refused", [f"{key}: is empty"])
     return arguments
+
+
+def run_command(command: list[str], purpose: str, *, timeout: float) -> None:
+    """Run a command for at most ``timeout`` seconds, and end it with its children after that.
+
+    Raises Unavailable, with ``purpose`` in front, if the command fails or cannot be run.
+    """
+    shown = f"{purpose}: `{shlex.join(command)}`"
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={name: text for name, text in os.environ.items() if name not in _PRIVATE_VARIABLES},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Unavailable(f"{shown} cannot be run: {error.strerror}") from None
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise Unavailable(f"{shown} did not end within {timeout:g} s") from None
+    if process.returncode != 0:
+        reason = " ".join(output.decode("utf-8", "replace").split())[-_MAX_REASON:]
+        raise Unavailable(f"{shown} failed with status {process.returncode}: {reason}")

@@ -7,16 +7,15 @@ system's bundle from that directory.
 from __future__ import annotations
 
 import contextlib
-import shlex
-import subprocess
 from collections.abc import Sequence
 
 from cryptography import x509
 
-from sysreg_cli.errors import CertificateRefused, SysregError
+from sysreg_cli.errors import CertificateRefused, SysregError, text_of
 from sysreg_cli.host import failpoint, files
 from sysreg_cli.host.anchors import anchor_name, is_anchor_name, make_public_directory, managed_anchors
 from sysreg_cli.host.journal import Journal, JournalDamaged
+from sysreg_cli.host.services import run_command, split_command
 from sysreg_cli.pki.check import Authority, read_certificates
 from sysreg_cli.settings import PathSettings
 
@@ -55,8 +54,7 @@ class SystemBundle:
         except (OSError, SysregError) as error:
             with contextlib.suppress(OSError, SysregError):
                 self.recover()
-            reason = files.describe(error) if isinstance(error, OSError) else str(error)
-            raise SysregError(f"CA certificates not installed: {reason}") from None
+            raise SysregError(f"CA certificates not installed: {text_of(error)}") from None
 
     def recover(self) -> None:
         """Remove what an ``install`` added that did not end. Raises OSError, SysregError."""
@@ -83,15 +81,5 @@ class SystemBundle:
     def _rebuild(self) -> None:
         """Rebuild the bundle from the files. Raises SysregError."""
         failpoint.reach("rebuild bundle")
-        command = shlex.split(self._command)
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=self._command_timeout)
-        except subprocess.TimeoutExpired:
-            raise SysregError(f"{command[0]} did not end within {self._command_timeout} s") from None
-        except subprocess.CalledProcessError as error:
-            lines = (error.stderr or error.stdout).decode(errors="replace").strip().splitlines()
-            raise SysregError(
-                f"{command[0]} failed with status {error.returncode}: {''.join(lines[-1:])}"
-            ) from None
-        except (OSError, IndexError) as error:
-            raise SysregError(f"{self._command!r} cannot be run: {error}") from None
+        command = split_command(self._command, "system_trust_command in section [paths]")
+        run_command(command, "the system's CA certificates", timeout=self._command_timeout)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sysreg_cli.daemon.tls import ServerTLS
-from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable
+from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable, text_of
 from sysreg_cli.host import anchors, files
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.journal import Journal, JournalDamaged
@@ -53,7 +53,7 @@ class ChangeRecord:
 class CertificateChange:
     """Installs the certificate of ``docker_registry``, and ends changes whose agent was killed.
 
-    A change is in one of three states. Without a journal, no change is under way: one generation is current,
+    The journal tells the state. Without a journal no change is under way. Then one generation is current,
     every service presents it, and docker and containerd trust only its anchor. ``install`` writes PREPARED to
     the journal before anything else. From then on, files, trust and services may be old, new or a mixture.
     Clients accept both certificates, because the new anchor is trusted before a service presents the new
@@ -87,7 +87,8 @@ class CertificateChange:
         self._generations = Generations(settings.certificate.directory)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
-        self._probe = probe or Probe(settings)
+        self._probe = probe or Probe(settings, with_agent=own_tls is not None)
+        self._probe_seconds = settings.agent.probe_timeout
 
     def install(self, chain: ServerChain, *, wait: float) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
@@ -116,8 +117,8 @@ class CertificateChange:
             try:
                 self._clean_up(record.new)
             except (SysregError, OSError) as error:
-                log.warning("the certificate is live, cleaning up failed: %s", _text(error))
-                return [f"cleaning up is left for the next change or start of the agent: {_text(error)}"]
+                log.warning("the certificate is live, cleaning up failed: %s", text_of(error))
+                return [f"cleaning up is left for the next change or start of the agent: {text_of(error)}"]
         return []
 
     def stop_waiting(self) -> None:
@@ -133,7 +134,7 @@ class CertificateChange:
                 SystemBundle(self._settings.paths).recover()
             except OSError as error:
                 raise SysregError(
-                    f"an interrupted certificate install is not undone yet: {_text(error)}"
+                    f"an interrupted certificate install is not undone yet: {text_of(error)}"
                 ) from None
 
     @contextlib.contextmanager
@@ -210,19 +211,19 @@ class CertificateChange:
 
     def _undo(self, reason: Exception, old: str | None, switched: bool) -> SysregError:
         """Go back to ``old``, and return the error that says how that went."""
-        failed = f"certificate not installed: {_text(reason)}"
+        failed = f"certificate not installed: {text_of(reason)}"
         log.warning("%s; going back", failed)
         try:
             self._go_back(old, restart=switched)
         except (SysregError, OSError) as error:
             return SysregError(
-                f"{failed}; the old certificate could not be brought back: {_text(error)}",
+                f"{failed}; the old certificate could not be brought back: {text_of(error)}",
                 next_step="repair that and restart sysreg-agent, which finishes going back",
             )
         try:
             self._clean_up(old)
         except (SysregError, OSError) as error:
-            log.warning("cleaning up is left for the next change or start of the agent: %s", _text(error))
+            log.warning("cleaning up is left for the next change or start of the agent: %s", text_of(error))
         return SysregError(
             failed, next_step="the old certificate is still in use; repair the reason and install again"
         )
@@ -241,7 +242,7 @@ class CertificateChange:
             try:
                 self._make_live(name)
             except (SysregError, OSError) as error:
-                log.warning("attempt %d of %d to go back: %s", attempt, attempts, _text(error))
+                log.warning("attempt %d of %d to go back: %s", attempt, attempts, text_of(error))
                 if attempt == attempts:
                     raise
                 time.sleep(_ATTEMPT_PAUSE)
@@ -270,30 +271,18 @@ class CertificateChange:
             if not self._is_live(name):
                 raise
         else:
-            self._wait_until_live(name, self._settings.agent.probe_timeout)
+            self._probe.wait(self._generations.certificates(name), seconds=self._probe_seconds)
 
     def _is_live(self, name: str) -> bool:
         """Whether every service presents ``name``. Waits a few seconds for services that start."""
         try:
-            seconds = min(_RECOVERY_PROBE_SECONDS, self._settings.agent.probe_timeout)
-            self._wait_until_live(name, seconds, fail_fast=True)
+            seconds = min(_RECOVERY_PROBE_SECONDS, self._probe_seconds)
+            self._probe.wait(self._generations.certificates(name), seconds=seconds, fail_fast=True)
         except (SysregError, OSError):
             return False
         return True
-
-    def _wait_until_live(self, name: str, seconds: float, *, fail_fast: bool = False) -> None:
-        self._probe.wait(
-            self._generations.certificates(name),
-            seconds=seconds,
-            with_agent=self._own_tls is not None,
-            fail_fast=fail_fast,
-        )
 
 
 def _apply(changes: Sequence[anchors.FileChange]) -> None:
     for change in changes:
         change.apply()
-
-
-def _text(error: Exception) -> str:
-    return files.describe(error) if isinstance(error, OSError) else str(error)

@@ -24,7 +24,7 @@ from sysreg_cli.agent.garbage.registry_config import read as read_config
 from sysreg_cli.agent.garbage.snapshot import Snapshot
 from sysreg_cli.agent.garbage.sweep import Sweep
 from sysreg_cli.agent.garbage.writers import Writers
-from sysreg_cli.errors import NotSupported, SysregError
+from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.collections import CollectionResult, Outcome, Phase
 
@@ -57,11 +57,8 @@ class Collection:
             self._run()
         except Cancelled as error:
             return self.recorder.end(Outcome.CANCELLED, str(error))
-        except SysregError as error:
-            return self.recorder.end(Outcome.FAILED, str(error))
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            return self.recorder.end(Outcome.FAILED, f"{where}{error.strerror or error}")
+        except (SysregError, OSError) as error:
+            return self.recorder.end(Outcome.FAILED, text_of(error))
         return self.recorder.end(Outcome.DONE)
 
     def _run(self) -> None:

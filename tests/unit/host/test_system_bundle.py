@@ -60,9 +60,9 @@ def test_the_bundle_is_rebuilt_each_time(tmp_path: Path, settings: Settings, old
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ("sh -c 'echo no room >&2; exit 3'", "sh failed with status 3: no room"),
+        ("sh -c 'echo no room >&2; exit 3'", "failed with status 3: no room"),
         ("/nowhere/update-ca-certificates", "cannot be run"),
-        ("", "cannot be run"),
+        ("", "system_trust_command in section [paths]: is empty"),
     ],
 )
 def test_a_failing_rebuild_is_undone_and_said(

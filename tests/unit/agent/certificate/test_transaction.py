@@ -42,14 +42,9 @@ class Services(Probe):
         self.serves = {OLD, NEW}
 
     def wait(
-        self,
-        certificates: Sequence[x509.Certificate],
-        *,
-        seconds: float,
-        with_agent: bool,
-        fail_fast: bool = False,
+        self, certificates: Sequence[x509.Certificate], *, seconds: float, fail_fast: bool = False
     ) -> None:
-        del seconds, with_agent
+        del seconds
         if not fail_fast:  # only a restart waits patiently
             current = self.generations.current()
             assert current is not None
