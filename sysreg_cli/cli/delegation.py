@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # ``system`` for a part of its work. A wrapper that only calls ``system`` through PATH would loop for ever.
 DEPTH = "SYSREG_HANDED_OVER"
 _MAX_DEPTH = 8
+# dpkg moves the platform's /usr/bin/system to the second name while the package sysreg-cli is installed
+# (debian/sysreg-cli.preinst).
+_NAMES = ("system", "system.distrib")
 # seconds that the platform's ``system`` has to print its words, while somebody waits for Tab
 _WORDS_TIMEOUT = 0.8
 
@@ -64,14 +67,14 @@ def _contains_value(argument: str) -> bool:
 
 
 def other_programs(search_path: str, own_path: str) -> list[str]:
-    """Return the paths of every other ``system`` along PATH, in its order.
+    """Return the paths of every other ``system``, also a diverted one, along PATH, in its order.
 
     Leaves out links to this program and every start script of sysreg. Empty and relative entries of PATH mean
     the current directory, where anybody may have put a ``system``; they are skipped.
     """
     paths: list[str] = []
-    for directory in search_path.split(":"):
-        path = f"{directory}/system"
+    for directory, name in [(directory, name) for directory in search_path.split(":") for name in _NAMES]:
+        path = f"{directory}/{name}"
         if not directory.startswith("/") or not os.path.isfile(path) or not os.access(path, os.X_OK):  # noqa: PTH113
             continue
         if os.path.realpath(path) != os.path.realpath(own_path) and not _is_start_script(path):

@@ -88,6 +88,12 @@ def test_the_others_are_found_in_the_order_of_path(tmp_path: Path) -> None:
     assert delegation.other_programs(path, str(ours)) == [str(first), str(second)]
 
 
+def test_the_platforms_program_is_found_under_the_name_that_dpkg_diverted_it_to(tmp_path: Path) -> None:
+    ours = program(tmp_path / "bin/system")
+    diverted = program(tmp_path / "bin/system.distrib")
+    assert delegation.other_programs(f"{tmp_path}/bin", str(ours)) == [str(diverted)]
+
+
 def test_a_link_to_us_is_not_another(tmp_path: Path) -> None:
     ours = program(tmp_path / "ours/system")
     (tmp_path / "bin").mkdir()
