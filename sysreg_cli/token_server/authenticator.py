@@ -54,9 +54,12 @@ class Authenticator:
         Raises NotAuthenticated if Keystone refuses or refused them, Unavailable if it gives no response.
         """
         fingerprint = self._fingerprints.of_credentials(credentials)
-        known = self._cache.get(fingerprint)
-        if known is not None:
-            return known.identity
+        try:
+            return self._cache[fingerprint].identity
+        except KeyError:
+            return await self._identify(credentials, fingerprint)
+
+    async def _identify(self, credentials: Credentials, fingerprint: bytes) -> Identity:
         left = self._guard.seconds_left(fingerprint)
         if left > 0:
             raise NotAuthenticated(refusal(credentials), next_step=_NOT_AGAIN.format(_duration(left)))

@@ -33,7 +33,7 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Access, ...]:
     which quotes what is not a scope, or says that there are too many.
     """
     actions: dict[tuple[str, str], dict[str, None]] = {}
-    for scope in (scope for text in texts for scope in text.split(" ") if scope):
+    for scope in filter(None, " ".join(texts).split(" ")):
         access = _parse(scope)
         actions.setdefault((access.type, access.name), {}).update(dict.fromkeys(access.actions))
         if len(actions) > MAX_SCOPES:
