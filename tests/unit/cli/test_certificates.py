@@ -56,12 +56,16 @@ def agent(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, str]]]:
                     connection, _ = listener.accept()
                     with connection:
                         received = b""
-                        while b"--\r\n" not in received[-8:]:
-                            received += connection.recv(65536)
+                        while b"--\r\n" not in received[-8:] and (more := connection.recv(65536)):
+                            received += more
                         during()
                         connection.sendall(answer)
 
-            threading.Thread(target=serve, daemon=True).start()
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            # the thread must not go on to wait on the descriptor, which another listener gets
+            stack.callback(thread.join, 10)
+            stack.callback(listener.shutdown, socket.SHUT_RDWR)
             return {"SYSREG_AGENT": str(path), "SYSREG_CONF": str(settings)}
 
         settings = tmp_path / "sysreg.conf"

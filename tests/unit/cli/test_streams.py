@@ -20,7 +20,6 @@ def shell(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         "SYSREG_CONF": str(tmp_path / "sysreg.conf"),
         "SYSREG_REGISTRY": "localhost:1",
         "OS_USERNAME": "admin",
-        "OS_PASSWORD": "secret",
     }
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, env=variables
