@@ -5,6 +5,7 @@ Layers are real gzipped tars of one file of random bytes, so that real clients c
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -20,6 +21,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 MANIFEST_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 
 _OCI_LAYER = ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip")
@@ -42,10 +44,12 @@ class Image:
     blobs: tuple[bytes, ...] = ()
     children: tuple[Image, ...] = ()
     platform: dict[str, str] = field(default_factory=dict, compare=False)
+    #: what the registry stores of a signed manifest
+    unsigned: bytes = b""
 
     @property
     def digest(self) -> str:
-        return digest_of(self.manifest)
+        return digest_of(self.unsigned or self.manifest)
 
     @property
     def size(self) -> int:
@@ -134,6 +138,45 @@ def multi_arch(
         for architecture in architectures
     ]
     return index(*children, docker=docker)
+
+
+def schema_1(size: int = 1000, *, name: str = "old", tag: str = "v1") -> Image:
+    """Make an image in docker's old format, signed as libtrust does. Its digest is that of the unsigned form.
+
+    2.8 stores it without the signatures, and signs it anew for each response.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    layer = gzip.compress(_tar(random.randbytes(size), 0), compresslevel=1, mtime=0)
+    body = {
+        "schemaVersion": 1,
+        "name": name,
+        "tag": tag,
+        "architecture": "amd64",
+        "fsLayers": [{"blobSum": digest_of(layer)}],
+        "history": [{"v1Compatibility": json.dumps({"id": "a" * 64, "created": "2015-01-01T00:00:00Z"})}],
+    }
+    unsigned = json.dumps(body, indent=3).encode()
+    head, tail = unsigned[:-2], unsigned[-2:]
+    protected = _base64(_json({"formatLength": len(head), "formatTail": _base64(tail)}))
+    key = ec.generate_private_key(ec.SECP256R1())
+    numbers = key.public_key().public_numbers()
+    point = {axis: _base64(getattr(numbers, axis).to_bytes(32, "big")) for axis in ("x", "y")}
+    signed = key.sign(f"{protected}.{_base64(unsigned)}".encode(), ec.ECDSA(SHA256()))
+    signature = b"".join(number.to_bytes(32, "big") for number in decode_dss_signature(signed))
+    block = {
+        "header": {"jwk": {"kty": "EC", "crv": "P-256", **point}, "alg": "ES256"},
+        "signature": _base64(signature),
+        "protected": protected,
+    }
+    manifest = head + b',\n   "signatures": [' + _json(block) + b"]" + tail
+    return Image(manifest, SCHEMA_1, (layer,), unsigned=unsigned)
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _tar(content: bytes, number: int) -> bytes:

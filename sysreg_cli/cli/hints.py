@@ -50,9 +50,10 @@ def space(deletions: Iterable[Deletion]) -> None:
         return
     frees = {blob: size for deletion in deletions for blob, size in deletion.frees.items()}
     if frees:
-        size = readable(sum(frees.values()))
+        # old images do not tell the size of their layers
+        size = f"up to {readable(sum(frees.values()))}" if all(frees.values()) else "space"
         hint(
-            f"this releases up to {size}; system registry-garbage-collect frees it,"
+            f"this releases {size}; system registry-garbage-collect frees it,"
             " and says with --dry-run how much it is in all"
         )
     elif all(deletion.digest and not deletion.warnings for deletion in deletions):

@@ -17,7 +17,7 @@ from sysreg_cli.cli.output import check_columns, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.deletion import Deletion, delete_image
+from sysreg_cli.registry.deletion import Deletion, delete_images
 
 
 def _report(
@@ -151,7 +151,10 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     registry = open_registry(invocation)
     # an interrupted delete says what is left, also if SIGTERM interrupts it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = [(image, _try_delete(invocation, registry, image, yes, dry_run)) for image in unique]
+    results = [
+        (image, _say_outcome(invocation, registry, image, outcome, dry_run))
+        for image, outcome in delete_images(registry, unique, all_tags=yes, dry_run=dry_run)
+    ]
     show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
     hints.space(deletion for _, deletion in results if deletion and not dry_run)
 
@@ -163,21 +166,23 @@ def _parse_with_tag(text: str, hosts: Collection[str]) -> ImageReference:
     return image
 
 
-def _try_delete(
-    invocation: Invocation, registry: RegistryClient, image: ImageReference, all_tags: bool, dry_run: bool
+def _say_outcome(
+    invocation: Invocation,
+    registry: RegistryClient,
+    image: ImageReference,
+    outcome: Deletion | SysregError,
+    dry_run: bool,
 ) -> Deletion | None:
-    """Delete one image. Report a failure and return None, so that the others are tried, too."""
-    try:
-        deletion = delete_image(registry, image, all_tags=all_tags, dry_run=dry_run)
-    except SysregError as error:
-        invocation.report(error)
-        if isinstance(error, NotFound):
+    """Report what became of one image. Return None if it was not deleted."""
+    if isinstance(outcome, SysregError):
+        invocation.report(outcome)
+        if isinstance(outcome, NotFound):
             hints.similar_image(registry, image)
         return None
     if not dry_run and (owner := cache_owner(invocation)):
         forget_tags(owner, image.repository, invocation.environ)
-    say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_notes(image, deletion)}")
-    return deletion
+    say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_notes(image, outcome)}")
+    return outcome
 
 
 def _notes(image: ImageReference, deletion: Deletion) -> str:

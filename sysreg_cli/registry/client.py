@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -29,8 +30,9 @@ from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
 
 _CATALOG = (Access("registry", "catalog", ("*",)),)
-# The most that 2.8 allows. For each page the registry walks over all repositories, however short the page is.
-_CATALOG_PAGE = 1000
+# Entries of a page, in the order of trying. 2.8 allows 1,000, or what its catalog.maxentries says.
+# For each page the registry walks over all repositories, however short the page is.
+_CATALOG_PAGES = (1000, 500, 250, 125)
 # Repositories for which one token is requested: 25 to 50 is the fastest (measured).
 _TOKEN_BATCH = 32
 # A longer listing is not that of a controller's registry, but of a server that never stops.
@@ -48,6 +50,10 @@ _METHODS = {
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+
+
+class _PageTooLarge(ProtocolError):
+    """A listing's page may not have as many entries as requested."""
 
 
 class RegistryClient:
@@ -77,9 +83,11 @@ class RegistryClient:
 
     def catalog(self) -> list[str]:
         """Return every repository once, in plain byte order."""
-        return self._listing(
-            f"/v2/_catalog?n={_CATALOG_PAGE}", "repositories", _CATALOG, "listing the repositories"
-        )
+        arguments = ("repositories", _CATALOG, "listing the repositories")
+        for size in _CATALOG_PAGES:
+            with contextlib.suppress(_PageTooLarge):
+                return self._listing(f"/v2/_catalog?n={size}", *arguments)
+        return self._listing("/v2/_catalog", *arguments)
 
     def tags(self, repository: str, access: Sequence[Access] = ()) -> list[str]:
         """Return every tag, sorted. An unknown repository has none. ``access``: what the token allows."""
@@ -122,9 +130,20 @@ class RegistryClient:
 
     # -- manifests
 
-    def manifest(self, image: ImageReference) -> RemoteManifest | UnreadableManifest | None:
-        """Return what a tag or a digest stands for, or None if the registry knows nothing of it."""
-        response = self._manifest_request("GET", image, allowed=(200, 404, 500), headers={"Accept": ACCEPT})
+    def manifest(
+        self, image: ImageReference, known: RemoteManifest | None = None
+    ) -> RemoteManifest | UnreadableManifest | None:
+        """Return what a tag or a digest stands for, or None if the registry knows nothing of it.
+
+        ``known`` is what it stood for before. If it still does, the registry neither reads nor sends it.
+        """
+        headers, allowed = {"Accept": ACCEPT}, [200, 404, 500]
+        if known is not None:
+            headers["If-None-Match"] = f'"{known.digest}"'
+            allowed.append(304)
+        response = self._manifest_request("GET", image, allowed=allowed, headers=headers)
+        if response.status == 304:
+            return known
         if response.status == 404:
             return None
         if response.status == 500:
@@ -253,6 +272,8 @@ class RegistryClient:
                 f"{what} failed: {self.where} is read-only, or has deletes switched off",
                 next_step="see storage.delete and storage.maintenance of its configuration",
             )
+        if status == 400 and response.error.code == "PAGINATION_NUMBER_INVALID":
+            return _PageTooLarge(self._failure(response, what))
         kind = Unavailable if status >= 500 else BY_STATUS.get(status, ProtocolError)
         later = "try again later" if kind in (Unavailable, TooManyRequests) else ""
         return kind(self._failure(response, what), next_step=later)

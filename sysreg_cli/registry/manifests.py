@@ -1,14 +1,17 @@
 """Manifests as the registry stores them, and the placeholder manifest that deletes a tag. No I/O.
 
-Media types: OCI image specification 1.1, docker image manifest version 2 schema 2.
+Media types: OCI image specification 1.1, docker image manifest version 2 schema 2. Distribution 2 may also
+hold docker's schema 1, which is signed. It stores the manifest without the signatures, takes the digest of
+that, and signs it anew for each response.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,14 +47,18 @@ class UnreadableManifest:
 
 @dataclass(frozen=True)
 class RemoteManifest:
-    """One manifest, byte for byte as stored."""
+    """One manifest, byte for byte as the registry sent it."""
 
     media_type: str
     content: bytes
 
     @cached_property
     def digest(self) -> str:
-        return "sha256:" + hashlib.sha256(self.content).hexdigest()
+        """The digest by which the registry stores it: of schema 1 that of the content without signatures."""
+        content = self.content
+        if self.media_type.startswith(_SCHEMA_1):
+            content = _without_signatures(content)
+        return "sha256:" + hashlib.sha256(content).hexdigest()
 
     @cached_property
     def children(self) -> tuple[str, ...]:
@@ -73,8 +80,9 @@ class RemoteManifest:
 
     @cached_property
     def blobs(self) -> dict[str, int]:
-        """Digest to bytes of itself and of the blobs that it names. The sizes are those that it names."""
+        """Digest to bytes of itself and of the blobs that it names, as it names them; 0: it names no size."""
         blobs = {self.digest: len(self.content)}
+        blobs |= {entry["blobSum"]: 0 for entry in self._entries("fsLayers", "blobSum")}  # of schema 1
         for entry in (*self._entries("config"), *self._entries("layers"), *self._entries("manifests")):
             size = entry.get("size")
             if isinstance(size, int) and size >= 0 and entry["digest"] not in self.children:
@@ -82,29 +90,34 @@ class RemoteManifest:
         return blobs
 
     @cached_property
-    def replaces(self) -> tuple[str, ...] | None:
-        """Of a placeholder: the manifests that its tag stood for, the root first. Of others: None."""
-        annotations = self._data.get("annotations")
-        if (
-            not isinstance(annotations, dict)
-            or _PLACEHOLDER not in annotations
-            or self._data.get("manifests")
-        ):
-            return None
-        return tuple(digest for digest in str(annotations.get(_REPLACES, "")).split() if is_digest(digest))
+    def is_placeholder(self) -> bool:
+        return _PLACEHOLDER in self._annotations and not self._data.get("manifests")
+
+    def replaces(self, tag: str) -> tuple[str, ...]:
+        """Of a placeholder: return the manifests that ``tag`` stood for, the root first. Of others: none."""
+        if not self.is_placeholder:
+            return ()
+        # Older versions moved one image at a time, and wrote one list.
+        digests = self._annotations.get(f"{_REPLACES}.{tag}", self._annotations.get(_REPLACES, ""))
+        return tuple(digest for digest in str(digests).split() if is_digest(digest))
 
     def _digests(self, accepts: Callable[[str], bool]) -> tuple[str, ...]:
         entries = self._entries("manifests")
         return tuple(dict.fromkeys(e["digest"] for e in entries if accepts(str(e.get("mediaType") or ""))))
 
-    def _entries(self, key: str) -> list[dict[str, Any]]:
+    def _entries(self, key: str, digest: str = "digest") -> list[dict[str, Any]]:
         """Return the descriptors under ``key``, one or a list of them, that have a digest."""
         value = self._data.get(key)
         return [
             entry
             for entry in (value if isinstance(value, list) else [value])
-            if isinstance(entry, dict) and isinstance(entry.get("digest"), str) and is_digest(entry["digest"])
+            if isinstance(entry, dict) and isinstance(entry.get(digest), str) and is_digest(entry[digest])
         ]
+
+    @cached_property
+    def _annotations(self) -> dict[str, Any]:
+        annotations = self._data.get("annotations")
+        return annotations if isinstance(annotations, dict) else {}
 
     @cached_property
     def _data(self) -> dict[str, Any]:
@@ -115,15 +128,34 @@ class RemoteManifest:
         return data if isinstance(data, dict) else {}
 
 
-def placeholder(replaces: Sequence[str]) -> RemoteManifest:
+def placeholder(replaces: Mapping[str, Sequence[str]]) -> RemoteManifest:
     """Make an empty index that no other tag can share. The registry accepts it without any blob.
 
-    It carries the digests that its tag stood for, so that a delete that was cut short can be finished.
+    For each tag that is moved to it, it carries the digests that the tag stood for, so that a delete that was
+    cut short can be finished.
     """
+    annotations = {f"{_REPLACES}.{tag}": " ".join(digests) for tag, digests in replaces.items()}
     content = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": [],
-        "annotations": {_PLACEHOLDER: str(uuid.uuid4()), _REPLACES: " ".join(replaces)},
+        "annotations": {_PLACEHOLDER: str(uuid.uuid4()), **annotations},
     }
     return RemoteManifest(OCI_INDEX, json.dumps(content).encode())
+
+
+def _without_signatures(content: bytes) -> bytes:
+    """Return what the signatures of a manifest of schema 1 sign (JSON web signature, as libtrust writes it).
+
+    Return ``content`` itself if it is not signed.
+    """
+    try:
+        header = json.loads(_decode(json.loads(content)["signatures"][0]["protected"]))
+        return content[: int(header["formatLength"])] + _decode(header["formatTail"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return content
+
+
+def _decode(text: str) -> bytes:
+    """Decode base64url without padding (RFC 7515)."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from devstack import images
 from devstack.controller import Controller
+from devstack.registry import USER
 
 
 def manifests(controller: Controller, repository: str) -> set[str]:
@@ -18,6 +24,39 @@ def manifests(controller: Controller, repository: str) -> set[str]:
 def tags(controller: Controller, repository: str) -> set[str]:
     links = _repository(controller, repository).glob("_manifests/tags/*/current/link")
     return {link.parent.parent.name for link in links}
+
+
+@contextlib.contextmanager
+def undeletable(controller: Controller, repository: str, digest: str) -> Iterator[None]:
+    """Give the directory of a manifest's link to root meanwhile, as a careless restore does."""
+    links = _repository(controller, repository) / "_manifests/revisions/sha256"
+    directory = links / digest.removeprefix("sha256:")
+    os.chown(directory, 0, 0)
+    try:
+        yield
+    finally:
+        shutil.chown(directory, USER, USER)
+
+
+def seed_tags(controller: Controller, repository: str, count: int) -> None:
+    """Write ``count`` tags v0000, v0001, ... into the storage, each on a manifest of its own."""
+    image = images.single(seed=repository)
+    controller.client().push(repository, "v0000", image)
+    root, target = controller.storage / "docker/registry/v2", _repository(controller, repository)
+    for number in range(1, count):
+        manifest = {**json.loads(image.manifest), "annotations": {"number": str(number)}}
+        content = json.dumps(manifest).encode()
+        digest = images.digest_of(content)
+        sha256 = digest.removeprefix("sha256:")
+        tag = target / f"_manifests/tags/v{number:04}"
+        links = (target / "_manifests/revisions", tag / "index")
+        for link in (tag / "current", *(above / "sha256" / sha256 for above in links)):
+            link.mkdir(parents=True)
+            (link / "link").write_text(digest)
+        blob = root / "blobs/sha256" / sha256[:2] / sha256
+        blob.mkdir(parents=True)
+        (blob / "data").write_bytes(content)
+    subprocess.run(["chown", "-R", f"{USER}:", str(root)], check=True)
 
 
 def _repository(controller: Controller, repository: str) -> Path:

@@ -50,6 +50,11 @@ CASES = {
         lambda name: ["--yes", f"{name}@{_OWN.digest}"],
         frozenset({"other"}),
     ),
+    "group-of-tags-and-a-digest": Case(
+        {"v1": _OWN, "v2": _OWN, "partly": _PARTLY, "plain": _PLAIN, "all": _SHARED},
+        lambda name: [f"{name}:v1", f"{name}@{_PLAIN.digest}", f"{name}:v2"],
+        frozenset({"partly", "all"}),
+    ),
 }
 
 

@@ -36,6 +36,16 @@ def test_2500_images_are_listed_completely_sorted_and_once(crowded: Controller) 
     assert done.stdout.splitlines() == _NAMES
 
 
+@pytest.mark.parametrize("entries", [700, 60])
+def test_a_registry_that_allows_only_short_pages_is_listed_completely(
+    crowded: Controller, entries: int
+) -> None:
+    with crowded.registry_config(catalog={"maxentries": entries}):
+        done = crowded.system("registry-image-list", "-f", "value")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == _NAMES
+
+
 def test_2500_images_pass_the_filter_for_tagged_ones(crowded: Controller) -> None:
     done = crowded.system("registry-image-list", "--filter-out-untagged", "-f", "value")
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 from sysreg_cli.errors import NotStored, NotSupported, ProtocolError
@@ -38,6 +39,7 @@ class MemoryRegistry:
         self.undeletable: set[str] = set()
         self.calls: list[str] = []
         self.before: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()  # tags are read in parallel
 
     # what somebody else does
 
@@ -60,10 +62,14 @@ class MemoryRegistry:
         self._count("tags")
         return sorted(self.tagged)
 
-    def manifest(self, image: ImageReference) -> RemoteManifest | UnreadableManifest | None:
+    def manifest(
+        self, image: ImageReference, known: RemoteManifest | None = None
+    ) -> RemoteManifest | UnreadableManifest | None:
         reference = image.tag or image.digest
-        self._count(f"get {reference}")
+        self._count(f"{'check' if known else 'get'} {reference}")
         digest = self.tagged.get(reference, reference)
+        if known is not None and known.digest == digest:
+            return known
         if digest in self.damaged and digest in self.manifests:
             return UnreadableManifest(image.digest)
         return self.manifests.get(digest)
@@ -98,8 +104,10 @@ class MemoryRegistry:
         return self.deletes_tags
 
     def _count(self, call: str) -> None:
-        self.calls.append(call)
-        if hook := self.before.get(len(self.calls)):
+        with self._lock:
+            self.calls.append(call)
+            number = len(self.calls)
+        if hook := self.before.get(number):
             hook()
 
     def _check_writable(self) -> None:

@@ -13,12 +13,13 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from devstack import images
 from sysreg_cli.errors import NotStored, NotSupported, ProtocolError, SysregError, Unavailable
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.credentials import RegistryCredentials
-from sysreg_cli.registry.manifests import UnreadableManifest, placeholder
+from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest, placeholder
 from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 
@@ -117,6 +118,63 @@ def test_a_token_that_became_invalid_is_replaced_once(client: RegistryClient, re
     assert client.tags("app") == ["v1"]
 
 
+@pytest.mark.parametrize("allowed", [1000, 700, 300, 60])
+def test_a_catalog_that_allows_shorter_pages_is_read_in_such_pages(
+    client: RegistryClient, registry: HTTPServer, allowed: int
+) -> None:
+    _tokens(registry)
+    names = [f"app{number:04}" for number in range(1500)]
+
+    def serve(request: Request) -> Response:
+        size = int(request.args.get("n", min(100, allowed)))
+        if size > allowed:
+            return Response(json.dumps({"errors": [{"code": "PAGINATION_NUMBER_INVALID"}]}), 400)
+        start = names.index(request.args["last"]) + 1 if "last" in request.args else 0
+        page = names[start : start + size]
+        link = (
+            {"Link": f'</v2/_catalog?last={page[-1]}&n={size}>; rel="next"'} if page[-1] < names[-1] else {}
+        )
+        return Response(json.dumps({"repositories": page}), 200, headers=link)
+
+    registry.expect_request("/v2/_catalog").respond_with_handler(serve)
+    assert client.catalog() == names
+
+
+def test_another_bad_request_for_the_catalog_is_sent_once(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    _tokens(registry)
+    registry.expect_request("/v2/_catalog").respond_with_json({"errors": [{"code": "DENIED"}]}, status=400)
+    with pytest.raises(ProtocolError, match="listing the repositories failed"):
+        client.catalog()
+    assert [request.path for request, _ in registry.log].count("/v2/_catalog") == 1
+
+
+def test_a_known_manifest_is_not_sent_again(client: RegistryClient, registry: HTTPServer) -> None:
+    _tokens(registry)
+    known = placeholder({})
+    registry.expect_request(
+        "/v2/app/manifests/v1", headers={"If-None-Match": f'"{known.digest}"'}
+    ).respond_with_data("", 304)
+    assert client.manifest(ImageReference("app", tag="v1"), known) is known
+
+
+def test_a_signed_manifest_has_the_digest_of_its_unsigned_form(
+    client: RegistryClient, registry: HTTPServer
+) -> None:
+    _tokens(registry)
+    old = images.schema_1()
+    registry.expect_request("/v2/app/manifests/v1").respond_with_data(
+        old.manifest,
+        content_type=images.SCHEMA_1,
+        headers={"Docker-Content-Digest": images.digest_of(old.unsigned)},
+    )
+    manifest = client.manifest(ImageReference("app", tag="v1"))
+    assert isinstance(manifest, RemoteManifest)
+    assert manifest.digest == images.digest_of(old.unsigned)
+    assert set(manifest.blobs) == {manifest.digest, *(images.digest_of(blob) for blob in old.blobs)}
+
+
 def test_a_manifest_with_another_digest_than_requested_counts_as_unreadable(
     client: RegistryClient, registry: HTTPServer
 ) -> None:
@@ -185,7 +243,7 @@ def test_a_write_that_the_registry_cannot_store_is_an_error_of_its_own(
     with pytest.raises(
         NotStored, match=r"writing app:v1 failed: localhost:\d+ answered 500: UNKNOWN unknown error"
     ):
-        client.put_manifest(ImageReference("app", tag="v1"), placeholder(()))
+        client.put_manifest(ImageReference("app", tag="v1"), placeholder({}))
 
 
 @pytest.mark.parametrize(

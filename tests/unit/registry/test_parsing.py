@@ -96,17 +96,27 @@ def test_no_link_whatever_breaks_the_parser_or_leaves_the_listing(link: str) -> 
 
 def test_a_placeholder_is_unique_and_carries_what_its_tag_stood_for() -> None:
     digests = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
-    first, second = placeholder(digests), placeholder(digests)
+    first, second = (placeholder({"v1": digests, "v2": digests[:1]}) for _ in range(2))
     assert first.digest != second.digest
-    assert first.replaces == second.replaces == digests
+    assert first.is_placeholder
+    assert [first.replaces(tag) for tag in ("v1", "v2", "v3")] == [digests, digests[:1], ()]
     assert first.children == ()
+
+
+def test_a_placeholder_of_an_older_version_replaces_the_same_for_each_tag() -> None:
+    digest = "sha256:" + "a" * 64
+    names = {"org.starlingx.sysreg.throw-away": "x", "org.starlingx.sysreg.releases": digest}
+    content = json.dumps({"schemaVersion": 2, "manifests": [], "annotations": names}).encode()
+    assert RemoteManifest(OCI_INDEX, content).replaces("any") == (digest,)
 
 
 def test_an_image_or_index_is_no_placeholder() -> None:
     entry = {"mediaType": "x", "digest": "sha256:" + "a" * 64}
-    data = json.loads(placeholder(()).content)
-    assert RemoteManifest(OCI_INDEX, json.dumps({**data, "manifests": [entry]}).encode()).replaces is None
-    assert RemoteManifest(OCI_INDEX, b'{"manifests": []}').replaces is None
+    data = json.loads(placeholder({"v1": [entry["digest"]]}).content)
+    for content in (json.dumps({**data, "manifests": [entry]}), '{"manifests": []}'):
+        manifest = RemoteManifest(OCI_INDEX, content.encode())
+        assert not manifest.is_placeholder
+        assert manifest.replaces("v1") == ()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,24 @@ def test_an_image_or_index_is_no_placeholder() -> None:
 )
 def test_a_malformed_manifest_has_no_children(content: bytes) -> None:
     assert RemoteManifest(OCI_INDEX, content).children == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"signatures": []}',
+        b'{"signatures": [{"protected": "!"}]}',
+        b'{"signatures": [{"protected": "W10"}]}',
+        b'{"signatures": [{"protected": "eyJmb3JtYXRMZW5ndGgiOiAieCJ9"}]}',
+        b'{"signatures": [{"protected": "eyJmb3JtYXRMZW5ndGgiOiAxfQ"}]}',
+        b"[" * 100000,
+    ],
+)
+def test_a_signed_manifest_whose_signature_makes_no_sense_has_the_digest_of_its_bytes(content: bytes) -> None:
+    media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    assert RemoteManifest(media_type, content).digest == RemoteManifest(OCI_MANIFEST, content).digest
 
 
 def test_only_entries_of_an_index_with_a_manifests_media_type_are_manifests() -> None:
