@@ -132,8 +132,11 @@ def _outcomes(group: Group, targets: Sequence[Target]) -> _Outcomes:
     for digest in group.deleted:
         manifests[owners[digest]].append(digest)
     frees = group.frees()
+    # The tag of an argument may be deleted with a digest before it.
+    errors = {tag: target.error for target in targets for tag in target.tags}
     return {
         target.image: target.error
+        or errors.get(target.image.tag)
         or Deletion(
             target.root,
             (target.image.tag,) if target.image.tag else tuple(target.tags),

@@ -123,11 +123,8 @@ class Group:
 
     def _delete_manifests(self) -> None:
         self._read_tags(without=self._owners)
-        for target in self._targets:
-            if not self._is_unneeded(target.root):
-                target.keep()
-            for tag, manifest in target.tags.items() if target.error else ():
-                self._add_other(tag, manifest)
+        while any(self._keep_if_needed(target) for target in self._targets if not target.error):
+            pass
         try:
             for target in self._targets:
                 if not target.error:
@@ -137,6 +134,14 @@ class Group:
                 self._put_back()
             raise
         self._put_back()
+
+    def _keep_if_needed(self, target: Target) -> bool:
+        """Return whether ``target`` has to stay. Then its tags need their manifests, as other tags do."""
+        if not self._is_unneeded(target.root):
+            target.keep()
+        for tag, manifest in target.tags.items() if target.error else ():
+            self._add_other(tag, manifest)
+        return target.error is not None
 
     def _delete_tree(self, target: Target) -> None:
         """Delete those manifests of ``target`` that no other tag needs.

@@ -259,6 +259,15 @@ def test_on_a_full_disk_what_another_tag_needs_stays_and_the_others_go() -> None
     assert all(registry.is_whole(tag) for tag in registry.tagged)
 
 
+def test_on_a_full_disk_a_damaged_image_keeps_the_others_and_each_says_why() -> None:
+    registry = _registry(full=True)
+    registry.damaged.add(_SINGLE.digest)
+    before = (dict(registry.manifests), dict(registry.tagged))
+    outcomes = delete(registry, "app:single", f"app@{_INDEX.digest}", "app:v1", "app:v2", all_tags=True)
+    assert [type(outcome) for outcome in outcomes.values()] == [NotStored] * 4
+    assert (registry.manifests, registry.tagged) == before
+
+
 def test_a_disk_that_is_full_after_some_tags_were_moved_takes_the_others_in_place() -> None:
     registry = _registry()
 
