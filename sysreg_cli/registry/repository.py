@@ -39,9 +39,9 @@ class Repository:
         self._tags[tag] = manifest = self._manifests.setdefault(manifest.digest, manifest)
         return manifest
 
-    def manifest(self, digest: str) -> Manifest:
-        """Return the manifest ``digest``. It is read once."""
-        if digest in self._manifests:
+    def manifest(self, digest: str, *, fresh: bool = False) -> Manifest:
+        """Return the manifest ``digest``. It is read once; ``fresh``: again, because it may be deleted."""
+        if digest in self._manifests and not fresh:
             return self._manifests[digest]
         manifest = self.client.manifest(self._image(digest=digest))
         if isinstance(manifest, RemoteManifest):

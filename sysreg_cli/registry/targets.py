@@ -125,7 +125,7 @@ def _find_digest(
     claimed: Collection[str],
     all_tags: bool,
 ) -> Target:
-    root = repository.client.manifest(image)
+    root = repository.manifest(image.digest, fresh=True)
     tags: dict[str, Manifest] = {}
     others: dict[str, Manifest] = {}
     for tag, manifest in read_tags().items():

@@ -342,6 +342,20 @@ def test_the_same_image_under_an_existing_tag_is_lost_only_between_its_reading_a
     assert max(lost) == calls.index(f"delete {_INDEX.digest}")
 
 
+def test_an_untagged_index_that_a_push_names_meanwhile_is_put_back_with_its_platforms() -> None:
+    for number in range(1, _MAX_REQUESTS):
+        registry = _registry()
+        registry.push("gone", _DIGEST, untagged := index(_SINGLE, _DIGEST))
+        del registry.tagged["gone"], registry.tagged["digest"]
+        parts = (_SINGLE, _DIGEST, untagged, index(untagged))
+        registry.before[number] = functools.partial(registry.push, "new", *parts)
+        delete(registry, "app:single", f"app@{untagged.digest}")
+        if number > len(registry.calls):
+            return
+        assert registry.is_whole("new"), registry.calls[number - 1]
+    raise AssertionError
+
+
 def test_what_cannot_be_put_back_is_an_error_that_names_the_tag_to_push_again() -> None:
     registry = _registry()
     shares = index(_S390, _OTHER)
