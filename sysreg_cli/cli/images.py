@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,10 @@ from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
-from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.deletion import Deletion, delete_images
+
+if TYPE_CHECKING:
+    from sysreg_cli.registry.client import RegistryClient
+    from sysreg_cli.registry.deletion import Deletion
 
 
 def _report(
@@ -145,6 +147,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
 
     An interrupted delete leaves every other tag whole; run it again to finish it.
     """
+    from sysreg_cli.registry.deletion import delete_images
+
     check_columns(invocation, DELETE_COLUMNS)
     hosts = own_hosts(invocation)
     unique = list(dict.fromkeys(_parse_with_tag(image, hosts) for image in images))

@@ -27,18 +27,7 @@ from sysreg_cli.text import printable
 def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Show rows in plain byte order; the keys of json and yaml are the titles in snake_case."""
     ordered = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
-    indexes = _choose(invocation, titles)
-    titles = [titles[index] for index in indexes]
-    chosen = [[row[index] for index in indexes] for row in ordered]
-    if invocation.format in ("json", "yaml"):
-        keys = [_key(title) for title in titles]
-        _write_data(invocation.format, [dict(zip(keys, row, strict=True)) for row in chosen])
-    elif invocation.format == "value":
-        _write_lines(" ".join(_cell(value) for value in row) for row in chosen)
-    elif invocation.format == "csv":
-        _write_csv(titles, chosen)
-    else:
-        _write_table(titles, chosen)
+    _show_rows(invocation, titles, ordered)
 
 
 def show_properties(
@@ -72,13 +61,22 @@ def show_report(invocation: Invocation, results: Sequence[Mapping[str, Any]]) ->
     if invocation.format == "table":
         return
     keys = list(results[0]) if results else []
-    chosen = [keys[index] for index in _choose(invocation, keys)]
+    _show_rows(invocation, keys, [[result[key] for key in keys] for result in results])
+
+
+def _show_rows(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    indexes = _choose(invocation, titles)
+    titles = [titles[index] for index in indexes]
+    chosen = [[row[index] for index in indexes] for row in rows]
     if invocation.format in ("json", "yaml"):
-        _write_data(invocation.format, [{key: result[key] for key in chosen} for result in results])
+        keys = [_key(title) for title in titles]
+        _write_data(invocation.format, [dict(zip(keys, row, strict=True)) for row in chosen])
     elif invocation.format == "value":
-        _write_lines(" ".join(_cell(result[key]) for key in chosen) for result in results)
+        _write_lines(" ".join(_cell(value) for value in row) for row in chosen)
+    elif invocation.format == "csv":
+        _write_csv(titles, chosen)
     else:
-        _write_csv(chosen, [[result[key] for key in chosen] for result in results])
+        _write_table(titles, chosen)
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:

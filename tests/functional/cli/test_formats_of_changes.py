@@ -73,7 +73,7 @@ COUNTS: dict[str, Callable[[str], list[str]]] = {
     "value": shell("cut -d ' ' -f 3,4 | tr ' ' '\\n'"),
     "json": shell("jq -r '.[] | .blobs, .bytes'"),
     "csv": lambda text: [row[key] for row in csv_rows(text) for key in ("blobs", "bytes")],
-    "yaml": lambda text: [str(one[key]) for one in yaml_document(text) for key in ("blobs", "bytes")],
+    "yaml": lambda text: [str(item[key]) for item in yaml_document(text) for key in ("blobs", "bytes")],
 }
 
 
@@ -112,8 +112,8 @@ def test_what_a_collection_freed_is_recovered_and_so_is_the_status(
     if format_ == "table":
         assert text.startswith("Running docker registry garbage collect\n")
     line = f"registry-garbage-collect --status -f {format_} -c last_outcome -c last_blobs"
-    status, said = run(own, line, place)
-    assert (status, LAST[format_](said)) == (0, ["done", COUNTS[format_](text)[0]])
+    status, shown = run(own, line, place)
+    assert (status, LAST[format_](shown)) == (0, ["done", COUNTS[format_](text)[0]])
 
 
 STARTED: dict[str, Callable[[str], list[str]]] = {
@@ -121,7 +121,7 @@ STARTED: dict[str, Callable[[str], list[str]]] = {
     "value": shell("cut -d ' ' -f 2"),
     "json": shell("jq -r '.[].outcome'"),
     "csv": lambda text: [row["outcome"] for row in csv_rows(text)],
-    "yaml": lambda text: [one["outcome"] for one in yaml_document(text)],
+    "yaml": lambda text: [item["outcome"] for item in yaml_document(text)],
 }
 
 
@@ -138,7 +138,7 @@ DELETED: dict[str, Callable[[str], list[str]]] = {
     "value": shell("awk '$2 == \"True\" { print $1 }'"),
     "json": shell("jq -r '.[] | select(.deleted) | .image'"),
     "csv": lambda text: [row["image"] for row in csv_rows(text) if row["deleted"] == "True"],
-    "yaml": lambda text: [one["image"] for one in yaml_document(text) if one["deleted"]],
+    "yaml": lambda text: [item["image"] for item in yaml_document(text) if item["deleted"]],
 }
 
 
@@ -161,7 +161,7 @@ SIGNATURES: dict[str, Callable[[str], list[str]]] = {
     "value": shell("{ grep -o '[a-z_]*_[0-9]\\{10,\\}' || :; }"),
     "json": shell("jq -r 'if type == \"array\" then .[] else . end | .signature'"),
     "csv": lambda text: [row["signature"] for row in csv_rows(text)],
-    "yaml": lambda text: [one["signature"] for one in _several(yaml_document(text))],
+    "yaml": lambda text: [item["signature"] for item in _several(yaml_document(text))],
 }
 
 
@@ -173,8 +173,8 @@ def _several(document: object) -> list[dict[str, str]]:
 def test_the_cas_that_were_installed_are_recovered(own: Controller, tmp_path: Path, count: int) -> None:
     several = [authority(f"CA {number}") for number in range(count)]
     file = tmp_path / "ca.pem"
-    file.write_bytes(b"".join(one.pem for one in several))
-    expected = sorted(f"ssl_ca_{one.certificate.serial_number}" for one in several)
+    file.write_bytes(b"".join(ca.pem for ca in several))
+    expected = sorted(f"ssl_ca_{ca.certificate.serial_number}" for ca in several)
     for format_ in FORMATS:
         line = f"certificate-install -m ssl_ca {file} -f {format_}"
         status, text = run(own, line, one_place(format_, count))

@@ -58,10 +58,10 @@ def test_after_a_delete_it_says_how_much_a_collection_would_free(controller: Con
     assert "frees no space" in on_a_terminal(controller, f"registry-image-delete {image}:v1.0")
     shown = on_a_terminal(controller, f"registry-image-delete {image}:v1.1")
     assert "registry-garbage-collect" in shown
-    said = re.search(r"up to ([0-9.]+) kB", shown)
-    assert said
+    match = re.search(r"up to ([0-9.]+) kB", shown)
+    assert match
     # The delete leaves a placeholder of some hundred bytes behind.
-    assert abs(float(said[1]) * 1000 - (collectable() - before)) < 1000
+    assert abs(float(match[1]) * 1000 - (collectable() - before)) < 1000
 
     controller.client().push(image, "v1.0", single(SIZE, seed=image))
     done = controller.system("registry-image-delete", f"{image}:v1.0")

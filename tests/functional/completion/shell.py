@@ -1,4 +1,4 @@
-"""A bash as a person sits in front of it: types, presses Tab, looks at the line."""
+"""An interactive bash on a terminal: type, press Tab, look at the line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pexpect
 ROOT = Path(__file__).resolve().parents[3]
 COMPLETION = ROOT / "etc/bash_completion.d/system"
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
-OURS = Path(sys.executable).with_name("system")
+SYSTEM = Path(sys.executable).with_name("system")
 PROMPT = "sysreg-prompt> "
 
 
-class Person:
+class InteractiveBash:
     """An interactive bash with the completion loaded."""
 
     def __init__(self, environ: dict[str, str], *, load: tuple[Path, ...] = (COMPLETION,), cwd: Path) -> None:
-        self.bash = pexpect.spawn(
+        self.process = pexpect.spawn(
             "bash",
             ["--norc", "--noprofile", "-i"],
             env={"TERM": "dumb", "INPUTRC": "/dev/null", "LANG": "C.UTF-8", "PS1": PROMPT, **environ},
@@ -30,9 +30,9 @@ class Person:
             timeout=10,
             dimensions=(50, 400),
         )
-        self.bash.delaybeforesend = None
+        self.process.delaybeforesend = None
         self._count = 0
-        self.bash.expect_exact(PROMPT)
+        self.process.expect_exact(PROMPT)
         self.run("bind 'set enable-bracketed-paste off'; bind 'set bell-style none'; unset HISTFILE")
         for file in load:
             self.run(f"source {file}")
@@ -43,36 +43,36 @@ class Person:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bash.close(force=True)
+        self.process.close(force=True)
 
     def run(self, line: str) -> str:
-        """Run a line to its end; what it printed."""
-        self.bash.sendline(line)
-        self.bash.expect_exact("\r\n")
-        self.bash.expect_exact(PROMPT)
-        return str(self.bash.before)
+        """Run a line to its end. Return what it printed."""
+        self.process.sendline(line)
+        self.process.expect_exact("\r\n")
+        self.process.expect_exact(PROMPT)
+        return str(self.process.before)
 
     def completes(self, *typed: str) -> str:
-        """The line after typing each piece and pressing Tab behind it, with | where the cursor is.
+        """Return the line after typing each piece and pressing Tab after it, with | where the cursor is.
 
         Asked of readline itself: a function bound to Ctrl-X Ctrl-Y prints the buffer.
         """
         self._bind()
         for piece in typed:
-            self.bash.send(piece + "\t")
-        self.bash.send("\x18\x19")
-        self.bash.expect(r"\r?\n?<LINE:(.*?):LINE>\r\n")
-        line = str(self.bash.match.group(1))  # type: ignore[union-attr]
+            self.process.send(piece + "\t")
+        self.process.send("\x18\x19")
+        self.process.expect(r"\r?\n?<LINE:(.*?):LINE>\r\n")
+        line = str(self.process.match.group(1))  # type: ignore[union-attr]
         self._clear()
         return line
 
     def sees(self, typed: str) -> list[str]:
-        """The words that Tab, pressed until it lists, shows behind ``typed``."""
+        """Return the words that Tab lists after ``typed``."""
         self._bind()
-        self.bash.send(typed + "\t\t\t")
-        self.bash.send("\x18\x19")
-        self.bash.expect(r"\r?\n?<LINE:(.*?):LINE>\r\n")
-        shown = re.split(r"\r?\n", str(self.bash.before))[1:]
+        self.process.send(typed + "\t\t\t")
+        self.process.send("\x18\x19")
+        self.process.expect(r"\r?\n?<LINE:(.*?):LINE>\r\n")
+        shown = re.split(r"\r?\n", str(self.process.before))[1:]
         self._clear()
         words: list[str] = []
         for line in shown:
@@ -90,6 +90,6 @@ class Person:
     def _clear(self) -> None:
         # Ctrl-A Ctrl-K empties the line; the echo tells where the shell's answer to it ends.
         self._count += 1
-        self.bash.sendline(f"\x01\x0becho SYNC''{self._count}")
-        self.bash.expect_exact(f"SYNC{self._count}\r\n")
-        self.bash.expect_exact(PROMPT)
+        self.process.sendline(f"\x01\x0becho SYNC''{self._count}")
+        self.process.expect_exact(f"SYNC{self._count}\r\n")
+        self.process.expect_exact(PROMPT)

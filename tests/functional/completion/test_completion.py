@@ -12,7 +12,7 @@ import pytest
 
 from devstack.waiting import wait_until
 from sysreg_cli.cli.completion_cache import CacheOwner, remember_names, remember_tags
-from tests.functional.completion.shell import BASH_COMPLETION, COMPLETION, OURS, Person
+from tests.functional.completion.shell import BASH_COMPLETION, COMPLETION, SYSTEM, InteractiveBash
 
 NAMES = [
     "alpine",
@@ -77,8 +77,8 @@ def environ(home: Path, **further: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def person(home: Path) -> Iterator[Person]:
-    with Person(environ(home), cwd=home) as somebody:
+def bash(home: Path) -> Iterator[InteractiveBash]:
+    with InteractiveBash(environ(home), cwd=home) as somebody:
         yield somebody
 
 
@@ -149,79 +149,77 @@ STX = "docker.io/starlingx/stx-app"
         (["system registry-image-list > reg"], "system registry-image-list > registry.pem |"),
     ],
 )
-def test_tab(person: Person, typed: list[str], line: str) -> None:
-    assert person.completes(*typed) == line
+def test_tab(bash: InteractiveBash, typed: list[str], line: str) -> None:
+    assert bash.completes(*typed) == line
 
 
-def test_tab_lists_what_there_is(person: Person) -> None:
-    assert person.sees("system registry-image-") == [
+def test_tab_lists_what_there_is(bash: InteractiveBash) -> None:
+    assert bash.sees("system registry-image-") == [
         "registry-image-delete",
         "registry-image-list",
         "registry-image-tags",
     ]
-    assert person.sees("system registry-image-delete k8s.gcr.io/") == [
+    assert bash.sees("system registry-image-delete k8s.gcr.io/") == [
         "k8s.gcr.io/pause",
         "k8s.gcr.io/pause-amd64",
     ]
     # What is held before the colon stands on the line already.
-    assert person.sees(f"system registry-image-delete {STX}:v") == ["v1.0", "v1.1", "v2.0"]
+    assert bash.sees(f"system registry-image-delete {STX}:v") == ["v1.0", "v1.1", "v2.0"]
 
 
-def test_a_cursor_in_the_middle_of_the_line_completes_what_is_before_it(person: Person) -> None:
-    person._bind()
-    person.bash.send("system registry-image-li --nowrap" + "\x1b[D" * 9 + "\t\x18\x19")
-    person.bash.expect(r"<LINE:(.*?):LINE>\r\n")
-    assert person.bash.match.group(1) == "system registry-image-list| --nowrap"  # type: ignore[union-attr]
+def test_a_cursor_in_the_middle_of_the_line_completes_what_is_before_it(bash: InteractiveBash) -> None:
+    bash._bind()
+    bash.process.send("system registry-image-li --nowrap" + "\x1b[D" * 9 + "\t\x18\x19")
+    bash.process.expect(r"<LINE:(.*?):LINE>\r\n")
+    assert bash.process.match.group(1) == "system registry-image-list| --nowrap"  # type: ignore[union-attr]
 
 
-def test_cached_and_static_words_start_no_program(person: Person, home: Path) -> None:
-    person.completes("system reg")
-    person.completes("system registry-image-delete docker.io/star", ":v1.")
-    person.completes("system certificate-install my")
+def test_cached_and_static_words_start_no_program(bash: InteractiveBash, home: Path) -> None:
+    bash.completes("system reg")
+    bash.completes("system registry-image-delete docker.io/star", ":v1.")
+    bash.completes("system certificate-install my")
     assert calls(home) == []
 
 
-def test_it_works_without_the_colon_in_comp_wordbreaks(person: Person) -> None:
-    person.run("COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}")
-    line = person.completes("system registry-image-delete docker.io/star", ":v2")
+def test_it_works_without_the_colon_in_comp_wordbreaks(bash: InteractiveBash) -> None:
+    bash.run("COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}")
+    line = bash.completes("system registry-image-delete docker.io/star", ":v2")
     assert line == f"system registry-image-delete {STX}:v2.0 |"
 
 
-def test_it_leaves_comp_wordbreaks_alone(person: Person) -> None:
-    before = person.run('echo "$COMP_WORDBREAKS"')
-    person.completes("system registry-image-delete docker.io/star", ":v2")
-    assert person.run('echo "$COMP_WORDBREAKS"') == before
+def test_it_leaves_comp_wordbreaks_alone(bash: InteractiveBash) -> None:
+    before = bash.run('echo "$COMP_WORDBREAKS"')
+    bash.completes("system registry-image-delete docker.io/star", ":v2")
+    assert bash.run('echo "$COMP_WORDBREAKS"') == before
 
 
 @pytest.mark.parametrize(
     "options", ["set -u", "set -f", "shopt -s failglob nullglob", "IFS=:", "shopt -s nocasematch"]
 )
-def test_it_works_whatever_the_shell_is_set_to(person: Person, options: str) -> None:
-    person.run(options)
-    line = person.completes("system registry-image-delete docker.io/star", ":v2")
+def test_it_works_whatever_the_shell_is_set_to(bash: InteractiveBash, options: str) -> None:
+    bash.run(options)
+    line = bash.completes("system registry-image-delete docker.io/star", ":v2")
     assert line == f"system registry-image-delete {STX}:v2.0 |"
 
 
 def test_it_works_together_with_bash_completion_and_sudo(home: Path) -> None:
-    with Person(environ(home), load=(BASH_COMPLETION, COMPLETION), cwd=home) as person:
-        assert person.completes("system registry-image-delete docker.io/star", ":v2").endswith(
-            f" {STX}:v2.0 |"
-        )
-        line = person.completes("sudo system registry-image-delete docker.io/star", ":v2")
+    with InteractiveBash(environ(home), load=(BASH_COMPLETION, COMPLETION), cwd=home) as bash:
+        assert bash.completes("system registry-image-delete docker.io/star", ":v2").endswith(f" {STX}:v2.0 |")
+        line = bash.completes("sudo system registry-image-delete docker.io/star", ":v2")
         assert line == f"sudo system registry-image-delete {STX}:v2.0 |"
 
 
 def test_nothing_is_started_when_a_shell_starts(home: Path) -> None:
-    with Person(environ(home), cwd=home) as person:
-        assert person.run("true") == ""
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.run("true") == ""
     assert calls(home) == []
 
 
 def test_names_that_are_not_cached_are_asked_for_once_and_quietly(home: Path) -> None:
     forget(home)
     stand_in(home, "printf '%s\\n' docker.io/starlingx/other")
-    with Person(environ(home), cwd=home) as person:
-        line = person.completes("system registry-image-tags docker.io/s")
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        line = bash.completes("system registry-image-tags docker.io/s")
     assert line == "system registry-image-tags docker.io/starlingx/other |"
     assert calls(home) == ["registry-image-list -f value"]
 
@@ -231,8 +229,8 @@ def test_an_old_cache_is_not_believed(home: Path) -> None:
         head, _, rest = file.read_text().partition("\n")
         kind, version, written = head.split()
         file.write_text(f"{kind} {version} {int(written) - 121}\n{rest}")
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
     assert calls(home) == ["registry-image-list -f value"]
 
 
@@ -240,23 +238,23 @@ def test_an_old_cache_is_not_believed(home: Path) -> None:
     "other", [{"OS_USERNAME": "x"}, {"SYSREG_REGISTRY": "x:1"}, {"OS_AUTH_URL": "x"}, {"OS_AUTH_TOKEN": "x"}]
 )
 def test_the_cache_of_another_user_or_registry_is_not_used(home: Path, other: dict[str, str]) -> None:
-    with Person(environ(home, **other), cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    with InteractiveBash(environ(home, **other), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
 
 
 def test_a_cache_behind_a_symbolic_link_is_not_read(home: Path) -> None:
     (home / ".cache/sysreg").rename(home / "moved")
     (home / ".cache/sysreg").symlink_to(home / "moved")
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
 
 
 @pytest.mark.parametrize("missing", ["OS_USERNAME", "OS_PASSWORD"])
 def test_without_credentials_nothing_is_asked(home: Path, missing: str) -> None:
     forget(home)
     variables = {name: value for name, value in environ(home).items() if name != missing}
-    with Person(variables, cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    with InteractiveBash(variables, cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
     assert calls(home) == []
 
 
@@ -273,12 +271,12 @@ def test_without_credentials_nothing_is_asked(home: Path, missing: str) -> None:
 def test_a_call_that_goes_wrong_is_silent_and_tab_does_not_wait_for_it(home: Path, script: str) -> None:
     forget(home)
     stand_in(home, script)
-    with Person(environ(home), cwd=home) as person:
+    with InteractiveBash(environ(home), cwd=home) as bash:
         # the deadline of completes() is a third of the 30 s
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
         # the next Tab calls nothing, so it does not wait at all
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
-        assert person.run("true") == ""
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+        assert bash.run("true") == ""
     assert len(calls(home)) == 1
 
 
@@ -289,10 +287,10 @@ def test_a_slow_answer_is_there_for_the_next_tab(home: Path) -> None:
         f"remember_names({WHO!r}, ['slow'])\n"
     )
     stand_in(home, f'sleep 1.5; {sys.executable} "$HOME/remember.py"')
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags sl") == "system registry-image-tags sl|"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags sl") == "system registry-image-tags sl|"
         wait_until(lambda: list((home / ".cache/sysreg").iterdir()), 20, what="the answer is in the cache")
-        assert person.completes("system registry-image-tags sl") == "system registry-image-tags slow |"
+        assert bash.completes("system registry-image-tags sl") == "system registry-image-tags slow |"
     assert len(calls(home)) == 1
 
 
@@ -305,20 +303,20 @@ def test_an_unreachable_registry_is_silent_and_tab_does_not_wait_for_it(home: Pa
             "says nothing": f"127.0.0.1:{silent.getsockname()[1]}",
             "has no name": "registry.invalid:9001",
         }
-        variables = environ(home, SYSREG_REGISTRY=where[trouble], PATH=f"{OURS.parent}:/usr/bin:/bin")
-        with Person(variables, cwd=home) as person:
+        variables = environ(home, SYSREG_REGISTRY=where[trouble], PATH=f"{SYSTEM.parent}:/usr/bin:/bin")
+        with InteractiveBash(variables, cwd=home) as bash:
             # the deadline of completes() is shorter than the 60 s that `system` waits for the silent one
-            assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
-            assert person.run("true") == ""
+            assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+            assert bash.run("true") == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a home of somebody else")
 def test_the_cache_in_the_home_of_another_user_is_not_read(home: Path) -> None:
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busybox |"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busybox |"
     os.chown(home, 65534, 65534)
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags busy") == "system registry-image-tags busy|"
 
 
 HOSTILE = [
@@ -343,17 +341,17 @@ def test_names_with_shell_syntax_are_neither_expanded_nor_offered(home: Path, wh
     (home / "hostile").write_text("\n".join([*HOSTILE, "good"]) + "\n")
     stand_in(home, 'cat "$HOME/hostile"')
     typed = "system registry-image-delete " + ("alpine:" if what == "tags" else "")
-    with Person(environ(home), cwd=home) as person:
-        seen = person.sees(typed) or [person.completes(typed)]
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        seen = bash.sees(typed) or [bash.completes(typed)]
         assert not set(seen) & set(HOSTILE)
         assert "good" in " ".join(seen)
-        person.run(f"COMP_LINE='{typed}' COMP_POINT={len(typed)} _sysreg_system system '' ''")
+        bash.run(f"COMP_LINE='{typed}' COMP_POINT={len(typed)} _sysreg_system system '' ''")
     assert not (home / "owned").exists()
 
 
 def test_hostile_words_in_the_cache_itself_are_not_offered(home: Path) -> None:
     (file,) = [file for file in (home / ".cache/sysreg").iterdir() if file.name.endswith("_admin__")]
     file.write_text("\n".join([*file.read_text().splitlines()[:2], *HOSTILE, "good", ""]))
-    with Person(environ(home), cwd=home) as person:
-        assert person.completes("system registry-image-tags ") == "system registry-image-tags good |"
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        assert bash.completes("system registry-image-tags ") == "system registry-image-tags good |"
     assert not (home / "owned").exists()

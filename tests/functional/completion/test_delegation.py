@@ -1,4 +1,4 @@
-"""The platform's own `system` further along PATH: it must work as if we were not there."""
+"""The platform's own `system` further along PATH: it must work as if sysreg's were not there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-OURS = Path(sys.executable).with_name("system")
+SYSTEM = Path(sys.executable).with_name("system")
 
 # Behaves as its words say, and shows all that a program sees of its start.
 STAND_IN = r"""#!/bin/bash
@@ -47,12 +47,12 @@ def environ(*directories: Path) -> dict[str, str]:
 def both_ways(
     platform: Path, *arguments: str, stdin: bytes = b""
 ) -> list[subprocess.CompletedProcess[bytes]]:
-    """The same command line with us in front, and without us."""
+    """Run the command line with sysreg's `system` first on PATH, and without it."""
     return [
         subprocess.run(
             ["system", *arguments], input=stdin, capture_output=True, timeout=30, env=environ(*directories)
         )
-        for directories in ([OURS.parent, platform], [platform])
+        for directories in ([SYSTEM.parent, platform], [platform])
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_signal_reaches_the_platforms_command(
     platform: Path, number: signal.Signals, expected: int
 ) -> None:
     process = subprocess.Popen(
-        ["system", "wait"], env=environ(OURS.parent, platform), stdout=subprocess.PIPE, text=True
+        ["system", "wait"], env=environ(SYSTEM.parent, platform), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     with process:
@@ -100,7 +100,7 @@ def test_the_terminal_is_the_platforms(platform: Path) -> None:
     child = pexpect.spawn(
         "system",
         ["ask"],
-        env={**environ(OURS.parent, platform), "TERM": "dumb"},
+        env={**environ(SYSTEM.parent, platform), "TERM": "dumb"},
         dimensions=(33, 99),
         encoding="utf-8",
         timeout=10,
@@ -118,7 +118,7 @@ def test_the_terminal_is_the_platforms(platform: Path) -> None:
 def test_our_commands_are_not_handed_over(platform: Path) -> None:
     done = subprocess.run(
         ["system", "help", "registry-image-list"],
-        env=environ(OURS.parent, platform),
+        env=environ(SYSTEM.parent, platform),
         capture_output=True,
         text=True,
         timeout=30,
@@ -133,7 +133,7 @@ def test_a_wrapper_that_only_calls_system_again_does_not_go_round_for_ever(tmp_p
     wrapper.chmod(0o755)
     done = subprocess.run(
         ["system", "host-list"],
-        env=environ(OURS.parent, tmp_path),
+        env=environ(SYSTEM.parent, tmp_path),
         capture_output=True,
         text=True,
         timeout=60,
@@ -158,7 +158,7 @@ def test_a_system_in_the_current_directory_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "system").chmod(0o755)
     done = subprocess.run(
         ["system", "host-list"],
-        env={**environ(), "PATH": f"{OURS.parent}::.:/usr/bin:/bin"},
+        env={**environ(), "PATH": f"{SYSTEM.parent}::.:/usr/bin:/bin"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -171,7 +171,7 @@ def test_a_system_in_the_current_directory_is_never_run(tmp_path: Path) -> None:
 def test_without_another_system_an_unknown_command_is_exit_2_and_a_suggestion() -> None:
     done = subprocess.run(
         ["system", "registry-image-lst"],
-        env=environ(OURS.parent),
+        env=environ(SYSTEM.parent),
         capture_output=True,
         text=True,
         timeout=30,
@@ -205,7 +205,7 @@ def test_the_environment_is_passed_on_whole(platform: Path) -> None:
 )
 def test_a_wrong_line_is_answered_with_one_line_that_helps(line: list[str], said: str) -> None:
     done = subprocess.run(
-        ["system", *line], env=environ(OURS.parent), capture_output=True, text=True, timeout=30
+        ["system", *line], env=environ(SYSTEM.parent), capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

@@ -11,7 +11,7 @@ import pytest
 from devstack.controller import Controller
 from devstack.images import single
 from devstack.waiting import wait_until
-from tests.functional.completion.shell import Person
+from tests.functional.completion.shell import InteractiveBash
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def image(controller: Controller) -> str:
     return name
 
 
-def completes(person: Person, *typed: str, to: str) -> None:
+def completes(bash: InteractiveBash, *typed: str, to: str) -> None:
     """Press Tab until it completes: a slow machine may need more than the second that it is given."""
-    person.run("_sysreg_pause=0")
-    wait_until(lambda: person.completes(*typed) == to, 60, what=f"{typed} completes to {to}")
+    bash.run("_sysreg_pause=0")
+    wait_until(lambda: bash.completes(*typed) == to, 60, what=f"{typed} completes to {to}")
 
 
 @pytest.mark.parametrize("user", ["admin", "testuser"])
@@ -35,15 +35,15 @@ def test_names_and_tags_come_from_the_registry(
 ) -> None:
     # A list that another test left in the cache is believed for two minutes, without this image.
     environ = {**controller.environ(user), "XDG_CACHE_HOME": str(tmp_path)}
-    with Person(environ, cwd=controller.root) as person:
+    with InteractiveBash(environ, cwd=controller.root) as bash:
         completes(
-            person,
+            bash,
             f"system registry-image-delete {image[:-8]}",
             ":v1.",
             to=f"system registry-image-delete {image}:v1.|",
         )
         completes(
-            person,
+            bash,
             f"system registry-image-delete {controller.address}/{image}:v1.1",
             to=f"system registry-image-delete {controller.address}/{image}:v1.1 |",
         )
@@ -55,12 +55,12 @@ def test_a_list_and_a_delete_bring_the_cache_up_to_date(controller: Controller, 
     assert controller.system("registry-image-tags", image).returncode == 0
     # Nothing is asked any more: without a password the completion doesn't ask.
     del environ["OS_PASSWORD"]
-    with Person(environ, cwd=controller.root) as person:
-        line = person.completes(f"system registry-image-delete {image[:-8]}", ":v1.", "1")
+    with InteractiveBash(environ, cwd=controller.root) as bash:
+        line = bash.completes(f"system registry-image-delete {image[:-8]}", ":v1.", "1")
         assert line == f"system registry-image-delete {image}:v1.1 |"
         assert controller.system("registry-image-delete", f"{image}:v1.1").returncode == 0
         # The deleted tag is no longer offered.
-        line = person.completes(f"system registry-image-delete {image}:v1.1")
+        line = bash.completes(f"system registry-image-delete {image}:v1.1")
         assert line == f"system registry-image-delete {image}:v1.1|"
 
 

@@ -36,15 +36,19 @@ def completions(lines: list[str], home: Path) -> list[set[str]]:
         env={"PATH": "/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"},
     )
     assert done.stderr == ""
-    found = done.stdout.split("\n")[:-1]
-    assert len(found) == len(lines)
-    return [set(shlex.split(words)) for words in found]
+    replies = done.stdout.split("\n")[:-1]
+    assert len(replies) == len(lines)
+    return [set(shlex.split(words)) for words in replies]
 
 
 def options_of(command: click.Command) -> set[str]:
     """The options that `--help` of the command names."""
     context = click.Context(command, help_option_names=["-h", "--help"])
-    options = [one for one in command.get_params(context) if isinstance(one, click.Option) and not one.hidden]
+    options = [
+        parameter
+        for parameter in command.get_params(context)
+        if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
     return {name for option in options for name in option.opts}
 
 
@@ -54,8 +58,8 @@ def prefixes(words: set[str]) -> list[str]:
 
 def test_every_prefix_of_every_command(tmp_path: Path) -> None:
     wanted = prefixes(set(COMMANDS))
-    found = completions([f"system {prefix}" for prefix in wanted], tmp_path)
-    for prefix, words in zip(wanted, found, strict=True):
+    replies = completions([f"system {prefix}" for prefix in wanted], tmp_path)
+    for prefix, words in zip(wanted, replies, strict=True):
         assert words == {name for name in COMMANDS if name.startswith(prefix)}, prefix
 
 
@@ -72,8 +76,8 @@ def test_every_prefix_of_every_option_of_every_command(tmp_path: Path) -> None:
             expected = {word for word in own if word.startswith(prefix)}
             expected = expected or {word for word in program if word.startswith(prefix)}
             cases.append((f"system {name}{' ' if name else ''}{prefix}", expected))
-    found = completions([line for line, _ in cases], tmp_path)
-    for (line, expected), words in zip(cases, found, strict=True):
+    replies = completions([line for line, _ in cases], tmp_path)
+    for (line, expected), words in zip(cases, replies, strict=True):
         assert words == expected, line
     assert len(cases) > 1500
 
@@ -91,6 +95,6 @@ def test_every_prefix_of_every_value_of_a_choice(tmp_path: Path) -> None:
                     for word in option.opts:
                         expected = {choice for choice in choices if choice.startswith(prefix)}
                         cases.append((f"system {name} {word} {prefix}", expected))
-    found = completions([line for line, _ in cases], tmp_path)
-    for (line, expected), words in zip(cases, found, strict=True):
+    replies = completions([line for line, _ in cases], tmp_path)
+    for (line, expected), words in zip(cases, replies, strict=True):
         assert words == expected, line

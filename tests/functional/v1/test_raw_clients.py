@@ -62,10 +62,10 @@ def upload(
     assert status == 200
     if "transfer-encoding" in headers:
         answer = answer.partition(b"\r\n")[2].rpartition(b"\r\n0\r\n")[0]
-    found = json.loads(answer)
-    assert set(found) == {"success", "error", "body", "certificates"}
-    assert (found["success"], found["body"], found["certificates"]) == ("", "", [])
-    return str(found["error"])
+    body = json.loads(answer)
+    assert set(body) == {"success", "error", "body", "certificates"}
+    assert (body["success"], body["body"], body["certificates"]) == ("", "", [])
+    return str(body["error"])
 
 
 def test_every_way_to_send_the_form_is_the_same_to_us(api: Api, parts: tuple[bytes, bytes]) -> None:

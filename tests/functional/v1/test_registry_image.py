@@ -157,7 +157,7 @@ def test_a_delete_is_one_audit_line(api: Api, own: str) -> None:
     api.call("DELETE", f"{LIST}?image_name_and_tag={own}:v1")
 
     def lines() -> list[str]:
-        return [one for one in api.controller.log(AGENT).splitlines() if f"image delete '{own}:v1'" in one]
+        return [line for line in api.controller.log(AGENT).splitlines() if f"image delete '{own}:v1'" in line]
 
     wait_until(lambda: bool(lines()), 10, what="the audit line is written")
     (line,) = lines()

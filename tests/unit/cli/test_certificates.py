@@ -133,10 +133,10 @@ def test_no_answer_but_success_about_this_certificate_costs_the_file(
 ) -> None:
     assert install(agent(answer), file) == 1
     assert file.read_bytes() == PEM
-    said = capsys.readouterr().err
-    assert said.startswith("system: ")
-    assert said.count("\n") == 1
-    assert "internal error, please" not in said
+    output = capsys.readouterr().err
+    assert output.startswith("system: ")
+    assert output.count("\n") == 1
+    assert "internal error, please" not in output
 
 
 def test_no_agent_at_all_is_told_with_its_socket(
@@ -165,9 +165,9 @@ def test_success_removes_the_file_and_says_so(
 ) -> None:
     assert install(agent(http(SUCCESS)), file) == 0
     assert not file.exists()
-    said = capsys.readouterr()
-    assert "holds the private key: the file will be removed" in said.out
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert "holds the private key: the file will be removed" in output.out
+    assert output.err == ""
 
 
 def test_json_output_is_an_object_and_nothing_else(

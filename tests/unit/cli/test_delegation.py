@@ -81,30 +81,30 @@ def test_an_empty_word_is_not_ours() -> None:
 
 
 def test_the_others_are_found_in_the_order_of_path(tmp_path: Path) -> None:
-    ours = program(tmp_path / "ours/system")
+    own = program(tmp_path / "ours/system")
     first = program(tmp_path / "first/system")
     second = program(tmp_path / "second/system")
-    path = f"{first.parent}:{ours.parent}:{tmp_path}/missing:{second.parent}"
-    assert delegation.other_programs(path, str(ours)) == [str(first), str(second)]
+    path = f"{first.parent}:{own.parent}:{tmp_path}/missing:{second.parent}"
+    assert delegation.other_programs(path, str(own)) == [str(first), str(second)]
 
 
 def test_the_platforms_program_is_found_under_the_name_that_dpkg_diverted_it_to(tmp_path: Path) -> None:
-    ours = program(tmp_path / "bin/system")
+    own = program(tmp_path / "bin/system")
     diverted = program(tmp_path / "bin/system.distrib")
-    assert delegation.other_programs(f"{tmp_path}/bin", str(ours)) == [str(diverted)]
+    assert delegation.other_programs(f"{tmp_path}/bin", str(own)) == [str(diverted)]
 
 
 def test_a_link_to_us_is_not_another(tmp_path: Path) -> None:
-    ours = program(tmp_path / "ours/system")
+    own = program(tmp_path / "ours/system")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/system").symlink_to(ours)
-    assert delegation.other_programs(f"{tmp_path}/bin", str(ours)) == []
+    (tmp_path / "bin/system").symlink_to(own)
+    assert delegation.other_programs(f"{tmp_path}/bin", str(own)) == []
 
 
 def test_the_console_script_of_a_second_installation_is_not_another(tmp_path: Path) -> None:
-    ours = program(tmp_path / "ours/system")
+    own = program(tmp_path / "ours/system")
     twin = program(tmp_path / "twin/system", "#!/usr/bin/python3\nfrom sysreg_cli.cli.start import main\n")
-    assert delegation.other_programs(str(twin.parent), str(ours)) == []
+    assert delegation.other_programs(str(twin.parent), str(own)) == []
 
 
 def test_empty_and_relative_entries_of_path_are_skipped(

@@ -77,14 +77,14 @@ def test_the_summary_is_the_first_line_of_the_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_help_reference_and_man_page(name: str) -> None:
-    # What stands before the command too is told once in reference and man page.
+    # reference and man page list the options of the program only once
     program = {word for option in write_reference.options(system) for word in option.opts}
     whole = {"reference": reference(), "man page": man_page()}
     for option in write_reference.options(EVERY[name]):
         for where, text in sections(name).items():
             for word in option.opts:
-                told = whole.get(where, text) if word in program else text
-                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", told), (
+                place = whole.get(where, text) if word in program else text
+                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", place), (
                     f"{word} is not in the {where}"
                 )
 
@@ -92,8 +92,10 @@ def test_every_option_is_in_help_reference_and_man_page(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_arguments_are_those_of_the_code(name: str) -> None:
     context = click.Context(EVERY[name])
-    arguments = [one for one in EVERY[name].params if isinstance(one, click.Argument)]
-    assert [term for term, _ in EVERY[name].argument_help] == [one.make_metavar(context) for one in arguments]
+    arguments = [argument for argument in EVERY[name].params if isinstance(argument, click.Argument)]
+    assert [term for term, _ in EVERY[name].argument_help] == [
+        argument.make_metavar(context) for argument in arguments
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

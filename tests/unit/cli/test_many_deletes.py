@@ -20,8 +20,8 @@ IMAGES = [f"many/{number:04}:v1" for number in range(1000)]
 READ: dict[str, Callable[[str], list[tuple[str, bool]]]] = {
     "table": lambda text: [(line.split()[1], line.split()[2] == "deleted") for line in text.splitlines()],
     "value": lambda text: [(line.split()[0], line.split()[1] == "True") for line in text.splitlines()],
-    "json": lambda text: [(one["image"], one["deleted"]) for one in json.loads(text)],
-    "yaml": lambda text: [(one["image"], one["deleted"]) for one in yaml.safe_load(text)],
+    "json": lambda text: [(report["image"], report["deleted"]) for report in json.loads(text)],
+    "yaml": lambda text: [(report["image"], report["deleted"]) for report in yaml.safe_load(text)],
     "csv": lambda text: [
         (row["image"], row["deleted"] == "True") for row in csv.DictReader(io.StringIO(text))
     ],
