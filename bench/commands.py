@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.seeding import seed
 
@@ -46,7 +47,7 @@ def main() -> None:
     listing = [_SYSTEM, "registry-image-list"]
     bare_python = [sys.executable, "-c", "pass"]
 
-    with Controller.temporary(programs=_PROGRAMS) as controller:
+    with Controller.temporary(Options(programs=_PROGRAMS)) as controller:
         environment = controller.environ()
         seed(controller, (f"bench/image-{number:04}" for number in range(1000)))
         filtered = [*listing, "--filter-out-untagged", "-f", "value"]
@@ -57,7 +58,7 @@ def main() -> None:
         slow = seconds([sys.executable, _CLIENTS, "sequential"], environment)
         print(f"(b) sequential client: {slow:.1f} s: system is {slow / ours:.0f} times faster")
 
-    with Controller.temporary(programs=_PROGRAMS) as controller:
+    with Controller.temporary(Options(programs=_PROGRAMS)) as controller:
         environment = controller.environ()
         seed(controller, (f"bench/image-{number:04}" for number in range(20)))
         ours, start = compare(rounds * 3, environment, listing, bare_python)

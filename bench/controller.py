@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 
+from devstack.keystone import RunningKeystone
 from tests.controller.furnish import configure, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.people import ca_signed_certificate, system
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    with workshop(f"bench-{time.time_ns()}") as machines:
+    with RunningKeystone.temporary() as keystone, workshop(f"bench-{time.time_ns()}", keystone) as machines:
         deployments = []
         for _ in range(rounds):
             with machines.installed() as machine:

@@ -45,9 +45,9 @@ def make(root: Path, repositories: int) -> None:
 
 def restore(template: Path, controller: Controller) -> None:
     """Restore the storage from the template. Hard links will do: a collector only unlinks."""
-    shutil.rmtree(controller.storage / "docker", ignore_errors=True)
-    subprocess.run(["cp", "-al", template / "docker", controller.storage / "docker"], check=True)
-    (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+    shutil.rmtree(controller.paths.storage / "docker", ignore_errors=True)
+    subprocess.run(["cp", "-al", template / "docker", controller.paths.storage / "docker"], check=True)
+    (controller.paths.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
 
 
 def seconds(argv: Sequence[str | Path]) -> float:
@@ -79,13 +79,15 @@ def main() -> int:
     parser.add_argument("--repositories", type=int, default=2000)
     words = parser.parse_args()
     with Controller.temporary() as controller, contextlib.ExitStack() as undo:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", controller.storage], check=True)
-        undo.callback(lambda: subprocess.run(["umount", "-l", controller.storage], check=True))
-        template = controller.storage / "template"
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", controller.paths.storage], check=True)
+        undo.callback(lambda: subprocess.run(["umount", "-l", controller.paths.storage], check=True))
+        template = controller.paths.storage / "template"
         make(template, words.repositories)
-        subprocess.run(["chown", "-R", "docker-registry:docker-registry", controller.storage], check=True)
+        subprocess.run(
+            ["chown", "-R", "docker-registry:docker-registry", controller.paths.storage], check=True
+        )
         collector = [*_COLLECTOR, "docker-registry", "garbage-collect"]
-        config = controller.registry_config_file
+        config = controller.paths.registry_config
         whole, mark, drain, memory = [], [], 0.0, 0
         for number in range(words.rounds):
             restore(template, controller)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from devstack.controller import Controller
 from devstack.images import single
+from devstack.options import Options
 from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from sysreg_cli.cli.completion_cache import CacheOwner, remember_names, remember_tags
 
@@ -122,9 +123,9 @@ def local(home: Path, rounds: int) -> None:
 
 def asking(rounds: int) -> None:
     """A name that isn't cached, next to the list command."""
-    with Controller.temporary(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER)) as controller:
+    with Controller.temporary(Options(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER))) as controller:
         environ = controller.environ()
-        lister = {**environ, "XDG_CACHE_HOME": str(controller.root)}
+        lister = {**environ, "XDG_CACHE_HOME": str(controller.paths.root)}
         line = "system registry-image-delete bench/"
         for number in range(20):
             controller.client().push(f"bench/image-{number:02}", "v1", single(seed=number))

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 
 CONNECTIONS = 8
@@ -63,7 +64,7 @@ def main() -> None:
     registry: list[Figures] = []
     server: list[Figures] = []
     with (
-        Controller.temporary(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER)) as controller,
+        Controller.temporary(Options(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER))) as controller,
         tempfile.TemporaryDirectory() as directory,
     ):
         pair = f"testuser:{controller.passwords['testuser']}"

@@ -1,4 +1,4 @@
-"""``python -m devstack up|down``: the embedded controller on the usual ports, for people."""
+"""``python -m devstack up|down|remove``: the embedded controller of ``make run``, on the usual ports."""
 
 from __future__ import annotations
 
@@ -7,22 +7,77 @@ import hashlib
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devstack import tour
 from devstack.controller import Controller
+from devstack.endpoints import USUAL_PORTS
 from devstack.errors import DevstackError
-from devstack.keystone import CHECKOUT
-from devstack.site import USUAL_PORTS
-
-RUN = CHECKOUT / ".run"
-# Not in the checkout: the registry runs as docker-registry, who can't look into somebody's home directory.
-ROOT = Path("/var/lib/sysreg-devstack") / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
+from devstack.keystone_server import CHECKOUT
+from devstack.options import Options
 
 
-def main(arguments: list[str]) -> int:
-    """Do what the one argument says; returns the exit status."""
-    actions = {"up": up, "down": down, "remove": remove}
+@dataclass(frozen=True)
+class Installation:
+    """The embedded controller of a checkout."""
+
+    # Not in the checkout: docker-registry's user can't look into somebody's home directory.
+    root: Path = Path("/var/lib/sysreg-devstack") / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
+    #: the directory for the openrc files
+    run: Path = CHECKOUT / ".run"
+    ports: Mapping[str, int] = field(default_factory=lambda: USUAL_PORTS)
+
+    @property
+    def controller(self) -> Controller:
+        return Controller(self.root, Options(ports=self.ports, outlive=True))
+
+    def up(self) -> None:
+        """Start what does not run, write the openrc files, push two images and show the main job."""
+        if os.geteuid() != 0:
+            raise DevstackError("the embedded controller needs root: run `make run` as root or with sudo")
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            controller = self.controller
+            started_from = self.root / "started-from"
+            if started_from.exists() and started_from.read_text() != _fingerprint():
+                controller.stop()  # it runs other programs
+            controller.start()
+            started_from.write_text(_fingerprint())
+            self.write_openrc(controller, "openrc", "admin")
+            self.write_openrc(controller, "openrc.testuser", "testuser")
+            tour.show(controller, self.run)
+
+    def down(self) -> None:
+        """Stop every process; images and users stay for the next start."""
+        if self.root.exists():
+            self.controller.stop()
+
+    def remove(self) -> None:
+        """Stop, and remove images, users and keys."""
+        if self.root.exists():
+            self.controller.remove()
+
+    def write_openrc(self, controller: Controller, name: str, user: str) -> None:
+        """Write a file to be sourced. Only its owner may read it: it holds the password."""
+        bin_directory = shlex.quote(str(Path(sys.executable).parent))
+        lines = [f"# . .run/{name}    (the embedded controller, as {user})"]
+        lines += [f"export {key}={shlex.quote(value)}" for key, value in controller.openrc(user).items()]
+        lines += [f'case ":$PATH:" in *:{bin_directory}:*) ;; *) export PATH={bin_directory}:"$PATH" ;; esac']
+        new = self.run / f"{name}.new"
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text("\n".join(lines) + "\n")
+        if "SUDO_UID" in os.environ:
+            os.chown(new, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+        new.replace(self.run / name)
+
+
+def main(arguments: list[str], installation: Installation = Installation()) -> int:
+    """Do what the one argument says. Returns the exit status."""
+    actions = {"up": installation.up, "down": installation.down, "remove": installation.remove}
     if len(arguments) != 1 or arguments[0] not in actions:
         print("usage: python -m devstack up|down|remove", file=sys.stderr)
         return 2
@@ -34,62 +89,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def up() -> None:
-    """Start what does not run, write the openrc files, push the two images and show the main job."""
-    if os.geteuid() != 0:
-        raise DevstackError("the embedded controller needs root: run `make run` as root or with sudo")
-    ROOT.mkdir(parents=True, exist_ok=True)
-    with (ROOT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        controller = _controller()
-        started_from = ROOT / "started-from"
-        if started_from.exists() and started_from.read_text() != _fingerprint():
-            controller.stop()  # the programs are not the ones that run
-        controller.start()
-        started_from.write_text(_fingerprint())
-        _write_openrc(controller, "openrc", "admin")
-        _write_openrc(controller, "openrc.testuser", "testuser")
-        tour.show(controller, RUN)
-
-
-def down() -> None:
-    """Stop every process; images and users stay for the next start."""
-    if ROOT.exists():
-        _controller().stop()
-
-
-def remove() -> None:
-    """Stop, and remove images, users and keys."""
-    if ROOT.exists():
-        _controller().remove()
-
-
-def _controller() -> Controller:
-    return Controller(ROOT, ports=USUAL_PORTS, outlive=True)
-
-
 def _fingerprint() -> str:
-    """Of everything that decides what runs, so that a changed source is not left unstarted."""
+    """A digest of all that decides what runs, so that a changed source is started."""
     sources = [CHECKOUT / "setup.cfg", *CHECKOUT.glob("sysreg_cli/**/*.py"), *CHECKOUT.glob("devstack/*.py")]
     digest = hashlib.sha256()
     for source in sorted(sources):
         digest.update(bytes(source) + b"\0" + source.read_bytes())
     return digest.hexdigest()
-
-
-def _write_openrc(controller: Controller, name: str, user: str) -> None:
-    """A file to be sourced, for its reader only: it holds the password."""
-    bin_directory = shlex.quote(str(Path(sys.executable).parent))
-    lines = [f"# . .run/{name}    (the embedded controller, as {user})"]
-    lines += [f"export {key}={shlex.quote(value)}" for key, value in controller.openrc(user).items()]
-    lines += [f'case ":$PATH:" in *:{bin_directory}:*) ;; *) export PATH={bin_directory}:"$PATH" ;; esac']
-    new = RUN / f"{name}.new"
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    new.write_text("\n".join(lines) + "\n")
-    if "SUDO_UID" in os.environ:
-        os.chown(new, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
-    new.replace(RUN / name)
 
 
 if __name__ == "__main__":

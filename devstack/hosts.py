@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from devstack.endpoints import HOST_NAME
 from devstack.errors import DevstackError
-from devstack.keys import HOST_NAME
 
 _HOSTS = Path("/etc/hosts")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devstack.keys import HOST_NAME, NAMESPACE_ADDRESS
+from devstack.endpoints import HOST_NAME, NAMESPACE_ADDRESS
 
 _SCRIPT = """\
 set -e

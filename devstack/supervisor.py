@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
-# In the environment of every process of a controller: how leftovers of a killed supervisord are found.
+# Every process of a controller has it in its environment. So those of a dead supervisord are found.
 MARK = "SYSREG_DEVSTACK"
 _BIN = Path(sys.executable).parent
 
@@ -74,12 +76,12 @@ class Supervisor:
             ]
         self.config.write_text("\n".join(lines) + "\n")
 
-    def ctl(self, *words: str) -> str:
+    def ctl(self, *args: str) -> str:
         """A supervisorctl command line, for settings such as restart_command."""
-        return " ".join([str(_BIN / "supervisorctl"), "-c", str(self.config), *words])
+        return " ".join([str(_BIN / "supervisorctl"), "-c", str(self.config), *args])
 
     def spawn(self, prefix: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start supervisord in a session of its own, behind ``prefix``, whose words must end in exec."""
+        """Start supervisord in a session of its own. ``prefix`` is a command line that executes the rest."""
         with (self.log / "supervisord.out").open("ab") as out:
             return subprocess.Popen(
                 [*prefix, str(_BIN / "supervisord"), "-n", "-c", str(self.config)],
@@ -110,17 +112,15 @@ class Supervisor:
         finally:
             transport.close()
 
-    def marked(self) -> set[int]:
-        """Every process of this controller, whether supervisord still lives or not."""
-        mark = f"{MARK}={self.root}".encode()
+    def output(self) -> str:
+        """The last that supervisord itself has written."""
+        return (self.log / "supervisord.out").read_text(errors="replace")[-2000:]
+
+    def processes(self) -> set[int]:
+        """The ids of every process of this controller, also after the death of supervisord."""
         found = set()
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                words = (entry / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if mark in words:
-                found.add(int(entry.name))
-        return found
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.root):
+                    found.add(process.pid)
+        return found - {os.getpid()}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from devstack import images
 from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
 from devstack.errors import DevstackError
-from devstack.keys import HOST_NAME
 from sysreg_cli.pki.selfsigned import self_signed
 
 
@@ -42,7 +42,7 @@ def show(controller: Controller, run: Path) -> None:
         "\nThe embedded controller runs. Next:\n"
         "  . .run/openrc && system registry-image-tags public/tools     as admin\n"
         "  . .run/openrc.testuser                                       as testuser\n"
-        f"  {controller.root}/log                      logs\n"
+        f"  {controller.paths.log}                      logs\n"
         "  make stop",
         flush=True,
     )

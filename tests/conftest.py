@@ -2,8 +2,11 @@
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+
+from devstack.keystone import RunningKeystone
 
 # A shell that starts us in its background leaves SIGINT ignored, and every process of ours would inherit
 # that: no Ctrl-C would ever reach one.
@@ -31,6 +34,14 @@ _LONG = (
     "functional/certificate/test_clients.py",
     "functional/certificate/test_authorization.py",
 )
+
+
+@pytest.fixture(scope="session")
+def keystone() -> Iterator[RunningKeystone]:
+    """The Keystone that the controllers of one test process share."""
+    with RunningKeystone.temporary() as keystone:
+        keystone.wait_ready()
+        yield keystone
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

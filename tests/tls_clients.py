@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devstack.controller import Controller
-from devstack.keys import HOST_NAME
+from devstack.endpoints import HOST_NAME
 
 HOST = "localhost"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from devstack.keystone import RunningKeystone
 from tests.controller.furnish import configure, wait_until_served
 from tests.controller.machine import Machine, cannot_boot, sweep_leftovers
 from tests.controller.workshop import Workshop, workshop
@@ -26,9 +27,9 @@ def _swept() -> None:
 
 
 @pytest.fixture(scope="session")
-def machines(_swept: None, testrun_uid: str) -> Iterator[Workshop]:
+def machines(_swept: None, testrun_uid: str, keystone: RunningKeystone) -> Iterator[Workshop]:
     """Makes machines: for tests that need more than one."""
-    with workshop(testrun_uid) as made:
+    with workshop(testrun_uid, keystone) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from zipfile import ZipFile
 
-from devstack import keystone
+from devstack.keystone import RunningKeystone
 from tests.controller.machine import ADDRESS, Machine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ CACHE = CHECKOUT / ".run" / "cache" / "wheels"
 KEYSTONE_PORT = 5000
 AUTH_URL = f"http://127.0.0.1:{KEYSTONE_PORT}/v3"
 
-# Keystone runs outside, once for many machines: it needs longer to start than they do. Inside is its door.
+# Keystone runs outside, once for many machines: it needs longer to start than they do. Inside is a proxy.
 _KEYSTONE_UNITS = {
     "keystone.socket": f"""\
 [Socket]
@@ -96,37 +96,11 @@ def _is_source(path: Path) -> bool:
     return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
 
 
-class Keystone:
-    """A real Keystone on a unix socket, which reaches the machines over their file system."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / "log"
-        keystone.lay_down(directory, KEYSTONE_PORT)
-        # it dies with the test run, however that ends
-        self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *keystone.command()],
-            cwd=directory,
-            env={
-                "PATH": os.environ["PATH"],
-                "GUNICORN_CMD_ARGS": f"--bind=unix:{directory}/keystone.sock",
-                **keystone.environment(directory),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self.log.open("ab"),
-        )
-
-    def open_to(self, machine: Machine) -> None:
-        """Give ``machine`` its way to this Keystone, and the users' passwords, before it boots."""
-        Machine.wait_until((self.directory / "keystone.sock").exists, "Keystone listens", 120)
-        for name in ("keystone.sock", "passwords.json"):
-            os.link(self.directory / name, machine.share / name)
-
-    def close(self) -> None:
-        """Stop it."""
-        self._process.terminate()
-        self._process.wait(30)
+def connect(machine: Machine, keystone: RunningKeystone) -> None:
+    """Give ``machine`` its way to ``keystone``, and the users' passwords, before it boots."""
+    Machine.wait_until(keystone.socket.exists, "Keystone listens", 120)
+    os.link(keystone.socket, machine.share / "keystone.sock")
+    shutil.copyfile(keystone.directory / "passwords.json", machine.share / "passwords.json")
 
 
 def furnish(machine: Machine) -> None:

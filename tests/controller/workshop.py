@@ -1,4 +1,4 @@
-"""What all machines of a test run stand on: their disks, made once, and a Keystone for each test process."""
+"""Makes the machines of a test run. Their common disks are made once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.controller.furnish import Keystone, configure, furnish
+from devstack.keystone import RunningKeystone
+from tests.controller.furnish import configure, connect, furnish
 from tests.controller.machine import MEMORY, Machine
 
 DEPLOY = "/opt/sysreg/bin/sysreg-deploy"
@@ -29,7 +30,7 @@ class Workshop:
     """Makes machines; ``directory`` is of the whole run, ``keystone`` of this process."""
 
     directory: Path
-    keystone: Keystone
+    keystone: RunningKeystone
 
     def installed(self) -> Machine:
         """A machine with our wheel, and nothing deployed; it isn't booted."""
@@ -48,7 +49,7 @@ class Workshop:
 
     def _machine(self, *lower: Path) -> Machine:
         machine = Machine(lower=lower)
-        self.keystone.open_to(machine)
+        connect(machine, self.keystone)
         return machine
 
     def _deploy(self, machine: Machine) -> None:
@@ -73,16 +74,12 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def workshop(run: str) -> Iterator[Workshop]:
+def workshop(run: str, keystone: RunningKeystone) -> Iterator[Workshop]:
     """The workshop of the test run named ``run``; the last process to leave it clears it away."""
     directory = MEMORY / f"sysreg-machine-{run}"
     with contextlib.ExitStack() as stack:
         users = _enter(directory)
         stack.callback(_leave, users, directory)
-        own = directory / f"keystone-{os.getpid()}"
-        keystone = Keystone(own)
-        stack.callback(shutil.rmtree, own)
-        stack.callback(keystone.close)
         yield Workshop(directory, keystone)
 
 

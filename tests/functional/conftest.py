@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import pytest
 
 from devstack.controller import Controller
+from devstack.keystone import RunningKeystone
+from devstack.options import Options
+
+
+class NewController(Protocol):
+    """``with new_controller(Options(netns=True)) as controller``: a controller of the test's own."""
+
+    def __call__(
+        self, options: Options = ..., *, own_keystone: bool = False
+    ) -> AbstractContextManager[Controller]:
+        """Start it. A test that stops Keystone, or has other settings for it, needs ``own_keystone``."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a failed test what its controllers' programs wrote last."""
+    """Show the last output of its controllers' programs with a failed test."""
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
@@ -33,16 +46,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def controller() -> Iterator[Controller]:
-    """The shared controller. Leave it as you found it: no stopped program, no changed setting.
+def new_controller(keystone: RunningKeystone) -> NewController:
+    def start(
+        options: Options = Options(),  # noqa: B008 - it is frozen
+        *,
+        own_keystone: bool = False,
+    ) -> AbstractContextManager[Controller]:
+        if not own_keystone:
+            options = dataclasses.replace(options, running_keystone=keystone)
+        return Controller.temporary(options)
 
-    Tests keep apart by repositories of their own names.
-    """
-    with Controller.temporary() as controller:
-        yield controller
+    return start
 
 
 @pytest.fixture(scope="session")
-def new_controller() -> Callable[..., AbstractContextManager[Controller]]:
-    """``with new_controller(keystone={...}) as controller``: one of the test's own, up in a few seconds."""
-    return Controller.temporary
+def controller(new_controller: NewController) -> Iterator[Controller]:
+    """The shared controller. Leave it as you found it: no stopped program, no changed setting.
+
+    Each test uses repositories of its own names.
+    """
+    with new_controller() as controller:
+        yield controller

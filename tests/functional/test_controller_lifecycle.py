@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ from typing import Any
 import pytest
 import requests
 
-import devstack.__main__ as devstack_main
-from devstack import images, ports, tour
-from devstack.controller import Controller, temporary_directory
+from devstack import images, ports, temporary, tour
+from devstack.__main__ import Installation, main
+from devstack.controller import Controller
+from devstack.endpoints import USUAL_PORTS
 from devstack.errors import DevstackError
+from devstack.options import Options
 from devstack.programs import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER
-from devstack.site import USUAL_PORTS
 from devstack.waiting import wait_until
-
-NewController = Callable[..., AbstractContextManager[Controller]]
+from tests.functional.conftest import NewController
 
 
 @pytest.fixture(scope="module")
-def spare() -> Iterator[Controller]:
+def spare(new_controller: NewController) -> Iterator[Controller]:
     """A controller that these tests may stop, kill and start; each leaves it running."""
-    with Controller.temporary() as controller:
+    with new_controller(own_keystone=True) as controller:
         yield controller
 
 
@@ -52,16 +52,16 @@ def test_a_started_controller_runs_all_four_parts(spare: Controller) -> None:
 def test_the_registry_runs_as_its_own_user_and_can_read_the_tls_key(spare: Controller) -> None:
     status = Path(f"/proc/{spare.pid(REGISTRY)}/status").read_text()
     uid = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1]
-    assert int(uid) == spare.storage.stat().st_uid != 0
-    key = spare.tls / "current" / "server.key"
+    assert int(uid) == spare.paths.storage.stat().st_uid != 0
+    key = spare.paths.tls / "current" / "server.key"
     assert key.stat().st_mode & 0o777 == 0o440
 
 
 def test_stop_leaves_no_process_no_port_no_socket_and_no_trust(spare: Controller) -> None:
     spare.stop()
-    assert not spare.supervisor.marked()
+    assert not spare.supervisor.processes()
     assert not [port for port in spare.ports.values() if accepts(port)]
-    assert list((spare.root / "run").iterdir()) == []
+    assert list((spare.paths.root / "run").iterdir()) == []
     assert not spare.trust_directory.exists()
     spare.start()
 
@@ -76,7 +76,7 @@ def test_images_and_users_are_still_there_after_stop_and_start(spare: Controller
 def test_a_second_start_changes_nothing_whoever_starts(spare: Controller) -> None:
     before = pids(spare)
     spare.start()
-    again = Controller(spare.root, ports=spare.ports, outlive=True)
+    again = Controller(spare.paths.root, dataclasses.replace(spare.options, outlive=True))
     again.start()
     assert pids(spare) == before
     assert again.passwords == spare.passwords
@@ -98,12 +98,12 @@ def test_a_killed_program_comes_back_by_itself(spare: Controller) -> None:
 def test_a_killed_supervisor_is_recovered_by_the_next_start(spare: Controller) -> None:
     supervisor = spare.supervisor.pid()
     assert supervisor
-    orphans = spare.supervisor.marked() - {supervisor}
+    orphans = spare.supervisor.processes() - {supervisor}
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: spare.supervisor.pid() is None, what="the supervisor is gone")
     assert accepts(spare.ports["registry"]), "the orphans hold the ports: there is something to recover from"
     spare.start()
-    assert not orphans & spare.supervisor.marked()
+    assert not orphans & spare.supervisor.processes()
     assert spare.client(None).request("GET", "/v2/").status_code == 401
 
 
@@ -117,12 +117,12 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_starts(tmp_path: Path
     )
     try:
         wait_until(lambda: accepts(port), what="the holder listens")
-        controller = Controller(tmp_path / "root", ports={"registry": port})
+        controller = Controller(tmp_path / "root", Options(ports={"registry": port}))
         with pytest.raises(
             DevstackError, match=rf"port {port} \(registry\) is taken by pid {holder.pid} \(.*http"
         ):
             controller.start()
-        assert not controller.supervisor.marked()
+        assert not controller.supervisor.processes()
     finally:
         holder.kill()
         holder.wait()
@@ -132,23 +132,24 @@ def test_a_program_that_ends_at_once_is_reported_with_its_log(new_controller: Ne
     broken: dict[str, Any] = {"storage": {"filesystem": None, "nonsense": {}}}
     with (
         pytest.raises(DevstackError, match=r"docker-registry.service ends at once[\s\S]*nonsense"),
-        new_controller(registry=broken, programs=[REGISTRY]),
+        new_controller(Options(registry=broken, programs=[REGISTRY])),
     ):
         pass
 
 
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert devstack_main.main(["up"]) == 1
+    assert main(["up"]) == 1
     assert "needs root" in capsys.readouterr().err
 
 
 def test_a_controller_ends_with_the_process_that_started_it() -> None:
     script = (
         "from devstack.controller import Controller\n"
+        "from devstack.options import Options\n"
         "from devstack.programs import REGISTRY\n"
-        "with Controller.temporary(programs=[REGISTRY]) as controller:\n"
-        "    print(controller.root, controller.ports['registry'], flush=True)\n"
+        "with Controller.temporary(Options(programs=[REGISTRY])) as controller:\n"
+        "    print(controller.paths.root, controller.ports['registry'], flush=True)\n"
         "    input()\n"
     )
     starter = subprocess.Popen(
@@ -158,22 +159,22 @@ def test_a_controller_ends_with_the_process_that_started_it() -> None:
     root, port = starter.stdout.readline().split()
     starter.kill()
     starter.communicate()
-    controller = Controller(Path(root), ports={"registry": int(port)})
-    wait_until(lambda: not controller.supervisor.marked(), what="the controller ends")
+    controller = Controller(Path(root))
+    wait_until(lambda: not controller.supervisor.processes(), what="the controller ends")
     assert not accepts(int(port))
 
 
 def test_what_a_killed_test_run_left_is_swept_by_the_next_controller(new_controller: NewController) -> None:
-    with new_controller(programs=[REGISTRY]) as controller:
-        left = Path(tempfile.mkdtemp(prefix="sysreg-controller-", dir=temporary_directory()))
+    with new_controller(Options(programs=[REGISTRY])) as controller:
+        left = Path(tempfile.mkdtemp(prefix="sysreg-controller-", dir=temporary.place()))
         (left / "owned").touch()
         (left / "ports.json").write_text('{"registry": 1}')
         trust = controller.trust_directory.parent / "registry.local:1"
         trust.mkdir()
-        with new_controller(programs=[REGISTRY]):
+        with new_controller(Options(programs=[REGISTRY])):
             assert not left.exists()
             assert not trust.exists()
-            assert controller.root.exists()
+            assert controller.paths.root.exists()
 
 
 def test_settings_of_the_registry_change_for_a_while(spare: Controller) -> None:
@@ -185,14 +186,14 @@ def test_settings_of_the_registry_change_for_a_while(spare: Controller) -> None:
 
 
 def test_the_clock_of_keystone_and_our_daemons_can_be_moved(new_controller: NewController) -> None:
-    with new_controller(fake_clock=True, programs=[KEYSTONE]) as controller:
+    with new_controller(Options(fake_clock=True, programs=[KEYSTONE]), own_keystone=True) as controller:
         controller.set_clock("+1d")
         token = controller.keystone_admin().session.auth.get_access(controller.keystone_admin().session)
         assert token.issued - datetime.now(UTC) > timedelta(hours=23)
 
 
 def test_in_a_namespace_docker_verifies_the_certificate(new_controller: NewController) -> None:
-    with new_controller(netns=True) as controller:
+    with new_controller(Options(netns=True)) as controller:
         login = ["docker", "login", "--username", "testuser", "--password-stdin", controller.address]
         password = controller.passwords["testuser"]
         done = controller.run(login, user="testuser", input=password)
@@ -204,7 +205,7 @@ def test_in_a_namespace_docker_verifies_the_certificate(new_controller: NewContr
 
 
 def test_what_a_namespace_writes_below_etc_stays_in_it(new_controller: NewController) -> None:
-    with new_controller(netns=True, programs=[REGISTRY]) as controller:
+    with new_controller(Options(netns=True, programs=[REGISTRY])) as controller:
         assert controller.run(["touch", "/etc/only-inside"]).returncode == 0
         assert controller.path(Path("/etc/only-inside")).exists()
         assert not Path("/etc/only-inside").exists()
@@ -222,41 +223,36 @@ def test_the_tour_of_make_run_ends_with_both_images(
 
 
 @pytest.fixture
-def own_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for ``make run`` that is not the developer's: directory, ports and .run of its own."""
-    with tempfile.TemporaryDirectory(prefix="devstack-", dir="/var/tmp") as place:
-        Path(place).chmod(0o755)
-        names = list(USUAL_PORTS)
-        monkeypatch.setattr(devstack_main, "ROOT", Path(place) / "root")
-        monkeypatch.setattr(devstack_main, "RUN", Path(place))
-        free = dict(zip(names, ports.free_ports(len(names)), strict=True))
-        monkeypatch.setattr(devstack_main, "USUAL_PORTS", free)
-        yield Path(place)
-        devstack_main.main(["remove"])
+def installation() -> Iterator[Installation]:
+    """A ``make run`` that is not the developer's: directories and ports of its own."""
+    with tempfile.TemporaryDirectory(prefix="devstack-", dir="/var/tmp") as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        free = dict(zip(USUAL_PORTS, ports.free_ports(len(USUAL_PORTS)), strict=True))
+        installation = Installation(place / "root", place, free)
+        yield installation
+        main(["remove"], installation)
 
 
-def test_make_run_twice_keeps_what_runs_unless_the_source_changed(own_place: Path) -> None:
-    assert devstack_main.main(["up"]) == 0
-    controller = devstack_main._controller()
+def test_make_run_twice_keeps_what_runs_unless_the_source_changed(installation: Installation) -> None:
+    assert main(["up"], installation) == 0
+    controller = installation.controller
     first = pids(controller)
-    assert devstack_main.main(["up"]) == 0
+    assert main(["up"], installation) == 0
     # The tour installs certificates, for which the registry is restarted.
     kept = first.keys() - {"docker-registry.service"}
     assert {name: pids(controller)[name] for name in kept} == {name: first[name] for name in kept}
-    (own_place / "root" / "started-from").write_text("an older source")
-    assert devstack_main.main(["up"]) == 0
+    (installation.root / "started-from").write_text("an older source")
+    assert main(["up"], installation) == 0
     assert not set(pids(controller).values()) & set(first.values())
 
-    assert devstack_main.main(["down"]) == 0
-    assert not controller.supervisor.marked()
-    assert devstack_main.main(["down"]) == 0, "stopping what is stopped is no failure"
+    assert main(["down"], installation) == 0
+    assert not controller.supervisor.processes()
+    assert main(["down"], installation) == 0, "stopping what is stopped is no failure"
 
 
-def test_openrc_is_private_and_makes_system_work(
-    spare: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devstack_main, "RUN", tmp_path)
-    devstack_main._write_openrc(spare, "openrc", "admin")
+def test_openrc_is_private_and_makes_system_work(spare: Controller, tmp_path: Path) -> None:
+    Installation(run=tmp_path).write_openrc(spare, "openrc", "admin")
     assert (tmp_path / "openrc").stat().st_mode & 0o777 == 0o600
     done = subprocess.run(
         ["bash", "-c", ". ./openrc && . ./openrc && system registry-image-list -f value && echo $PATH"],

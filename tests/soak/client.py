@@ -82,7 +82,12 @@ class Client:
         headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._token(scope)}"}
         url = path if path.startswith("https://") else self._controller.url + path
         return self._session.request(
-            method, url, headers=headers, verify=str(self._controller.ca_file), timeout=TIMEOUT, **options
+            method,
+            url,
+            headers=headers,
+            verify=str(self._controller.paths.ca_file),
+            timeout=TIMEOUT,
+            **options,
         )
 
     def _token(self, scope: str) -> str:
@@ -94,7 +99,7 @@ class Client:
             self._controller.token_url,
             params={"service": self._controller.address, "scope": scope},
             auth=("admin", self._controller.passwords["admin"]),
-            verify=str(self._controller.ca_file),
+            verify=str(self._controller.paths.ca_file),
             timeout=TIMEOUT,
         )
         answer.raise_for_status()

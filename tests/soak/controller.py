@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from devstack.keystone import RunningKeystone
 from tests.controller.furnish import configure, serves, wait_until_served
 from tests.controller.machine import Machine
 from tests.controller.people import login
@@ -111,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="kill before every Nth step only")
     every = parser.parse_args().every
-    with workshop(f"soak-{time.time_ns()}") as machines:
+    with RunningKeystone.temporary() as keystone, workshop(f"soak-{time.time_ns()}", keystone) as machines:
         try:
             with machines.deployed() as machine:
                 refused = keystone_comes_later(machine.boot(), MINUTE)

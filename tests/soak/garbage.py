@@ -58,7 +58,7 @@ class Soak:
         self.controller = controller
         self.figures = Figures()
         self.slow, self.rest, self.seed = slow, rest, seed
-        log = controller.root / f"log/{REGISTRY}.log"
+        log = controller.paths.root / f"log/{REGISTRY}.log"
         self._tails = {name: Tail(log) for name in ("docker", "skopeo")}
         self.over = threading.Event()
         self.quiet = threading.Event()

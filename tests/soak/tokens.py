@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import KEYSTONE, TOKEN_SERVER
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -146,7 +147,7 @@ def _work(
 ) -> None:
     """One connection, kept alive while the server keeps it."""
     source = random.Random(number)
-    context = ssl.create_default_context(cafile=controller.ca_file)
+    context = ssl.create_default_context(cafile=controller.paths.ca_file)
     address = urlsplit(controller.token_url).netloc
     connection = http.client.HTTPSConnection(address, context=context, timeout=60)
     while not stop.is_set():
@@ -171,7 +172,7 @@ def _work(
 
 def _disturb(controller: Controller, stop: threading.Event) -> None:
     """A collection holds the write lock for a second; an operator reloads."""
-    write_lock = WriteLock(controller.state)
+    write_lock = WriteLock(controller.paths.state)
     for due, action in _schedule(time.monotonic()):
         if stop.wait(max(0.0, due - time.monotonic())):
             return
@@ -199,7 +200,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     options = parser.parse_args()
     print(f"token load on {CONNECTIONS} connections for {options.minutes:g} minutes", flush=True)
-    with Controller.temporary(programs=(KEYSTONE, TOKEN_SERVER)) as controller:
+    with Controller.temporary(Options(programs=(KEYSTONE, TOKEN_SERVER))) as controller:
         report = run(controller, options.minutes * 60)
     print(report)
     for error in report.errors[:20]:

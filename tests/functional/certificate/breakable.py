@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
@@ -105,20 +106,20 @@ class BreakableController:
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self.certificates = Certificates()
-        self.service_script = controller.root / "service"
-        self._fault = controller.root / "fault"
+        self.service_script = controller.paths.root / "service"
+        self._fault = controller.paths.root / "fault"
         self._agent: ForkedAgent | None = None
-        self._agent_log = controller.root / "log" / "agent-of-the-test.log"
+        self._agent_log = controller.paths.root / "log" / "agent-of-the-test.log"
 
     @classmethod
     @contextlib.contextmanager
     def temporary(cls) -> Iterator[BreakableController]:
-        with Controller.temporary(programs=(REGISTRY, TOKEN_SERVER)) as controller:
+        with Controller.temporary(Options(programs=(REGISTRY, TOKEN_SERVER))) as controller:
             breakable = cls(controller)
             script = breakable.service_script
-            script.write_text(_SCRIPT.format(root=controller.root))
+            script.write_text(_SCRIPT.format(root=controller.paths.root))
             script.chmod(0o755)
-            settings = controller.settings.read_text()
+            settings = controller.paths.settings.read_text()
             for command in ("restart", "reload"):
                 settings = re.sub(
                     rf"(?m)^{command}_command = .*",
@@ -126,7 +127,7 @@ class BreakableController:
                     settings,
                 )
             settings = settings.replace("[agent]\n", f"[agent]\nprobe_timeout = {PROBE_SECONDS}\n")
-            controller.settings.write_text(settings)
+            controller.paths.settings.write_text(settings)
             breakable.set_service_fault("none")
             try:
                 yield breakable
@@ -140,8 +141,8 @@ class BreakableController:
         self.stop_agent()
         environment = {
             "PATH": os.environ["PATH"],
-            "SYSREG_CONF": str(self.controller.settings),
-            MARK: str(self.controller.root),
+            "SYSREG_CONF": str(self.controller.paths.settings),
+            MARK: str(self.controller.paths.root),
         }
         self._agent = ForkedAgent(environment, self._agent_log)
         wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
@@ -180,7 +181,7 @@ class BreakableController:
         return self._curl("http://agent/health").startswith('{"status"')
 
     def _curl(self, *arguments: str, data: bytes = b"") -> str:
-        socket = str(self.controller.agent_socket)
+        socket = str(self.controller.paths.agent_socket)
         return subprocess.run(
             ["curl", "-s", "--max-time", "100", "--noproxy", "*", "--unix-socket", socket, *arguments],
             input=data,
@@ -219,7 +220,7 @@ class BreakableController:
 
     def violations(self, *allowed: Bundle) -> list[str]:
         """What contradicts that one of ``allowed`` is in use, live and trusted, and nothing else is left."""
-        tls, state = self.controller.tls, self.controller.state
+        tls, state = self.controller.paths.tls, self.controller.paths.state
         current = tls / "current"
         chain_pem = (current / "server.crt").read_bytes()
         certificates = x509.load_pem_x509_certificates(chain_pem)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from devstack.programs import BIN
+from devstack.commands import BIN
 from devstack.waiting import wait_until
 from tests.functional.certificate.breakable import INSTALL
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import grp
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import pytest
 import requests
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import AGENT, KEYSTONE
 from devstack.waiting import wait_until
+from tests.functional.conftest import NewController
 
 NOBODY = 65534
 INSTALL = "/v1/certificate/certificate_install"
@@ -58,7 +59,7 @@ def call(
     header = [] if sent is None else ["--header", "@-"]
     done = subprocess.run(
         [
-            *(*as_user, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.agent_socket)),
+            *(*as_user, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.paths.agent_socket)),
             *("-w", "\n%{http_code}", *header, *arguments, f"http://agent{path}"),
         ],
         input=f"X-Auth-Token: {sent}" if sent is not None else "",
@@ -150,7 +151,7 @@ def test_reading_needs_the_role_reader(controller: Controller, strangers: dict[s
 
 def test_over_tls_there_is_no_root(controller: Controller, strangers: dict[str, str]) -> None:
     url = f"https://127.0.0.1:{controller.ports['agent']}/v1/certificate"
-    ca = str(controller.ca_file)
+    ca = str(controller.paths.ca_file)
     assert requests.get(url, verify=ca, timeout=30).status_code == 401
     assert (
         requests.get(url, verify=ca, timeout=30, headers={"X-Auth-Token": strangers["reader"]}).status_code
@@ -217,9 +218,10 @@ def test_root_sends_a_token_only_with_options_for_it(controller: Controller) -> 
 
 
 @pytest.fixture(scope="module")
-def short_lived(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+def short_lived(new_controller: NewController) -> Iterator[Controller]:
     """A controller whose Keystone gives tokens for four seconds."""
-    with new_controller(programs=(KEYSTONE, AGENT), keystone={"token": {"expiration": "4"}}) as controller:
+    options = Options(programs=(KEYSTONE, AGENT), keystone={"token": {"expiration": "4"}})
+    with new_controller(options, own_keystone=True) as controller:
         yield controller
 
 

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from devstack import images
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.waiting import wait_until
 from tests import certificates as make
+from tests.functional.conftest import NewController
 from tests.tls_clients import openssl_chain
 
 IMAGE = "testuser/clients"
@@ -54,8 +56,10 @@ SHAPES = [Shape("RSA", 1), Shape("ECDSA", 2), Shape("RSA", 2), Shape("ECDSA", 1)
 
 
 @pytest.fixture(scope="module")
-def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    with Controller.temporary(netns=True) as controller:
+def controller(
+    new_controller: NewController, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Controller]:
+    with new_controller(Options(netns=True)) as controller:
         assert login(controller).returncode == 0
         source = images.single().write_layout(tmp_path_factory.mktemp("image"))
         done = controller.run(
@@ -105,7 +109,11 @@ def _token(controller: Controller) -> str:
     account = f'user = "testuser:{controller.passwords["testuser"]}"'
     query = f"service={controller.address}&scope=repository:{IMAGE}:pull"
     done = _curl(
-        controller, "--cacert", str(controller.ca_file), f"{controller.token_url}?{query}", config=account
+        controller,
+        "--cacert",
+        str(controller.paths.ca_file),
+        f"{controller.token_url}?{query}",
+        config=account,
     )
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["token"])
@@ -113,7 +121,7 @@ def _token(controller: Controller) -> str:
 
 def _status(controller: Controller, token: str, anchor: make.Issued) -> str:
     """The registry's status for ``token``, asked by a client that trusts ``anchor`` alone."""
-    trusted = controller.root / "anchor-of-the-test.crt"
+    trusted = controller.paths.root / "anchor-of-the-test.crt"
     trusted.write_bytes(anchor.pem)
     bearer = f'header = "Authorization: Bearer {token}"'
     arguments = ("--cacert", str(trusted), "--output", "/dev/null", "--write-out", "%{http_code}")
@@ -205,7 +213,7 @@ address = "{socket}"
 def test_containerd_pulls_with_the_new_ca_and_fails_without(
     controller: Controller, chain: tuple[make.Issued, ...], containerd: Path
 ) -> None:
-    hosts = controller.root / "containerd" / "certs.d"
+    hosts = controller.paths.root / "containerd" / "certs.d"
 
     def pull(hosts_directory: Path) -> subprocess.CompletedProcess[str]:
         account = f"testuser:{controller.passwords['testuser']}"
@@ -223,7 +231,7 @@ def test_containerd_pulls_with_the_new_ca_and_fails_without(
 def test_a_hosts_toml_of_the_administrator_stays_and_brings_a_warning(
     controller: Controller, tmp_path: Path
 ) -> None:
-    hosts = controller.root / "containerd" / "certs.d" / controller.address / "hosts.toml"
+    hosts = controller.paths.root / "containerd" / "certs.d" / controller.address / "hosts.toml"
     managed = hosts.read_bytes() if hosts.exists() else b""
     hosts.parent.mkdir(parents=True, exist_ok=True)
     hosts.write_text('server = "https://mirror.example.org"\n')

@@ -191,7 +191,7 @@ def test_a_damaged_journal_does_not_keep_the_agent_from_settling(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failpoints = sweep.trace(tmp_path)
-    journal = sweep.breakable.controller.state / "certificate-journal"
+    journal = sweep.breakable.controller.paths.state / "certificate-journal"
     damages: dict[str, Callable[[bytes], bytes]] = {
         "empty": lambda _data: b"",
         "cut in half": lambda data: data[: len(data) // 2],

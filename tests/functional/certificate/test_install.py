@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devstack.controller import Controller
+from devstack.options import Options
 from tests.certificates import authority, bundle, ec_key, issue, key_pem, rsa_key, server
 from tests.functional.certificate.breakable import Bundle
+from tests.functional.conftest import NewController
 from tests.tls_clients import openssl_chain
 
 ROOT = authority("Company Root")
@@ -33,8 +34,8 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def inside(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
-    with new_controller(netns=True) as controller:
+def inside(new_controller: NewController) -> Iterator[Controller]:
+    with new_controller(Options(netns=True)) as controller:
         yield controller
 
 
@@ -73,7 +74,7 @@ def test_the_new_certificate_is_live_everywhere_and_docker_trusts_it(
                 "curl",
                 "-sf",
                 "--cacert",
-                str(inside.ca_file),
+                str(inside.paths.ca_file),
                 "--user",
                 f"admin:{inside.passwords['admin']}",
                 token_url,
@@ -91,7 +92,7 @@ def test_the_new_certificate_is_live_everywhere_and_docker_trusts_it(
     assert everywhere(inside) == [wanted.der] * 3
     status = inside.run(
         [
-            *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(inside.ca_file)),
+            *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(inside.paths.ca_file)),
             *("-H", f"Authorization: Bearer {old_token}", f"{inside.url}/v2/_catalog"),
         ]
     ).stdout
@@ -129,7 +130,7 @@ def test_a_refused_certificate_changes_nothing_and_says_why(
     inside: Controller, tmp_path: Path, data: bytes, reasons: list[str]
 ) -> None:
     file = file_with(tmp_path, data)
-    before, generation = everywhere(inside), (inside.tls / "current").readlink()
+    before, generation = everywhere(inside), (inside.paths.tls / "current").readlink()
     pid = inside.pid("docker-registry.service")
 
     done = inside.system("certificate-install", "-m", "docker_registry", str(file))
@@ -140,7 +141,7 @@ def test_a_refused_certificate_changes_nothing_and_says_why(
         assert re.search(reason, done.stderr), done.stderr
     assert file.read_bytes() == data
     assert everywhere(inside) == before
-    assert (inside.tls / "current").readlink() == generation
+    assert (inside.paths.tls / "current").readlink() == generation
     assert inside.pid("docker-registry.service") == pid, "the registry was restarted for nothing"
 
 
@@ -157,7 +158,7 @@ def test_an_encrypted_key_needs_its_passphrase(inside: Controller, tmp_path: Pat
     right = inside.system(*install, env={"SYSREG_PASSPHRASE": "opensesame"})
     assert (right.returncode, right.stderr) == (0, "")
     assert not file.exists()
-    assert b"ENCRYPTED" not in (inside.tls / "current" / "server.key").read_bytes()
+    assert b"ENCRYPTED" not in (inside.paths.tls / "current" / "server.key").read_bytes()
 
 
 def test_a_ca_is_added_to_the_systems_bundle_once(inside: Controller, tmp_path: Path) -> None:

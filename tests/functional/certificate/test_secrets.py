@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import AGENT
 from tests.certificates import authority, bundle, key_pem, server
+from tests.functional.conftest import NewController
 
 PASSPHRASE = "correct-horse-battery-staple"
 _INTERVAL = 0.005
@@ -60,9 +59,9 @@ class ProcessWatcher:
 
 
 def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
-    new_controller: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
+    new_controller: NewController, tmp_path: Path
 ) -> None:
-    with new_controller(environment={AGENT: {"PYTHONDEVMODE": "1"}}) as controller:
+    with new_controller(Options(environment={AGENT: {"PYTHONDEVMODE": "1"}})) as controller:
         root = authority()
         leaves = [server(root) for _ in range(4)]
         secrets = {PASSPHRASE.encode(), *(password.encode() for password in controller.passwords.values())}
@@ -71,8 +70,8 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
         token = controller.keystone_admin().session.get_token()
         secrets.add(token.encode())
 
-        journal = controller.state / "certificate-journal"
-        with ProcessWatcher(journal, mark=str(controller.root)) as watcher:
+        journal = controller.paths.state / "certificate-journal"
+        with ProcessWatcher(journal, mark=str(controller.paths.root)) as watcher:
             for leaf, arguments, passphrase in (
                 (leaves[0], credentials, ""),
                 (leaves[1], credentials, PASSPHRASE),
@@ -102,17 +101,17 @@ def test_no_secret_is_in_a_log_a_journal_the_process_list_or_a_readable_file(
         seen = [text for text in watcher.seen | watcher.journals if any(secret in text for secret in secrets)]
         assert seen == []
 
-        logs = list((controller.root / "log").iterdir())
+        logs = list((controller.paths.root / "log").iterdir())
         assert any(b"sysreg.audit: certificate install" in log.read_bytes() for log in logs)
         readable = [
             path
-            for place in (controller.root, controller.trust_directory)
+            for place in (controller.paths.root, controller.trust_directory)
             for path in place.rglob("*")
             if path.is_file() and not path.is_symlink() and (path in logs or path.stat().st_mode & 0o004)
         ]
-        assert (controller.tls / "current" / "server.crt").resolve() in readable
+        assert (controller.paths.tls / "current" / "server.crt").resolve() in readable
         leaks = {
-            str(path.relative_to(controller.root.anchor))
+            str(path.relative_to(controller.paths.root.anchor))
             for path in readable
             if any(secret in path.read_bytes() for secret in secrets)
         }

@@ -27,14 +27,17 @@ def test_an_install_waits_for_a_collection_as_long_as_its_client_waits(
     old, new = breakable.certificates.new(), breakable.certificates.new()
     assert breakable.install(old) == ""
     # as the collector of a killed agent holds it
-    with (breakable.controller.state / "write-fence").open("r+") as write_lock, ThreadPoolExecutor(1) as pool:
+    with (
+        (breakable.controller.paths.state / "write-fence").open("r+") as write_lock,
+        ThreadPoolExecutor(1) as pool,
+    ):
         fcntl.flock(write_lock, fcntl.LOCK_EX)
         assert "a collection was still under way after 2 s" in breakable.install(new, "wait=2.5")
         assert breakable.violations(old) == []
         waiting = pool.submit(breakable.install, new)
         wait_until(lambda: breakable.agent_has_open(write_lock.name), 20, what="the install waits")
         # the collection can restart the registry meanwhile
-        with services_lock(breakable.controller.state, "a garbage collection", wait=5):
+        with services_lock(breakable.controller.paths.state, "a garbage collection", wait=5):
             assert not waiting.done()
         fcntl.flock(write_lock, fcntl.LOCK_UN)
         assert waiting.result(60) == ""
@@ -46,7 +49,10 @@ def test_an_agent_that_stops_ends_the_waiting_of_installs(breakable: BreakableCo
     breakable.start_agent()
     old = breakable.certificates.new()
     assert breakable.install(old) == ""
-    with (breakable.controller.state / "write-fence").open("r+") as write_lock, ThreadPoolExecutor(1) as pool:
+    with (
+        (breakable.controller.paths.state / "write-fence").open("r+") as write_lock,
+        ThreadPoolExecutor(1) as pool,
+    ):
         fcntl.flock(write_lock, fcntl.LOCK_EX)
         waiting = pool.submit(breakable.install, breakable.certificates.new())
         wait_until(lambda: breakable.agent_has_open(write_lock.name), 20, what="the install waits")
@@ -62,9 +68,12 @@ def test_a_second_agent_does_not_touch_the_change_of_a_live_one(breakable: Break
     breakable.start_agent()
     old, new = breakable.certificates.new(), breakable.certificates.new()
     assert breakable.install(old) == ""
-    with (breakable.controller.state / "services.lock").open("r+") as lock, ThreadPoolExecutor(1) as pool:
+    with (
+        (breakable.controller.paths.state / "services.lock").open("r+") as lock,
+        ThreadPoolExecutor(1) as pool,
+    ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        journal = breakable.controller.state / "certificate-journal"
+        journal = breakable.controller.paths.state / "certificate-journal"
         journal.write_text("a change of a live agent")
         breakable.stop_agent()
         starting = pool.submit(breakable.start_agent)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import pytest
 
 from devstack.controller import Controller
 from devstack.images import single
-from devstack.registry import USER
+from devstack.programs import REGISTRY_USER
 from devstack.seeding import seed
 from tests.certificates import authority
 from tests.functional.cli.parsing import FORMATS, PLACES, csv_rows, run, shell, yaml_document
+from tests.functional.conftest import NewController
 
 MANY = 1000
 TAGGED = "docker.io/formats/tagged"
@@ -43,7 +43,7 @@ PARSERS: dict[str, list[Callable[[str], list[str]]]] = {
 
 
 @pytest.fixture(scope="module")
-def own(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+def own(new_controller: NewController) -> Iterator[Controller]:
     """A controller whose registry holds nothing."""
     with new_controller() as controller:
         yield controller
@@ -54,15 +54,15 @@ def rows(request: pytest.FixtureRequest, own: Controller) -> dict[str, list[str]
     """Command line -> the rows it has to show."""
     count: int = request.param
     # from nothing each time: with several test processes, another one may have had the counts before
-    shutil.rmtree(own.storage / "docker", ignore_errors=True)
+    shutil.rmtree(own.paths.storage / "docker", ignore_errors=True)
     if count:
         own.client().push(TAGGED, "v0000", single(seed="formats"))
     if count == MANY:
         seed(own, [f"docker.io/formats/{number:04}" for number in range(MANY - 1)])
-        tags = next(own.storage.rglob("tagged/_manifests/tags"))
+        tags = next(own.paths.storage.rglob("tagged/_manifests/tags"))
         for number in range(1, MANY):
             shutil.copytree(tags / "v0000", tags / f"v{number:04}")
-        subprocess.run(["chown", "-R", f"{USER}:", str(tags)], check=True)
+        subprocess.run(["chown", "-R", f"{REGISTRY_USER}:", str(tags)], check=True)
     names = [TAGGED, *(f"docker.io/formats/{number:04}" for number in range(MANY - 1))]
     return {
         "registry-image-list": sorted(names[:count]),
@@ -93,7 +93,7 @@ def check(format_: str, text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize("count", [1, MANY])
 def test_every_parser_recovers_the_certificates(own: Controller, count: int) -> None:
     """The registry's own is always there, so there is no list without one."""
-    directory = own.root / "ca-certificates"
+    directory = own.paths.root / "ca-certificates"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     root = authority("Many")

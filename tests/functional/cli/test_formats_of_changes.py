@@ -9,38 +9,38 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from devstack.controller import Controller
 from devstack.images import single
-from devstack.programs import AGENT, REGISTRY, TOKEN_SERVER
-from devstack.registry import USER
+from devstack.options import Options
+from devstack.programs import AGENT, REGISTRY, REGISTRY_USER, TOKEN_SERVER
 from sysreg_cli.cli.collection_report import COLUMNS
 from tests.certificates import authority
 from tests.functional.cli.parsing import FORMATS, PLACES, csv_rows, run, shell, yaml_document
+from tests.functional.conftest import NewController
 
 MANY = 1000
 SIZE = 10  # bytes of a blob here
 
 
 @pytest.fixture(scope="module")
-def own(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+def own(new_controller: NewController) -> Iterator[Controller]:
     """A controller whose registry holds nothing; root on the socket needs no Keystone."""
-    with new_controller(programs=(REGISTRY, TOKEN_SERVER, AGENT)) as controller:
+    with new_controller(Options(programs=(REGISTRY, TOKEN_SERVER, AGENT))) as controller:
         yield controller
 
 
 @pytest.fixture(scope="module", params=[0, 1, MANY])
 def garbage(request: pytest.FixtureRequest, own: Controller) -> list[str]:
     """The digests of so many blobs that nothing names any more."""
-    blobs = own.storage / "docker/registry/v2/blobs/sha256"
+    blobs = own.paths.storage / "docker/registry/v2/blobs/sha256"
     shutil.rmtree(blobs, ignore_errors=True)
     if request.param:
         # The registry's own collector fails where there never was a repository.
-        (own.storage / "docker/registry/v2/repositories").mkdir(parents=True, exist_ok=True)
+        (own.paths.storage / "docker/registry/v2/repositories").mkdir(parents=True, exist_ok=True)
     digests = []
     for number in range(request.param):
         content = b"%0*d" % (SIZE, number)
@@ -49,9 +49,9 @@ def garbage(request: pytest.FixtureRequest, own: Controller) -> list[str]:
         (blobs / digest[:2] / digest / "data").write_bytes(content)
         os.utime(blobs / digest[:2] / digest / "data", (0, 0))
         digests.append(f"sha256:{digest}")
-    subprocess.run(["chown", "-R", f"{USER}:", str(own.storage)], check=True)
+    subprocess.run(["chown", "-R", f"{REGISTRY_USER}:", str(own.paths.storage)], check=True)
     # Nobody has pushed for a while: no drain.
-    (own.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+    (own.paths.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
     return sorted(digests)
 
 
@@ -186,7 +186,7 @@ def test_the_certificate_that_was_installed_is_recovered(
     own: Controller, tmp_path: Path, format_: str
 ) -> None:
     file = tmp_path / "server.pem"
-    pair = own.tls / "current"
+    pair = own.paths.tls / "current"
     # The one that is there already, so that everybody goes on trusting it.
     file.write_bytes((pair / "server.key").read_bytes() + (pair / "server.crt").read_bytes())
     status, text = run(

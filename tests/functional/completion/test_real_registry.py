@@ -35,7 +35,7 @@ def test_names_and_tags_come_from_the_registry(
 ) -> None:
     # A list that another test left in the cache is believed for two minutes, without this image.
     environ = {**controller.environ(user), "XDG_CACHE_HOME": str(tmp_path)}
-    with InteractiveBash(environ, cwd=controller.root) as bash:
+    with InteractiveBash(environ, cwd=controller.paths.root) as bash:
         completes(
             bash,
             f"system registry-image-delete {image[:-8]}",
@@ -55,7 +55,7 @@ def test_a_list_and_a_delete_bring_the_cache_up_to_date(controller: Controller, 
     assert controller.system("registry-image-tags", image).returncode == 0
     # Nothing is asked any more: without a password the completion doesn't ask.
     del environ["OS_PASSWORD"]
-    with InteractiveBash(environ, cwd=controller.root) as bash:
+    with InteractiveBash(environ, cwd=controller.paths.root) as bash:
         line = bash.completes(f"system registry-image-delete {image[:-8]}", ":v1.", "1")
         assert line == f"system registry-image-delete {image}:v1.1 |"
         assert controller.system("registry-image-delete", f"{image}:v1.1").returncode == 0

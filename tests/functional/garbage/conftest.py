@@ -6,8 +6,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,10 +14,11 @@ import pytest
 from devstack.controller import Controller
 from devstack.programs import AGENT
 from devstack.waiting import wait_until
+from tests.functional.conftest import NewController
 
 
 @pytest.fixture(scope="package")
-def shared(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+def shared(new_controller: NewController) -> Iterator[Controller]:
     with new_controller() as controller:
         yield controller
 
@@ -29,14 +29,14 @@ def registry(shared: Controller) -> Controller:
     if not shared.pid(AGENT):
         shared.start_program(AGENT)
     wait_until(lambda: status(shared)["state"] == "idle", 30, what="no collection runs")
-    shutil.rmtree(shared.storage / "docker", ignore_errors=True)
+    shutil.rmtree(shared.paths.storage / "docker", ignore_errors=True)
     writes_ended(shared)
     return shared
 
 
 def writes_ended(controller: Controller) -> None:
     """Record that the last write token was issued long ago: a drain would wait for it for 65 s."""
-    (controller.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
+    (controller.paths.state / "latest-write-token").write_text(f"{time.time() - 600:19.6f}\n")
 
 
 def collect(controller: Controller, *options: str, **run: Any) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,7 @@ def status(controller: Controller) -> dict[str, Any]:
             "-sS",
             "--fail",
             "--unix-socket",
-            str(controller.agent_socket),
+            str(controller.paths.agent_socket),
             "http://agent/v1/registry_image/garbage_collect",
         ],
         capture_output=True,

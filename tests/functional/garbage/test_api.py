@@ -29,7 +29,7 @@ def call(controller: Controller, method: str, path: str, *words: str) -> tuple[i
             "-w",
             "\n%{http_code}",
             "--unix-socket",
-            controller.agent_socket,
+            controller.paths.agent_socket,
             *words,
             f"http://agent{path}",
         ],
@@ -68,7 +68,7 @@ def test_an_install_that_meets_a_collection_waits_for_it_and_both_succeed(
     client.push("app", "1", (image := images.single()))
     client.delete("app", image.digest)
     # the registry accepts the last write token for some seconds more, and the collection waits for its expiry
-    (registry.state / "latest-write-token").write_text(f"{time.time() - 60:19.6f}\n")
+    (registry.paths.state / "latest-write-token").write_text(f"{time.time() - 60:19.6f}\n")
     assert call(registry, "POST", "/v1/registry_image?garbage_collect=True") == (204, None)
     wait_until(lambda: status(registry)["phase"] == "drain", 20, what="the collection holds writes")
     root = make.authority()

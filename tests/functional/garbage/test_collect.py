@@ -22,7 +22,7 @@ def disk_usage(path: Path) -> int:
 def blobs_in(controller: Controller) -> set[str]:
     return {
         f"sha256:{path.parent.name}"
-        for path in controller.storage.glob("docker/registry/v2/blobs/*/*/*/data")
+        for path in controller.paths.storage.glob("docker/registry/v2/blobs/*/*/*/data")
     }
 
 
@@ -44,7 +44,7 @@ def test_deleting_two_of_five_large_images_frees_what_is_reported_and_no_more(re
     five = {f"big/{number}": images.single(10 * MEGABYTE, layers=4) for number in range(5)}
     for repository, image in five.items():
         client.push(repository, "1", image)
-    before = disk_usage(registry.storage)
+    before = disk_usage(registry.paths.storage)
     for repository in ("big/1", "big/3"):
         delete(registry, repository, "1")
 
@@ -52,7 +52,7 @@ def test_deleting_two_of_five_large_images_frees_what_is_reported_and_no_more(re
     there = blobs_in(registry)
     report = collected(registry)
 
-    assert abs((before - disk_usage(registry.storage)) / report["bytes"] - 1) < 0.01
+    assert abs((before - disk_usage(registry.paths.storage)) / report["bytes"] - 1) < 0.01
     assert report["bytes"] > 2 * 4 * 10 * MEGABYTE
     gone = there - blobs_in(registry)
     assert set(re.findall(r"^blob (\S+) \d+$", listed, re.M)) == gone
@@ -65,7 +65,7 @@ def test_deleting_two_of_five_large_images_frees_what_is_reported_and_no_more(re
                 "skopeo",
                 "copy",
                 f"docker://{registry.address}/{repository}:1",
-                f"dir:{registry.root}/pulled",
+                f"dir:{registry.paths.root}/pulled",
                 f"--src-creds=admin:{registry.passwords['admin']}",
             ]
         )

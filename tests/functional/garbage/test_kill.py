@@ -53,8 +53,8 @@ class Agent:
         self.controller = controller
         self.started.append(self)
         self.process = ForkedAgent(
-            {"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.settings), **environment},
-            controller.root / "log/own-agent.log",
+            {"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.paths.settings), **environment},
+            controller.paths.root / "log/own-agent.log",
         )
 
     def ready(self) -> None:
@@ -68,7 +68,7 @@ class Agent:
                 "-X",
                 "POST",
                 "--unix-socket",
-                self.controller.agent_socket,
+                self.controller.paths.agent_socket,
                 "http://agent/v1/registry_image?garbage_collect=True&delete_untagged=True",
             ],
             capture_output=True,
@@ -107,8 +107,8 @@ def restore_storage(agentless: Controller, tmp_path: Path) -> Callable[[], set[s
     subprocess.run(["chown", "-R", "docker-registry:docker-registry", template.base.parents[1]], check=True)
 
     def restore() -> set[str]:
-        shutil.rmtree(agentless.storage / "docker", ignore_errors=True)
-        subprocess.run(["cp", "-a", template.base.parents[1], agentless.storage / "docker"], check=True)
+        shutil.rmtree(agentless.paths.storage / "docker", ignore_errors=True)
+        subprocess.run(["cp", "-a", template.base.parents[1], agentless.paths.storage / "docker"], check=True)
         writes_ended(agentless)
         return needed
 
@@ -129,13 +129,13 @@ def collectors(controller: Controller) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "garbage-collect" in words and str(controller.registry_config_file) in words:
+        if "garbage-collect" in words and str(controller.paths.registry_config) in words:
             found.append(process)
     return found
 
 
 def writes_are_open(controller: Controller) -> bool:
-    write_lock = WriteLock(controller.state)
+    write_lock = WriteLock(controller.paths.state)
     try:
         return not write_lock.is_held()
     finally:
@@ -155,7 +155,7 @@ def assert_whole(controller: Controller) -> None:
 
 def slow_path(controller: Controller, seconds: float) -> str:
     """Return a PATH with a slow collector, in a directory that the registry's user can enter."""
-    program = controller.root / "bin/docker-registry"
+    program = controller.paths.root / "bin/docker-registry"
     program.parent.mkdir(exist_ok=True)
     program.write_text(SLOW.format(seconds=seconds))
     program.chmod(0o755)
@@ -167,12 +167,14 @@ def assert_recovers(controller: Controller, needed: set[str], outcomes: set[str]
     with running(controller) as agent:
         wait_until(lambda: status(controller)["state"] == "idle", 20, what="recovered")
         assert status(controller)["last_result"]["outcome"] in outcomes
-        assert not (controller.storage / "docker/registry/v2/repositories/sysreg-garbage-collection").exists()
+        assert not (
+            controller.paths.storage / "docker/registry/v2/repositories/sysreg-garbage-collection"
+        ).exists()
         before = status(controller)["last_result"]["id"]
         agent.collect()
         wait_until(lambda: status(controller)["last_result"]["id"] != before, 20, what="collected")
         assert status(controller)["last_result"]["outcome"] == "done"
-    assert Storage(controller.storage).all_blobs() == needed
+    assert Storage(controller.paths.storage).all_blobs() == needed
     assert_whole(controller)
 
 
@@ -184,34 +186,30 @@ def stopped(agent: Agent) -> str:
 
 def history(controller: Controller) -> dict[str, Any]:
     """What a later agent would find on disk. A stopped agent doesn't answer."""
-    return dict(json.loads((controller.state / "garbage/history.json").read_bytes()))
+    return dict(json.loads((controller.paths.state / "garbage/history.json").read_bytes()))
 
 
 def pushed_a_moment_ago(controller: Controller) -> None:
     """Let the last write token expire in half a second, so that the collection marks under the write lock."""
-    (controller.state / "latest-write-token").write_text(f"{time.time() - 65.5:19.6f}\n")
+    (controller.paths.state / "latest-write-token").write_text(f"{time.time() - 65.5:19.6f}\n")
 
 
 def restarted(controller: Controller) -> None:
     """Wait until the supervisor has restarted what was killed. The test's own agent is not its business."""
-    controller.programs.remove(AGENT)
-    try:
-        controller.wait_ready()
-        for program in (TOKEN_SERVER, REGISTRY):  # supervisord takes an earlier end for a failed start
-            wait_until(
-                lambda program=program: (
-                    controller.supervisor.call("getProcessInfo", program)["statename"]  # type: ignore[misc]
-                    == "RUNNING"
-                )
+    controller.wait_ready(REGISTRY, TOKEN_SERVER)
+    for program in (TOKEN_SERVER, REGISTRY):  # supervisord takes an earlier end for a failed start
+        wait_until(
+            lambda program=program: (
+                controller.supervisor.call("getProcessInfo", program)["statename"]  # type: ignore[misc]
+                == "RUNNING"
             )
-    finally:
-        controller.programs.append(AGENT)
+        )
 
 
 def assert_pushes(controller: Controller) -> None:
     """Push, and remove what was pushed."""
     controller.client().push("pushed", "1", images.single())
-    shutil.rmtree(controller.storage / "docker/registry/v2/repositories/pushed")
+    shutil.rmtree(controller.paths.storage / "docker/registry/v2/repositories/pushed")
     writes_ended(controller)
 
 
@@ -246,7 +244,7 @@ def test_an_agent_killed_at_any_point_of_a_collection_loses_nothing(
         assert ended == -signal.SIGKILL, where
         wait_until(lambda: not collectors(agentless), 20, pause=0.01, what="the collector has ended")
         wait_for_writes(agentless, where)
-        assert needed <= Storage(agentless.storage).all_blobs(), where
+        assert needed <= Storage(agentless.paths.storage).all_blobs(), where
         assert_recovers(agentless, needed, {"interrupted", "done"})
 
 
@@ -341,7 +339,7 @@ def test_a_token_server_killed_in_every_phase_disturbs_no_collection(
             agent.process.send(signal.SIGCONT)
         wait_until(lambda: history(agentless)["running"] is None, 20, what="collected")
         assert status(agentless)["last_result"]["outcome"] == "done"
-    assert Storage(agentless.storage).all_blobs() == needed
+    assert Storage(agentless.paths.storage).all_blobs() == needed
     assert_whole(agentless)
     assert_pushes(agentless)
 
@@ -369,6 +367,6 @@ def test_everything_killed_at_once_in_any_phase(
     agent.process.send(signal.SIGKILL)
     wait_for_writes(agentless)
     restarted(agentless)
-    assert needed <= Storage(agentless.storage).all_blobs()
+    assert needed <= Storage(agentless.paths.storage).all_blobs()
     assert_pushes(agentless)
     assert_recovers(agentless, needed, {"interrupted"})

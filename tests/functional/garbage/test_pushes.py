@@ -52,7 +52,7 @@ def test_docker_and_skopeo_go_on_after_writes_were_held_and_send_nothing_twice(
     with Docker(registry) as docker:
         reference = f"{registry.address}/by/docker:1"
         docker.make_image(reference, os.urandom(20_000))
-        with WriteLock(registry.state).hold():
+        with WriteLock(registry.paths.state).hold():
             held = time.monotonic()
             pushes: list[Future[Any]] = [
                 threads.submit(docker.run, "push", reference, check=False),
@@ -96,11 +96,11 @@ def test_an_upload_that_outlasts_a_hold_keeps_no_other_push_waiting(
 
     place = f"{begun.headers['Location']}&digest={images.digest_of(b'firstlast')}"
     upload = threads.submit(client.request, "PUT", place, data=drops(), headers=bearer)
-    configuration = settings.load(registry.settings)
+    configuration = settings.load(registry.paths.settings)
     directory = configuration.paths.state / "garbage"
     recorder = Recorder(CollectionResult("1"), configuration.agent.collect_timeout)
     collection = Collection(configuration, recorder, directory, drain_timeouts=timeouts)
-    config = read_registry_config(registry.registry_config_file)
+    config = read_registry_config(registry.paths.registry_config)
     wait_until(lambda: writing_handlers(config), what="the upload is under way")
     writes_ended(registry)
     thread = in_background(collection.run)

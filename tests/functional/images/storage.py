@@ -12,7 +12,7 @@ from pathlib import Path
 
 from devstack import images
 from devstack.controller import Controller
-from devstack.registry import USER
+from devstack.programs import REGISTRY_USER
 
 
 def manifests(controller: Controller, repository: str) -> set[str]:
@@ -35,14 +35,14 @@ def undeletable(controller: Controller, repository: str, digest: str) -> Iterato
     try:
         yield
     finally:
-        shutil.chown(directory, USER, USER)
+        shutil.chown(directory, REGISTRY_USER, REGISTRY_USER)
 
 
 def seed_tags(controller: Controller, repository: str, count: int) -> None:
     """Write ``count`` tags v0000, v0001, ... into the storage, each on a manifest of its own."""
     image = images.single(seed=repository)
     controller.client().push(repository, "v0000", image)
-    root, target = controller.storage / "docker/registry/v2", _repository(controller, repository)
+    root, target = controller.paths.storage / "docker/registry/v2", _repository(controller, repository)
     for number in range(1, count):
         manifest = {**json.loads(image.manifest), "annotations": {"number": str(number)}}
         content = json.dumps(manifest).encode()
@@ -56,18 +56,18 @@ def seed_tags(controller: Controller, repository: str, count: int) -> None:
         blob = root / "blobs/sha256" / sha256[:2] / sha256
         blob.mkdir(parents=True)
         (blob / "data").write_bytes(content)
-    subprocess.run(["chown", "-R", f"{USER}:", str(root)], check=True)
+    subprocess.run(["chown", "-R", f"{REGISTRY_USER}:", str(root)], check=True)
 
 
 def _repository(controller: Controller, repository: str) -> Path:
-    return controller.storage / "docker/registry/v2/repositories" / repository
+    return controller.paths.storage / "docker/registry/v2/repositories" / repository
 
 
 @contextlib.contextmanager
 def damaged(controller: Controller, digest: str, content: bytes = b"") -> Iterator[None]:
     """Replace the content of a stored manifest meanwhile: by nothing, as a full disk or a crash does."""
     sha256 = digest.removeprefix("sha256:")
-    data = controller.storage / "docker/registry/v2/blobs/sha256" / sha256[:2] / sha256 / "data"
+    data = controller.paths.storage / "docker/registry/v2/blobs/sha256" / sha256[:2] / sha256 / "data"
     whole = data.read_bytes()
     data.write_bytes(content)
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from devstack import images
 from devstack.client import IndependentClient
 from devstack.controller import Controller
+from tests.functional.conftest import NewController
 from tests.functional.images import storage
 
 
@@ -230,7 +229,7 @@ def test_a_tag_whose_manifest_is_gone_can_still_be_deleted(
 ) -> None:
     image = images.single()
     registry.push(name, "broken", image)
-    root = controller.storage / "docker/registry/v2/repositories" / name
+    root = controller.paths.storage / "docker/registry/v2/repositories" / name
     (root / "_manifests/revisions/sha256" / image.digest.removeprefix("sha256:") / "link").unlink()
     assert registry.tags(name) == ["broken"]
 
@@ -352,7 +351,7 @@ def test_a_damaged_tag_stops_no_delete_of_another_and_its_content_stays(
 
 
 def test_a_damaged_manifest_that_a_collection_stops_at_can_be_deleted(
-    new_controller: Callable[..., AbstractContextManager[Controller]],
+    new_controller: NewController,
 ) -> None:
     with new_controller() as controller:
         registry = controller.client()

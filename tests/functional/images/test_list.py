@@ -9,8 +9,10 @@ import pytest
 
 from devstack import images
 from devstack.controller import Controller
-from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
+from devstack.options import Options
+from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.seeding import seed
+from tests.functional.conftest import NewController
 
 # Names whose order is another by bytes than by path component, at every place of a page.
 _NAMES = sorted(
@@ -22,10 +24,10 @@ _NAMES = sorted(
 
 
 @pytest.fixture(scope="module")
-def crowded() -> Iterator[Controller]:
+def crowded(new_controller: NewController) -> Iterator[Controller]:
     """A controller of 2,500 repositories."""
     assert len(_NAMES) == 2500
-    with Controller.temporary(programs=(KEYSTONE, REGISTRY, TOKEN_SERVER)) as controller:
+    with new_controller(Options(programs=(REGISTRY, TOKEN_SERVER))) as controller:
         seed(controller, _NAMES)
         yield controller
 

@@ -45,7 +45,7 @@ def own_server(
     """A token server with the controller's Keystone and keys, and settings and state of its own."""
     (port,) = free_ports(1)
     config = configparser.ConfigParser(interpolation=None)
-    config.read(controller.settings)
+    config.read(controller.paths.settings)
     config.read_dict({"token_server": {"port": str(port)}, "paths": {"state": f"{directory}/state"}})
     config.read_dict(changes or {})
     (directory / "state").mkdir()

@@ -66,7 +66,7 @@ def request_token(
                 params={"service": controller.address, "scope": scopes},
                 auth=auth,
                 headers=headers,
-                verify=str(controller.ca_file),
+                verify=str(controller.paths.ca_file),
                 timeout=timeout,
             )
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import KEYSTONE, TOKEN_SERVER
 from devstack.waiting import wait_until
+from tests.functional.conftest import NewController
 from tests.functional.token_server.requesting import (
     keystone_requests,
     request_token,
@@ -36,10 +37,11 @@ class Minutes:
 
 
 @pytest.fixture(scope="module")
-def strict(new_controller: Callable[..., AbstractContextManager[Controller]]) -> Iterator[Controller]:
+def strict(new_controller: NewController) -> Iterator[Controller]:
     """A controller whose Keystone locks an account at the fifth failure, as StarlingX's does."""
     lockout = {"security_compliance": {"lockout_failure_attempts": "5", "lockout_duration": "1800"}}
-    with new_controller(keystone=lockout, programs=(KEYSTONE, TOKEN_SERVER), fake_clock=True) as controller:
+    options = Options(keystone=lockout, programs=(KEYSTONE, TOKEN_SERVER), fake_clock=True)
+    with new_controller(options, own_keystone=True) as controller:
         yield controller
 
 
@@ -141,7 +143,7 @@ def test_neither_logs_nor_state_hold_a_password(strict: Controller) -> None:
         assert request_token(strict, user.name, PULL, password=password).status == 200
         assert request_token(strict, user.name, PULL, password="stale-secret").status == 401
         written = strict.log(TOKEN_SERVER).encode()
-        for file in (strict.state / "token-server").iterdir():
+        for file in (strict.paths.state / "token-server").iterdir():
             assert file.stat().st_mode & 0o077 == 0
             written += file.read_bytes()
         assert user.name.encode() in written

@@ -16,8 +16,9 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from devstack import keys
+from devstack import provision
 from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
 from devstack.waiting import wait_until
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.tokens.write_lock import WriteLock
@@ -26,11 +27,11 @@ from tests.functional.token_server.requesting import request_token
 
 
 def connect(controller: Controller, **options: ssl.TLSVersion) -> ssl.SSLSocket:
-    context = ssl.create_default_context(cafile=controller.ca_file)
+    context = ssl.create_default_context(cafile=controller.paths.ca_file)
     for name, value in options.items():
         setattr(context, name, value)
     plain = socket.create_connection(("127.0.0.1", controller.ports["token_server"]), timeout=30)
-    return context.wrap_socket(plain, server_hostname=keys.HOST_NAME)
+    return context.wrap_socket(plain, server_hostname=HOST_NAME)
 
 
 def answer(connection: ssl.SSLSocket) -> bytes:
@@ -124,7 +125,9 @@ def test_it_stops_at_once_though_a_push_waits_for_the_lock(controller: Controlle
         with WriteLock(tmp_path / "state").hold():
             response = pool.submit(request_token, controller, "testuser", push, url=server.url)
             health = server.url.replace("/token/", "/health")
-            wait_until(lambda: requests.get(health, verify=str(controller.ca_file), timeout=5).json()["held"])
+            wait_until(
+                lambda: requests.get(health, verify=str(controller.paths.ca_file), timeout=5).json()["held"]
+            )
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(10) == 0
             assert response.result(10).status == 503
@@ -134,7 +137,7 @@ def test_a_new_certificate_is_taken_without_a_restart_and_a_broken_one_is_not(
     controller: Controller, tmp_path: Path
 ) -> None:
     for name in ("old", "new"):
-        keys.write_tls(tmp_path / name, group=0)
+        provision.make_certificate(tmp_path / name)
     (tmp_path / "current").symlink_to("old/current")
     with own_server(controller, tmp_path, {"certificate": {"directory": str(tmp_path)}}) as server:
 
@@ -157,7 +160,7 @@ def test_a_new_signing_key_is_taken_without_a_restart_and_a_broken_one_is_not(
     controller: Controller, tmp_path: Path
 ) -> None:
     for name in ("old", "new"):
-        keys.write_signing(tmp_path / name / "signing.key", tmp_path / name / "signing.crt")
+        provision.make_signing_pair(tmp_path / name / "signing.key", tmp_path / name / "signing.crt")
     (tmp_path / "old").rename(tmp_path / "token")
     pair = {
         "signing_key": f"{tmp_path}/token/signing.key",
@@ -167,7 +170,7 @@ def test_a_new_signing_key_is_taken_without_a_restart_and_a_broken_one_is_not(
         health = server.url.replace("/token/", "/health")
 
         def signs_with() -> str:
-            answer = requests.get(health, verify=str(controller.ca_file), timeout=5)
+            answer = requests.get(health, verify=str(controller.paths.ca_file), timeout=5)
             return str(answer.json()["signing_key"])
 
         old = signs_with()
@@ -196,7 +199,7 @@ def test_what_it_can_t_start_with_is_one_line(
     controller: Controller, tmp_path: Path, change: tuple[str, str], says: str
 ) -> None:
     conf = tmp_path / "sysreg.conf"
-    conf.write_text(controller.settings.read_text().replace(*change))
+    conf.write_text(controller.paths.settings.read_text().replace(*change))
     done = subprocess.run(
         [PROGRAM],
         env={**os.environ, "SYSREG_CONF": str(conf)},
@@ -213,7 +216,7 @@ def test_what_it_can_t_start_with_is_one_line(
 def test_a_port_that_is_taken_is_one_line(controller: Controller) -> None:
     done = subprocess.run(
         [PROGRAM],
-        env={**os.environ, "SYSREG_CONF": str(controller.settings)},
+        env={**os.environ, "SYSREG_CONF": str(controller.paths.settings)},
         capture_output=True,
         text=True,
         timeout=30,

@@ -24,13 +24,13 @@ PULL = "repository:testuser/locked:pull"
 @contextmanager
 def held(controller: Controller) -> Iterator[None]:
     """The write lock is held, as during a garbage collection."""
-    with WriteLock(controller.state).hold():
+    with WriteLock(controller.paths.state).hold():
         yield
 
 
 def waiting(controller: Controller) -> int:
     url = controller.token_url.replace("/token/", "/health")
-    return int(requests.get(url, verify=str(controller.ca_file), timeout=10).json()["held"])
+    return int(requests.get(url, verify=str(controller.paths.ca_file), timeout=10).json()["held"])
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_skopeo_pushes_across_a_collection(
 
 
 def test_every_write_token_is_on_record_before_it_leaves(controller: Controller) -> None:
-    write_lock = WriteLock(controller.state)
+    write_lock = WriteLock(controller.paths.state)
     for _ in range(3):
         response = request_token(controller, "testuser", PUSH)
         assert response.claims["iat"] <= write_lock.latest_write() <= time.time()

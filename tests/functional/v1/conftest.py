@@ -16,8 +16,8 @@ import urllib3.connection
 from requests.adapters import HTTPAdapter
 
 from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
 from devstack.images import single
-from devstack.keys import HOST_NAME
 
 
 class UnixConnection(urllib3.connection.HTTPConnection):
@@ -97,7 +97,7 @@ class Api:
         with requests.Session() as http:
             http.trust_env = False
             if self.way == "socket":
-                http.mount("http://sysreg-agent", UnixAdapter(str(self.controller.agent_socket)))
+                http.mount("http://sysreg-agent", UnixAdapter(str(self.controller.paths.agent_socket)))
                 base = "http://sysreg-agent"
             else:
                 base = f"https://{HOST_NAME}:{self.controller.ports['agent']}"
@@ -107,7 +107,7 @@ class Api:
                     base + target,
                     headers=headers,
                     timeout=60,
-                    verify=str(self.controller.ca_file),
+                    verify=str(self.controller.paths.ca_file),
                     **options,
                 )
                 if answer.status_code != 429:
@@ -120,9 +120,9 @@ class Api:
         if self.way == "socket":
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(30)
-            connection.connect(str(self.controller.agent_socket))
+            connection.connect(str(self.controller.paths.agent_socket))
         else:
-            context = ssl.create_default_context(cafile=str(self.controller.ca_file))
+            context = ssl.create_default_context(cafile=str(self.controller.paths.ca_file))
             plain = socket.create_connection(("127.0.0.1", self.controller.ports["agent"]), timeout=30)
             connection = context.wrap_socket(plain, server_hostname=HOST_NAME)
         with connection:

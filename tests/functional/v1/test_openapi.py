@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.routing import Route
 
 from devstack.controller import Controller
-from devstack.keys import HOST_NAME
+from devstack.endpoints import HOST_NAME
 from devstack.waiting import wait_until
 from sysreg_cli.agent import registry_image
 from sysreg_cli.agent.certificate import api as certificate_api
@@ -43,7 +43,7 @@ def test_the_agent_serves_its_description(api: Api) -> None:
 
 
 def test_every_route_is_described(controller: Controller) -> None:
-    loaded = load(controller.settings)
+    loaded = load(controller.paths.settings)
     context = AgentContext(loaded, CallerAuthenticator(loaded.keystone))
     routes = [*registry_image.routes(context), *certificate_api.routes(context, CertificateChange(loaded))]
     for route in routes:
@@ -56,7 +56,11 @@ def test_every_route_is_described(controller: Controller) -> None:
 @pytest.fixture(scope="session")
 def network(controller: Controller) -> tuple[str, str, str]:
     api = Api(controller, "tls")
-    return f"https://{HOST_NAME}:{controller.ports['agent']}", api.token("admin"), str(controller.ca_file)
+    return (
+        f"https://{HOST_NAME}:{controller.ports['agent']}",
+        api.token("admin"),
+        str(controller.paths.ca_file),
+    )
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_without_a_valid_token_nothing_is_answered(controller: Controller, api: 
 
 
 def test_while_a_collection_holds_the_write_lock_a_delete_is_503_and_lists_go_on(api: Api, own: str) -> None:
-    with WriteLock(api.controller.state).hold():
+    with WriteLock(api.controller.paths.state).hold():
         answer = api.call("DELETE", f"{LIST}?image_name_and_tag={own}:v1")
         assert answer.status_code == 503
         assert "garbage collection" in fault(answer)
