@@ -13,10 +13,10 @@ import statistics
 import time
 
 from devstack.keystone import RunningKeystone
-from tests.controller.furnish import configure, wait_until_served
+from tests.controller.clients import ca_signed_certificate, system
+from tests.controller.installation import configure, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
-from tests.controller.people import ca_signed_certificate, system
-from tests.controller.workshop import DEPLOY, workshop
+from tests.controller.machine_factory import DEPLOY, machine_factory
 
 
 def seconds_after_multi_user(machine: Machine) -> float:
@@ -32,7 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    with RunningKeystone.temporary() as keystone, workshop(f"bench-{time.time_ns()}", keystone) as machines:
+    with (
+        RunningKeystone.temporary() as keystone,
+        machine_factory(f"bench-{time.time_ns()}", keystone) as machines,
+    ):
         deployments = []
         for _ in range(rounds):
             with machines.installed() as machine:

@@ -1,4 +1,4 @@
-"""Machines for the controller tests: each test boots its own, from disks that are furnished once a run."""
+"""Machines for the controller tests: each test boots its own, from disks that are made once for each run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from devstack.keystone import RunningKeystone
-from tests.controller.furnish import configure, wait_until_served
+from tests.controller.installation import configure, wait_until_served
 from tests.controller.machine import Machine, cannot_boot, sweep_leftovers
-from tests.controller.workshop import Workshop, workshop
+from tests.controller.machine_factory import MachineFactory, machine_factory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,23 +27,23 @@ def _swept() -> None:
 
 
 @pytest.fixture(scope="session")
-def machines(_swept: None, testrun_uid: str, keystone: RunningKeystone) -> Iterator[Workshop]:
-    """Makes machines: for tests that need more than one."""
-    with workshop(testrun_uid, keystone) as made:
+def machines(_swept: None, testrun_uid: str, keystone: RunningKeystone) -> Iterator[MachineFactory]:
+    """Makes machines, for tests that need more than one."""
+    with machine_factory(testrun_uid, keystone) as made:
         yield made
 
 
 @pytest.fixture
-def installed(machines: Workshop) -> Iterator[Machine]:
-    """A booted machine with our wheel, configured, and nothing deployed."""
+def installed(machines: MachineFactory) -> Iterator[Machine]:
+    """A booted machine with the wheel and settings, on which nothing is deployed."""
     with machines.installed() as machine:
         configure(machine.boot())
         yield machine
 
 
 @pytest.fixture
-def deployed(machines: Workshop) -> Iterator[Machine]:
-    """A booted controller that serves."""
+def deployed(machines: MachineFactory) -> Iterator[Machine]:
+    """A booted controller on which registry, token server and Keystone work."""
     with machines.deployed() as machine:
         wait_until_served(machine.boot())
         yield machine
@@ -51,6 +51,6 @@ def deployed(machines: Workshop) -> Iterator[Machine]:
 
 @pytest.fixture
 def bare_machine(_swept: None) -> Iterator[Machine]:
-    """A booted machine with nothing of ours on it."""
+    """A booted machine on which nothing is installed."""
     with Machine() as machine:
         yield machine.boot()

@@ -1,7 +1,9 @@
 """Pull an image as the kubelet does with an imagePullSecret: CRI's PullImage on containerd's socket.
 
-    cri_pull.py IMAGE [DOCKERCONFIGJSON]     the secret's decoded text as a file; without it, no credentials
-Prints the image's reference; exit 1 and the runtime's words if it is refused.
+    cri_pull.py IMAGE [DOCKERCONFIGJSON]
+
+DOCKERCONFIGJSON is a file with the secret's decoded text; without it, no credentials are sent. Prints the
+image's reference. If the pull is refused, exits with 1 and prints the runtime's message.
 """
 
 from __future__ import annotations

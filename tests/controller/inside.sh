@@ -1,7 +1,7 @@
 #!/bin/sh
-# Turns the namespaces it is started in into a machine of its own and becomes its systemd.
+# Makes a machine of the namespaces in which it is started, and becomes its systemd.
 #   inside.sh LOWER DIRECTORY   LOWER: overlay's lower directories; DIRECTORY holds upper/, work/, root/, share/
-# Started by machine.py under `unshare`; nothing here reaches the host's mounts or network.
+# machine.py starts it under `unshare`, so the host's mounts and network stay as they are.
 set -e
 lower=$1 directory=$2
 root=$directory/root
@@ -38,7 +38,7 @@ ln -s /proc/self/fd dev/fd
 ln -s /proc/self/fd/0 dev/stdin
 ln -s /proc/self/fd/1 dev/stdout
 ln -s /proc/self/fd/2 dev/stderr
-# docker's and containerd's own overlays cannot stand on an overlay
+# docker and containerd make overlays in these directories, and an overlay can't be on an overlay
 for place in var/lib/docker var/lib/containerd var/lib/containers; do
     mkdir -p "$place"
     mount -t tmpfs -o mode=0711 tmpfs "$place"

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.controller.furnish import passwords
+from tests.controller.clients import REGISTRY, login, make_image, push, start_runtimes
+from tests.controller.installation import passwords
 from tests.controller.machine import Machine
-from tests.controller.people import REGISTRY, login, make_image, push, start_runtimes
 
 # Each round is a push or a pull by a client of its own, and none tries again by itself. One line a round.
 _COMMANDS = {

@@ -23,7 +23,7 @@ ADDRESS = "198.51.100.10"
 MEMORY = Path("/dev/shm")  # an overlay's upper directory must not stand on its lower one
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# What has no business in a container, or would only cost time.
+# What does not work in a container, or only costs time.
 _MASKED = [
     "systemd-udevd.service",
     "systemd-udevd-kernel.socket",
@@ -86,12 +86,12 @@ def _cgroup2() -> Path | None:
 
 
 def _whiteout(path: Path) -> None:
-    """Overlay's mark of a removed file."""
+    """Mark a file of the lower layers as removed."""
     os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
 
 
 class Machine:
-    """One controller; ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
+    """One machine. ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
 
     def __init__(self, *, lower: Sequence[Path] = (), base: Path = Path("/")) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sysreg-machine-", dir=MEMORY))
@@ -103,11 +103,11 @@ class Machine:
         self._unshare: subprocess.Popen[bytes] | None = None
         self._init = 0
         if not lower:
-            self._furnish()
+            self._prepare_disk()
 
     @property
     def disk(self) -> Path:
-        """What this machine has written; the ``lower`` of machines that start from it."""
+        """What this machine has written: the ``lower`` of machines that start from it."""
         return self.directory / "upper"
 
     @property
@@ -115,8 +115,8 @@ class Machine:
         """The machine's /run/share."""
         return self.directory / "share"
 
-    def _furnish(self) -> None:
-        """Make the copy of this host a machine of its own, before its first boot."""
+    def _prepare_disk(self) -> None:
+        """Write what makes the copy of this host a machine of its own, before its first boot."""
         etc = self.disk / "etc"
         systemd = etc / "systemd/system"
         for name in ("multi-user.target.wants", "timers.target.wants", "sockets.target.wants"):
@@ -124,19 +124,23 @@ class Machine:
             os.setxattr(systemd / name, "trusted.overlay.opaque", b"y")
         for unit in _MASKED:
             (systemd / unit).symlink_to("/dev/null")
-        # Debian starts a service when it is installed; deploying has to cope with that one
+        # Debian enables a service when it is installed. So sysreg-deploy finds this one enabled.
         (systemd / "multi-user.target.wants/docker-registry.service").symlink_to(
             "/lib/systemd/system/docker-registry.service"
         )
-        for name in ("passwd", "group", "shadow", "gshadow"):  # an embedded controller may have made ours
+        for name in (
+            "passwd",
+            "group",
+            "shadow",
+            "gshadow",
+        ):  # without the accounts that an embedded controller may have made
             shutil.copy2(self._base / "etc" / name, etc / name)
             lines = (etc / name).read_text().splitlines(keepends=True)
             (etc / name).write_text("".join(line for line in lines if not line.startswith("sysreg")))
-        # what embedded controllers do on this host meanwhile would shine through
+        # hides what embedded controllers do on this host meanwhile
         (self.disk / "var/lib").mkdir(parents=True)
         _whiteout(self.disk / "var/lib/sysreg-devstack")
-        # no container is run, so docker needs no network of its own
-        # embedded controllers may be at work on the host's: what they do there must not shine through
+        # Hides these directories of the host, which embedded controllers change meanwhile, except two files.
         for name in ("docker/registry/config.yml", "containerd/config.toml"):
             (etc / name).parent.mkdir(parents=True, exist_ok=True)
             os.setxattr(etc / name.split("/")[0], "trusted.overlay.opaque", b"y")
@@ -157,14 +161,14 @@ class Machine:
         _whiteout(sbin / "policy-rc.d")
 
     def boot(self) -> Machine:
-        """Start the machine's systemd and wait until everything it starts by itself is up."""
+        """Start the machine's systemd, and wait until it has started all its units."""
         assert self._unshare is None, "it is running"
         mount = _cgroup2()
         assert mount is not None
         self._cgroup = mount / self.directory.name
         self._cgroup.mkdir(exist_ok=True)
         lower = ":".join(str(path) for path in self._lower)
-        # the machine dies with the test run, however that ends
+        # the machine ends with the test run, also if that is killed
         join = 'echo $$ > "$0/cgroup.procs"; exec setpriv --pdeathsig KILL "$@"'
         namespaces = [
             "--mount",
@@ -234,7 +238,7 @@ class Machine:
     def popen(
         self, *command: str, environ: dict[str, str] | None = None, user: str = "", **options: Any
     ) -> subprocess.Popen[str]:
-        """Start a command as a unit of the machine; its exit status is the process's."""
+        """Start a command as a unit of the machine. The process has the exit status of the command."""
         run = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect"]
         variables = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **(environ or {})}
         run += [f"--setenv={name}={value}" for name, value in variables.items()]
@@ -258,7 +262,7 @@ class Machine:
         stdin: str | None = None,
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; raises CommandFailed unless it exits with ``status`` (None: any)."""
+        """Run a command to its end. Raises CommandFailed unless it exits with ``status``; None allows any."""
         process = self.popen(
             *command,
             environ=environ,
@@ -272,18 +276,18 @@ class Machine:
             out, err = process.communicate()
             raise CommandFailed(f"{' '.join(command)}: no end within {timeout} s\n{out}{err}") from None
         if status is not None and process.returncode != status:
-            said = f"{out[-5000:]}{err[-5000:]}"
-            raise CommandFailed(f"{' '.join(command)}: exit {process.returncode}, not {status}\n{said}")
+            output = f"{out[-5000:]}{err[-5000:]}"
+            raise CommandFailed(f"{' '.join(command)}: exit {process.returncode}, not {status}\n{output}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def shell(
         self, script: str, *, status: int | None = 0, timeout: float = 60, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell script that stops at its first failure."""
+        """Run a bash script that stops at its first failure."""
         return self.run("bash", "-euo", "pipefail", "-c", script, status=status, timeout=timeout, **options)
 
     def file(self, path: str) -> Path:
-        """A path inside, as this process reaches it."""
+        """The path by which this process reaches a path inside the machine."""
         return Path(f"/proc/{self._init}/root") / path.lstrip("/")
 
     def show(self, unit: str, name: str) -> str:
@@ -291,16 +295,16 @@ class Machine:
         return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
 
     def journal(self, unit: str) -> str:
-        """All that a unit has written, this boot."""
+        """The messages of a unit since the boot."""
         return self.run("journalctl", "-b", "--no-pager", "-o", "cat", "-u", unit).stdout
 
     def json(self, *command: str, **options: Any) -> Any:
-        """A command's output, read as JSON."""
+        """Run a command, and parse its output as JSON."""
         return json.loads(self.run(*command, **options).stdout)
 
     @staticmethod
     def wait_until(condition: Callable[[], object], what: str, seconds: float) -> float:
-        """Wait for a condition; returns how long it took, raises AssertionError after ``seconds``."""
+        """Wait for a condition. Returns how many seconds it took. Raises AssertionError after ``seconds``."""
         start = time.monotonic()
         while not condition():
             assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
@@ -308,7 +312,7 @@ class Machine:
         return time.monotonic() - start
 
     def power_off(self) -> None:
-        """Shut down in order; the disk stays."""
+        """Shut down in order. The disk stays."""
         assert self._unshare is not None
         subprocess.run([*self._enter(), "systemctl", "poweroff"], capture_output=True, check=True)
         try:
@@ -317,10 +321,10 @@ class Machine:
             self.power_cut()
 
     def power_cut(self) -> None:
-        """Everything inside dies at once; the disk stays."""
+        """Kill all processes at once. The disk stays."""
         if self._unshare is None:
             return
-        self._unshare.kill()  # with --kill-child, and its init takes everything along
+        self._unshare.kill()  # with --kill-child: then systemd ends, and all its processes with it
         self._unshare.wait()
         self._unshare = None
         self._remove_cgroups()
@@ -340,7 +344,7 @@ class Machine:
         self.wait_until(remove, "the machine's processes are gone", 20)
 
     def close(self) -> None:
-        """Power cut, and the disk is gone."""
+        """Kill all processes, and remove the disk."""
         self.power_cut()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -352,13 +356,13 @@ class Machine:
 
 
 def sweep_leftovers() -> None:
-    """Remove the disks of machines whose test run was killed: no process is left in their cgroup."""
+    """Remove the disks of machines whose test run was killed."""
     mount = _cgroup2()
     assert mount is not None
     for directory in MEMORY.glob("sysreg-machine-*"):
         cgroup = mount / directory.name
         in_use = any(path.read_text().strip() for path in cgroup.rglob("cgroup.procs"))
-        # a machine that isn't booted has no processes, but belongs to a run that goes on
+        # a young one without processes may belong to a run that has not booted it yet
         if not in_use and time.time() - directory.stat().st_mtime > 3600:
             shutil.rmtree(directory, ignore_errors=True)
             for path, _, _ in os.walk(cgroup, topdown=False):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 
-from tests.controller.furnish import wait_until_served
-from tests.controller.machine import ADDRESS, Machine
-from tests.controller.people import (
+from tests.controller.clients import (
     REGISTRY,
     archive,
     ca_signed_certificate,
     copy,
     system,
 )
-from tests.controller.workshop import DEPLOY, UNITS, Workshop
+from tests.controller.installation import wait_until_served
+from tests.controller.machine import ADDRESS, Machine
+from tests.controller.machine_factory import DEPLOY, UNITS, MachineFactory
 from tests.soak.controller import keystone_comes_later
 
 
@@ -34,13 +34,15 @@ def test_after_a_power_cut_everything_serves_again_with_the_installed_certificat
     assert deployed.run(DEPLOY, "--check").stdout == "no change\n"
 
 
-def test_when_keystone_comes_up_later_users_are_told_to_wait_and_then_served(machines: Workshop) -> None:
+def test_when_keystone_comes_up_later_users_are_told_to_wait_and_then_served(
+    machines: MachineFactory,
+) -> None:
     with machines.deployed() as machine:  # `make soak` waits for a whole minute
         keystone_comes_later(machine.boot(), 0)
 
 
 def test_a_backup_of_settings_keys_and_storage_makes_another_machine_the_same_controller(
-    deployed: Machine, machines: Workshop
+    deployed: Machine, machines: MachineFactory
 ) -> None:
     ca_signed_certificate(deployed.share, "registry.local", ADDRESS)
     system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")

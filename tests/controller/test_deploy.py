@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tests.controller.furnish import serves, wait_until_served
+from tests.controller.installation import serves, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
-from tests.controller.workshop import DEPLOY, UNITS
+from tests.controller.machine_factory import DEPLOY, UNITS
 
 
 def started(machine: Machine) -> dict[str, str]:

@@ -6,9 +6,7 @@ import re
 
 import pytest
 
-from tests.controller.furnish import openrc, serves, wait_until_served, why_not_served
-from tests.controller.machine import ADDRESS, Machine
-from tests.controller.people import (
+from tests.controller.clients import (
     REGISTRY,
     archive,
     ca_signed_certificate,
@@ -17,7 +15,9 @@ from tests.controller.people import (
     storage_bytes,
     system,
 )
-from tests.controller.workshop import DEPLOY
+from tests.controller.installation import openrc, serves, wait_until_served, why_not_served
+from tests.controller.machine import ADDRESS, Machine
+from tests.controller.machine_factory import DEPLOY
 
 REGISTRY_UNIT, TOKEN_UNIT, AGENT_UNIT = DAEMONS = (
     "docker-registry.service",

@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from tests.controller.furnish import wait_until_served
-from tests.controller.machine import ADDRESS, Machine
-from tests.controller.people import (
+from tests.controller.clients import (
     REGISTRY,
     ca_signed_certificate,
     cri_pull,
@@ -21,8 +19,10 @@ from tests.controller.people import (
     storage_bytes,
     system,
 )
+from tests.controller.installation import wait_until_served
+from tests.controller.machine import ADDRESS, Machine
+from tests.controller.machine_factory import DEPLOY, UNITS
 from tests.controller.test_deploy import started
-from tests.controller.workshop import DEPLOY, UNITS
 
 
 @pytest.mark.timeout(600)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.controller.furnish import CHECKOUT, openrc, passwords, wheels
+from tests.controller.clients import start_runtimes
+from tests.controller.installation import openrc, passwords
 from tests.controller.machine import Machine
-from tests.controller.people import start_runtimes
+from tests.controller.wheels import CHECKOUT, wheels
 
 
 def _walk_through() -> Iterator[tuple[str, str]]:

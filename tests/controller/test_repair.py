@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import certificates as make
-from tests.controller.furnish import serves, wait_until_served
+from tests.controller.clients import REGISTRY, archive, ca_signed_certificate, copy, system
+from tests.controller.installation import serves, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
-from tests.controller.people import REGISTRY, archive, ca_signed_certificate, copy, system
-from tests.controller.workshop import DEPLOY, UNITS, Workshop
+from tests.controller.machine_factory import DEPLOY, UNITS, MachineFactory
 from tests.soak.controller import kill, steps
 
 _KILLS = 8
@@ -41,7 +41,7 @@ _OTHERS = re.compile(
 )
 
 
-def _written(machine: Machine, machines: Workshop) -> dict[str, list[str]]:
+def _written(machine: Machine, machines: MachineFactory) -> dict[str, list[str]]:
     """All that deploying made, by kind: ``f`` file, ``d`` directory, ``l`` link."""
     root = machine.file("/")
     paths: dict[str, list[str]] = {"f": ["/etc/docker/registry/config.yml"], "d": [], "l": []}  # it was there
@@ -57,7 +57,7 @@ def _written(machine: Machine, machines: Workshop) -> dict[str, list[str]]:
 
 @pytest.mark.timeout(400)
 def test_drift_is_found_and_repaired_in_everything_that_was_written(
-    deployed: Machine, machines: Workshop
+    deployed: Machine, machines: MachineFactory
 ) -> None:
     written = _written(deployed, machines)
     assert len(written["f"]) > 20

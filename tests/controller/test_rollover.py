@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from tests.controller.furnish import passwords, serves, wait_until_served
+from tests.controller.clients import REGISTRY
+from tests.controller.installation import passwords, serves, wait_until_served
 from tests.controller.load import load, prepare
 from tests.controller.machine import Machine
-from tests.controller.people import REGISTRY
-from tests.controller.workshop import DEPLOY
+from tests.controller.machine_factory import DEPLOY
 
 ROTATE = (DEPLOY, "--rotate-token-key")
 _TOKEN_FILES = "/etc/sysreg/token"

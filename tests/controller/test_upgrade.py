@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.controller.furnish import changed_wheel
 from tests.controller.load import PULLS, load, prepare
 from tests.controller.machine import Machine
+from tests.controller.machine_factory import DEPLOY
 from tests.controller.test_deploy import started
-from tests.controller.workshop import DEPLOY
+from tests.controller.wheels import changed_wheel
 
 _AGENT, _TOKEN_SERVER = "sysreg-agent.service", "sysreg-token-server.service"
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devstack.keystone import RunningKeystone
-from tests.controller.furnish import configure, serves, wait_until_served
+from tests.controller.clients import login
+from tests.controller.installation import configure, serves, wait_until_served
 from tests.controller.machine import Machine
-from tests.controller.people import login
-from tests.controller.workshop import DEPLOY, UNITS, workshop
+from tests.controller.machine_factory import DEPLOY, UNITS, machine_factory
 
 MINUTE = 60.0
 _FEW = 8
@@ -112,7 +112,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="kill before every Nth step only")
     every = parser.parse_args().every
-    with RunningKeystone.temporary() as keystone, workshop(f"soak-{time.time_ns()}", keystone) as machines:
+    with (
+        RunningKeystone.temporary() as keystone,
+        machine_factory(f"soak-{time.time_ns()}", keystone) as machines,
+    ):
         try:
             with machines.deployed() as machine:
                 refused = keystone_comes_later(machine.boot(), MINUTE)

@@ -27,7 +27,7 @@ from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
 from tests.certificates import Issued, authority, bundle, rsa_key, server
-from tests.functional.forked_agent import ForkedAgent
+from tests.functional.agent_process import AgentProcess
 from tests.tls_clients import presented_chain
 
 HOST = "registry.local"
@@ -108,7 +108,7 @@ class BreakableController:
         self.certificates = Certificates()
         self.service_script = controller.paths.root / "service"
         self._fault = controller.paths.root / "fault"
-        self._agent: ForkedAgent | None = None
+        self._agent: AgentProcess | None = None
         self._agent_log = controller.paths.root / "log" / "agent-of-the-test.log"
 
     @classmethod
@@ -144,7 +144,7 @@ class BreakableController:
             "SYSREG_CONF": str(self.controller.paths.settings),
             MARK: str(self.controller.paths.root),
         }
-        self._agent = ForkedAgent(environment, self._agent_log)
+        self._agent = AgentProcess(environment, self._agent_log)
         wait_until(lambda: self.agent_ended() or self._healthy(), 60, what="the agent serves")
         assert not self.agent_ended(), self._agent_log.read_text()[-3000:]
 

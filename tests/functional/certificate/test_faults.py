@@ -94,13 +94,9 @@ class Sweep:
         chain = presented_chain(self.breakable.ports[0], HOST)
         return "old" if chain == old.der else "new" if chain == new.der else "neither"
 
-    def report(self, title: str, capsys: pytest.CaptureFixture[str]) -> None:
-        """Print all rows, and fail if one of them has a violation."""
-        with capsys.disabled():
-            print(f"\n{title}: {len(self.rows)} faults injected")
-            for row in self.rows:
-                wrong = "; ".join(row.violations)[:200] or "ok"
-                print(f"  {row.fault:<58} {row.outcome:<10} {row.live:<8} {wrong}")
+    def assert_no_violations(self) -> None:
+        """Fail with the rows that have a violation."""
+        assert self.rows
         assert [row for row in self.rows if row.violations] == []
 
 
@@ -110,33 +106,27 @@ def sweep(breakable: BreakableController) -> Sweep:
 
 
 @pytest.mark.timeout(1200)
-def test_killed_after_every_step_the_next_start_settles_it(
-    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_killed_after_every_step_the_next_start_settles_it(sweep: Sweep, tmp_path: Path) -> None:
     failpoints = sweep.trace(tmp_path)
     assert len(failpoints) > 15
     for number, name in enumerate(failpoints, 1):
         sweep.install_with(f"killed before {number}: {name}", f"{number}:kill")
-    sweep.report("SIGKILL", capsys)
+    sweep.assert_no_violations()
     assert {row.outcome for row in sweep.rows} == {"killed"}
     assert {row.live for row in sweep.rows} == {"old", "new"}
 
 
 @pytest.mark.timeout(600)
-def test_killed_at_any_moment_the_next_start_settles_it(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_killed_at_any_moment_the_next_start_settles_it(sweep: Sweep) -> None:
     """Also between the failpoints, and during a command that outlives the agent."""
     for milliseconds in range(0, 480, 60):
         killer = threading.Timer(milliseconds / 1000, sweep.breakable.kill_agent)
         sweep.install_with(f"killed after {milliseconds} ms", meanwhile=killer)
-    sweep.report("SIGKILL at any moment", capsys)
+    sweep.assert_no_violations()
 
 
 @pytest.mark.timeout(600)
-def test_after_a_crash_of_the_whole_machine_the_start_settles_it(
-    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_after_a_crash_of_the_whole_machine_the_start_settles_it(sweep: Sweep, tmp_path: Path) -> None:
     """Registry and token server start with the certificate that is current, one of them after the agent."""
     controller = sweep.breakable.controller
     failpoints = sweep.trace(tmp_path)
@@ -154,25 +144,21 @@ def test_after_a_crash_of_the_whole_machine_the_start_settles_it(
                 before_start=crash,
                 after_start=late.join,
             )
-    sweep.report("crash of the machine", capsys)
+    sweep.assert_no_violations()
 
 
 @pytest.mark.timeout(1200)
-def test_no_failing_write_rename_or_command_leaves_anything_half_done(
-    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_failing_write_rename_or_command_leaves_anything_half_done(sweep: Sweep, tmp_path: Path) -> None:
     for number, name in enumerate(sweep.trace(tmp_path), 1):
         kind = name.split()[0]
         errors = {"write": ["ENOSPC", "ENOSPC+"], "rename": ["EIO", "EROFS+"]}.get(kind, ["EIO"])
         for error in errors:
             sweep.install_with(f"{error} at {number}: {name}", f"{number}:{error}")
-    sweep.report("failing system calls", capsys)
+    sweep.assert_no_violations()
 
 
 @pytest.mark.timeout(600)
-def test_services_that_fail_to_follow_are_brought_back(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_services_that_fail_to_follow_are_brought_back(sweep: Sweep) -> None:
     controller = sweep.breakable.controller
     for fault in ("restart-fails-once", "restart-fails", "down-once", "down", "deaf-once", "deaf"):
         sweep.install_with(fault, service=fault)
@@ -182,14 +168,12 @@ def test_services_that_fail_to_follow_are_brought_back(
         service="frozen",
         before_start=lambda: controller.signal(TOKEN_SERVER, signal.SIGCONT),
     )
-    sweep.report("services", capsys)
+    sweep.assert_no_violations()
     assert {row.live for row in sweep.rows} == {"old"}
 
 
 @pytest.mark.timeout(900)
-def test_a_damaged_journal_does_not_keep_the_agent_from_settling(
-    sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_journal_does_not_keep_the_agent_from_settling(sweep: Sweep, tmp_path: Path) -> None:
     failpoints = sweep.trace(tmp_path)
     journal = sweep.breakable.controller.paths.state / "certificate-journal"
     damages: dict[str, Callable[[bytes], bytes]] = {
@@ -209,7 +193,7 @@ def test_a_damaged_journal_does_not_keep_the_agent_from_settling(
                 f"{number}:kill",
                 before_start=damage_journal,
             )
-    sweep.report("damaged journals", capsys)
+    sweep.assert_no_violations()
 
 
 def _turning_points(failpoints: list[str]) -> list[int]:

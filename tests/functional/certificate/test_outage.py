@@ -8,11 +8,12 @@ import subprocess
 import threading
 import time
 
-import pytest
-
+from devstack.waiting import wait_until
 from tests.functional.certificate.breakable import BreakableController
 
 _EVERY = 0.02
+# So many good responses in a row take half a second: no outage follows.
+_SETTLED = 25
 
 
 class Watcher:
@@ -27,15 +28,19 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch)
         self.requests = 0
         self.longest = 0.0
+        self._good_in_a_row = 0
 
     def __enter__(self) -> Watcher:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        time.sleep(10 * _EVERY)  # the outage may begin right after the context
-        self._stop.set()
-        self._thread.join()
+        self._good_in_a_row = 0  # the outage may begin now
+        try:
+            wait_until(lambda: self._good_in_a_row >= _SETTLED, 30, what="the registry is back")
+        finally:
+            self._stop.set()
+            self._thread.join()
 
     def _watch(self) -> None:
         failing_since: float | None = None
@@ -44,14 +49,15 @@ class Watcher:
             started = time.monotonic()
             self.requests += 1
             if self._responds():
+                self._good_in_a_row += 1
                 if failing_since is not None:
                     self.longest = max(self.longest, time.monotonic() - failing_since)
                 failing_since = None
-            elif failing_since is None:
-                failing_since = started
+            else:
+                self._good_in_a_row = 0
+                failing_since = failing_since or started
             due = max(due + _EVERY, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
-        assert failing_since is None, "the registry did not come back"
 
     def _responds(self) -> bool:
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=10, context=self._context)
@@ -64,25 +70,16 @@ class Watcher:
             connection.close()
 
 
-def test_an_install_costs_no_more_than_two_plain_restarts(
-    breakable: BreakableController, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_install_costs_no_more_than_two_plain_restarts(breakable: BreakableController) -> None:
     breakable.start_agent()
     port = breakable.controller.ports["registry"]
     restarts, installs = [], []
     for _ in range(3):
         with Watcher(port) as plain:
             subprocess.run([breakable.service_script, "restart", "docker-registry.service"], check=True)
-            time.sleep(0.5)
         with Watcher(port) as changed:
             assert breakable.install(breakable.certificates.new()) == ""
         restarts.append(plain.longest)
         installs.append(changed.longest)
     breakable.stop_agent()
-    with capsys.disabled():
-        print(f"\noutage: plain restarts {_milliseconds(restarts)}; installs {_milliseconds(installs)}")
-    assert sorted(installs)[1] <= 2 * sorted(restarts)[1] + _EVERY
-
-
-def _milliseconds(seconds: list[float]) -> str:
-    return ", ".join(f"{1000 * value:.0f} ms" for value in sorted(seconds))
+    assert sorted(installs)[1] <= 2 * sorted(restarts)[1] + _EVERY, (installs, restarts)

@@ -26,7 +26,7 @@ from devstack.controller import Controller
 from devstack.programs import AGENT, REGISTRY, TOKEN_SERVER
 from devstack.waiting import wait_until
 from sysreg_cli.tokens.write_lock import WriteLock
-from tests.functional.forked_agent import ForkedAgent
+from tests.functional.agent_process import AgentProcess
 from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.garbage.sandbox import fill, in_background
 from tests.unit.agent.garbage.storage import Storage
@@ -52,7 +52,7 @@ class Agent:
     def __init__(self, controller: Controller, **environment: str) -> None:
         self.controller = controller
         self.started.append(self)
-        self.process = ForkedAgent(
+        self.process = AgentProcess(
             {"PATH": os.environ["PATH"], "SYSREG_CONF": str(controller.paths.settings), **environment},
             controller.paths.root / "log/own-agent.log",
         )

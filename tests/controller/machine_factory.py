@@ -1,4 +1,4 @@
-"""Makes the machines of a test run. Their common disks are made once."""
+"""Makes the machines of the controller tests. The disks that they start from are made once for each run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.keystone import RunningKeystone
-from tests.controller.furnish import configure, connect, furnish
+from tests.controller.installation import configure, connect, install_wheel
 from tests.controller.machine import MEMORY, Machine
 
 DEPLOY = "/opt/sysreg/bin/sysreg-deploy"
@@ -21,28 +21,28 @@ UNITS = (
     "sysreg-agent.service",
     "sysreg-agent.socket",
 )
-#: the places that sysreg-deploy writes to
+#: lists what is in the directories that sysreg-deploy writes to
 _LIST = "find /etc /usr/local /var/lib -ignore_readdir_race -xdev -printf '%y %p\\n' | sort"
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Makes machines; ``directory`` is of the whole run, ``keystone`` of this process."""
+class MachineFactory:
+    """Makes machines. All test processes of a run share ``directory``, which holds the disks."""
 
     directory: Path
     keystone: RunningKeystone
 
     def installed(self) -> Machine:
-        """A machine with our wheel, and nothing deployed; it isn't booted."""
-        return self._machine(self._once("installed", Machine, furnish))
+        """A machine with the wheel, on which nothing is deployed. It is not booted."""
+        return self._machine(self._once("installed", Machine, install_wheel))
 
     def deployed(self) -> Machine:
-        """A controller on which sysreg-deploy was run; it isn't booted."""
-        installed = self._once("installed", Machine, furnish)
+        """A machine on which sysreg-deploy was run. It is not booted."""
+        installed = self._once("installed", Machine, install_wheel)
         return self._machine(self._once("deployed", self.installed, self._deploy), installed)
 
     def written(self) -> list[tuple[str, Path]]:
-        """What that run of sysreg-deploy made: ``f`` file, ``d`` directory or ``l`` link, and the path."""
+        """What that run of sysreg-deploy wrote: ``f`` file, ``d`` directory or ``l`` link, and the path."""
         self._once("deployed", self.installed, self._deploy)
         lines = (self.directory / "written").read_text().splitlines()
         return [(line[0], Path(line[2:])) for line in lines]
@@ -60,7 +60,7 @@ class Workshop:
         (self.directory / "written").write_text("\n".join(sorted(set(after) - set(before))))
 
     def _once(self, name: str, make: Callable[[], Machine], prepare: Callable[[Machine], None]) -> Path:
-        """The disk ``name`` of this run, by the first process that needs it; the others wait."""
+        """The disk ``name`` of this run. The first process that needs it makes it; the others wait."""
         disk = self.directory / name
         if not disk.exists():
             with (self.directory / f"{name}.lock").open("w") as lock:
@@ -74,21 +74,21 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def workshop(run: str, keystone: RunningKeystone) -> Iterator[Workshop]:
-    """The workshop of the test run named ``run``; the last process to leave it clears it away."""
+def machine_factory(run: str, keystone: RunningKeystone) -> Iterator[MachineFactory]:
+    """The factory of the test run named ``run``. The last of its processes removes the disks."""
     directory = MEMORY / f"sysreg-machine-{run}"
     with contextlib.ExitStack() as stack:
         users = _enter(directory)
         stack.callback(_leave, users, directory)
-        yield Workshop(directory, keystone)
+        yield MachineFactory(directory, keystone)
 
 
 def _enter(directory: Path) -> int:
-    """A shared lock that says that the directory is in use."""
+    """Take a shared lock: the directory is in use."""
     while True:
         directory.mkdir(exist_ok=True)
         path = directory / "users"
-        with contextlib.suppress(FileNotFoundError):  # somebody has just left it
+        with contextlib.suppress(FileNotFoundError):  # the last user has just removed it
             users = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(users, fcntl.LOCK_SH)
             with contextlib.suppress(FileNotFoundError):
@@ -98,7 +98,7 @@ def _enter(directory: Path) -> int:
 
 
 def _leave(users: int, directory: Path) -> None:
-    with contextlib.suppress(BlockingIOError):  # others are still at work
+    with contextlib.suppress(BlockingIOError):  # other processes use it
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory)
     os.close(users)

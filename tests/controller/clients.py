@@ -1,4 +1,4 @@
-"""What people do on a controller: make an image, log in, ask ``system``."""
+"""Clients of a controller: docker, containerd, skopeo, kubectl and ``system``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trustme
 
-from tests.controller.furnish import openrc, passwords
+from tests.controller.installation import openrc, passwords
 from tests.controller.machine import Machine
 
 REGISTRY = "registry.local:9001"
@@ -26,7 +26,7 @@ def start_runtimes(machine: Machine) -> None:
 
 
 def make_image(machine: Machine, name: str, size: int = 2_000_000) -> None:
-    """An image of one layer of ``size`` random bytes, in dockerd under ``name``."""
+    """Make an image of one layer of ``size`` random bytes, in dockerd under ``name``."""
     machine.shell(
         f"mkdir -p /root/{name}/bin; head -c {size} /dev/urandom >/root/{name}/bin/busybox\n"
         f"tar -C /root/{name} -c . | docker import - {name} >/dev/null; rm -r /root/{name}"
@@ -34,7 +34,7 @@ def make_image(machine: Machine, name: str, size: int = 2_000_000) -> None:
 
 
 def login(machine: Machine, user: str, password: str | None = None, *, status: int = 0) -> str:
-    """``docker login`` with the password on standard input; returns what it said."""
+    """``docker login`` with the password on standard input; returns its output."""
     done = machine.run(
         *("docker", "login", "--username", user, "--password-stdin", REGISTRY),
         stdin=passwords(machine)[user] if password is None else password,
@@ -44,7 +44,7 @@ def login(machine: Machine, user: str, password: str | None = None, *, status: i
 
 
 def push(machine: Machine, image: str, repository: str, *, status: int = 0) -> str:
-    """Tag a local image for the registry and push it; returns what docker said."""
+    """Tag a local image for the registry and push it; returns docker's output."""
     reference = f"{REGISTRY}/{repository}"
     machine.run("docker", "tag", image, reference)
     done = machine.run("docker", "push", reference, status=status, timeout=120)
@@ -52,7 +52,7 @@ def push(machine: Machine, image: str, repository: str, *, status: int = 0) -> s
 
 
 def system(machine: Machine, user: str, *arguments: str, status: int = 0, timeout: float = 60) -> str:
-    """The ``system`` command as a user who sourced openrc; returns stdout, on failure stderr."""
+    """Run ``system`` as a user who sourced openrc. Returns stdout; stderr, if it is to fail."""
     project = "admin" if user == "admin" else "tenant1"
     done = machine.run(
         "system", *arguments, environ=openrc(machine, user, project), status=status, timeout=timeout
@@ -63,7 +63,7 @@ def system(machine: Machine, user: str, *arguments: str, status: int = 0, timeou
 
 
 def pull_secret(machine: Machine, user: str, password: str | None = None) -> str:
-    """Make an imagePullSecret with kubectl; returns the machine's path of its decoded .dockerconfigjson."""
+    """Make an imagePullSecret with kubectl. Returns the path of its .dockerconfigjson inside the machine."""
     made = machine.json(
         *("kubectl", "create", "secret", "docker-registry", "regcred", f"--docker-server={REGISTRY}"),
         f"--docker-username={user}",
@@ -77,14 +77,14 @@ def pull_secret(machine: Machine, user: str, password: str | None = None) -> str
 
 
 def cri_pull(machine: Machine, repository: str, secret: str = "", *, status: int = 0) -> str:
-    """Pull through containerd's CRI, as a kubelet does; returns its answer, on failure its words."""
+    """Pull through containerd's CRI, as a kubelet does. Returns its reference; stderr, if it is to fail."""
     words = [sys.executable, str(_CRI_PULL), f"{REGISTRY}/{repository}", *([secret] if secret else [])]
     done = machine.run(*words, status=status, timeout=90)
     return done.stderr if status else done.stdout.strip()
 
 
 def archive(machine: Machine, name: str, size: int) -> str:
-    """An image of one layer of ``size`` random bytes as docker saves one; returns what skopeo calls it."""
+    """Save an image of one layer of ``size`` random bytes, as docker does. Returns skopeo's name for it."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         _add(tar, "blob", os.urandom(size))
@@ -108,7 +108,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def copy(machine: Machine, user: str, source: str, target: str, *, status: int = 0) -> str:
-    """``skopeo copy`` with a user's credentials for both sides; returns what it said."""
+    """``skopeo copy`` with a user's credentials for both sides; returns its output."""
     credentials = f"{user}:{passwords(machine)[user]}"
     side = [f"--dest-creds={credentials}"] if target.startswith("docker://") else []
     side += [f"--src-creds={credentials}"] if source.startswith("docker://") else []
@@ -117,7 +117,7 @@ def copy(machine: Machine, user: str, source: str, target: str, *, status: int =
 
 
 def skopeo(machine: Machine, user: str, verb: str, repository: str, *, status: int = 0) -> str:
-    """``skopeo VERB`` with a user's credentials; returns stdout, on failure stderr."""
+    """``skopeo VERB`` with a user's credentials. Returns stdout; stderr, if it is to fail."""
     credentials = f"{user}:{passwords(machine)[user]}"
     done = machine.run(
         "skopeo", verb, "--creds", credentials, f"docker://{REGISTRY}/{repository}", status=status
@@ -126,12 +126,12 @@ def skopeo(machine: Machine, user: str, verb: str, repository: str, *, status: i
 
 
 def storage_bytes(machine: Machine) -> int:
-    """What the registry's storage holds."""
+    """The size of the registry's storage."""
     return int(machine.run("du", "--summarize", "--bytes", "/var/lib/docker-registry").stdout.split()[0])
 
 
 def ca_signed_certificate(directory: Path, *names: str) -> Path:
-    """A new file with key, certificate and CA in ``directory``; the CA alone is in ``ca.crt`` beside it."""
+    """Write a file with key, certificate and CA to ``directory``, and the CA alone to ``ca.crt``."""
     authority = trustme.CA(organization_name="Example CA")
     issued = authority.issue_cert(*names)
     path = directory / "registry.pem"

@@ -20,7 +20,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([agent.__name__])
 
 
-class ForkedAgent:
+class AgentProcess:
     """``sysreg-agent`` as a process of its own with just this ``environment``. ``log`` gets its output."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
@@ -51,7 +51,7 @@ class ForkedAgent:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> int:
-        """Wait for its end, and return the exit status. Raises TimeoutError."""
+        """Wait for the agent's end, and return its exit status. Raises TimeoutError."""
         self._process.join(seconds)
         if self.status is None:
             raise TimeoutError(f"the agent {self.pid} still runs after {seconds:g} s")
