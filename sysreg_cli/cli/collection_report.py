@@ -26,6 +26,7 @@ def report(result: CollectionResult) -> dict[str, Any]:
         "longest_hold": result.longest_hold,
         "phases": result.seconds,
         "warnings": result.warnings,
+        "ended_writes": result.ended_writes,
     }
 
 
@@ -56,6 +57,8 @@ def lines(result: CollectionResult, plan: CollectionPlan | None) -> Iterator[str
         yield f"{'Would remove' if dry_run else 'Removed'} {', '.join(removed)}"
     if result.pinned:
         yield f"Kept {counted(result.pinned, 'blob')} that pushes under way may need"
+    if result.ended_writes:
+        yield f"Restarted the registry to end {result.ended_writes}"
     for warning in result.warnings:
         yield f"Broken: {warning}"
     if plan is not None:
@@ -101,6 +104,7 @@ def status_properties(status: CollectionStatus) -> dict[str, Any]:
         properties[f"last_{name}"] = getattr(last, name, None)
     properties["last_phases"] = last and " ".join(f"{phase}={spent}" for phase, spent in last.seconds.items())
     properties["warnings"] = last.warnings if last else []
+    properties["last_ended_writes"] = last and last.ended_writes
     return properties
 
 

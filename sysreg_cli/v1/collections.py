@@ -61,7 +61,8 @@ class CollectionResult:
     ``duration`` counts the whole, ``seconds`` each phase. ``writes_held`` is the time in which nobody got a
     write token, in ``holds`` pieces, the longest of which took ``longest_hold``. ``pinned`` counts the blobs
     kept for pushes under way; ``remaining`` the blobs that were planned to go and are still there.
-    ``sizes_known`` is false if the storage does not tell sizes; then ``bytes`` is 0.
+    ``ended_writes`` names the requests that did not end by themselves, and were ended by a restart of the
+    registry. ``sizes_known`` is false if the storage does not tell sizes; then ``bytes`` is 0.
     """
 
     id: str
@@ -82,6 +83,7 @@ class CollectionResult:
     writes_held: float = 0.0
     holds: int = 0
     longest_hold: float = 0.0
+    ended_writes: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

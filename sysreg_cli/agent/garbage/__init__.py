@@ -6,6 +6,7 @@ records          what later agents need to know, on disk
 collection       one collection, from the scan to the release of the write lock
 recorder         its phase, progress and result; ends what is cancelled or late
 writers          who may write to the registry; holds the write lock
+uploads          names the uploads that the registry receives
 drain            when the write lock is held and released (pure)
 planning         what to delete and what to pin (pure)
 mark             what tags need, and what the registry's collector keeps (pure)

@@ -8,6 +8,10 @@ write.
 An upload may take minutes, but docker gives up when it gets no token for about 100 s. So the drain holds the
 lock for a limited time, releases it long enough for each held push to go on, and tries again. Before each
 try it waits for a pause between pushes, each time for longer: writes that end meanwhile delay nobody.
+
+An upload that never ends would defeat every collection. So in the last try, a restart of the registry ends
+the requests that are left. No write token is accepted any more then, so no other write can begin. Clients
+send an upload again that was ended, once they get a token.
 """
 
 from __future__ import annotations
@@ -45,14 +49,18 @@ class DrainTimeouts:
     settle: float = 60.0
     #: how long no write may be in flight to count as a pause; a push has short gaps between its requests
     pause: float = 0.5
+    #: how long a registry that was told to restart may still show the requests that it should end
+    restart: float = 30.0
 
 
 class Drain:
     """Waits with the write lock held until no write is under way.
 
     ``take_lock`` holds the write lock. ``token_life`` returns the seconds for which the last write token is
-    still accepted. ``busy`` returns the handlers in WRITING_HANDLERS that have a request in flight. ``sleep``
-    takes seconds, the elapsed part of the limit, and what the drain waits for; it ends the drain by raising.
+    still accepted. ``busy`` returns the handlers in WRITING_HANDLERS that have a request in flight.
+    ``uploads`` returns a text that names the uploads under way, "" if that is not known. ``end_requests``
+    restarts the registry; it takes a text that says what is under way. ``sleep`` takes seconds, the elapsed
+    part of the limit, and what the drain waits for; it ends the drain by raising.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class Drain:
         take_lock: Callable[[], AbstractContextManager[WriteLockHold]],
         token_life: Callable[[], float],
         busy: Callable[[], Set[str]],
+        uploads: Callable[[], str],
+        end_requests: Callable[[str], None],
         sleep: Callable[[float, float, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +79,8 @@ class Drain:
         self._take_lock = take_lock
         self._token_life = token_life
         self._busy = busy
+        self._uploads = uploads
+        self._end_requests = end_requests
         self._sleep = sleep
         self._clock = clock
         self._begun = clock()
@@ -84,18 +96,20 @@ class Drain:
             self._settle(settle)
             with self._take_lock() as hold:
                 busy = self._wait_for_writes()
+                under_way = self._describe(busy)
+                if busy and self._is_last_try:
+                    busy = self._end_writes(busy, under_way)
                 if not busy:
                     yield hold
                     return
-            self._let_pushes_go_on(busy, attempt)
+            self._let_pushes_go_on(under_way, attempt)
             settle *= 2
 
     def _settle(self, seconds: float) -> None:
         """Wait for a pause between pushes, without the lock. It only makes success more likely."""
         if self._token_life() <= 0 and not self._busy():
             return
-        # leaves time for one whole hold before the limit
-        until = min(self._clock() + seconds, self._end - self._timeouts.hold)
+        until = min(self._clock() + seconds, self._end - self._last_hold)
         idle_since: float | None = None
         while (now := self._clock()) < until:
             if self._busy():
@@ -107,26 +121,52 @@ class Drain:
             self._wait(_POLL, f"a pause between pushes, for at most {until - now:.0f} s")
 
     def _wait_for_writes(self) -> Set[str]:
-        """Wait with the lock held. Returns the handlers that are still busy when the hold has to end."""
+        """Wait with the lock held. Returns the handlers that are still busy when the hold has to end.
+
+        No write token is accepted any more then, so only requests that began before are under way.
+        """
         now = self._clock()
         until = now + self._timeouts.hold
         # Nobody issues a write token while the lock is held, so this doesn't change.
         expiry = now + self._token_life()
         while (left := expiry - self._clock()) > 0:
             self._wait(min(left, 0.1), f"the last write token to expire, in {left:.0f} s")
-        busy: Set[str] = WRITING_HANDLERS.keys()
+        return self._wait_until_idle(WRITING_HANDLERS.keys(), until)
+
+    def _wait_until_idle(self, busy: Set[str], until: float) -> Set[str]:
+        """Wait until each of the handlers was seen idle. Returns those that were not at ``until``."""
         while busy := busy & self._busy():
             if self._clock() >= until:
                 break
-            self._wait(_POLL, f"the end of {_describe(busy)}")
+            self._wait(_POLL, f"the end of {_words(busy)}")
         return busy
 
-    def _let_pushes_go_on(self, busy: Set[str], attempt: int) -> None:
+    def _end_writes(self, busy: Set[str], under_way: str) -> Set[str]:
+        """End the requests under way by a restart of the registry.
+
+        Raises SysregError if the registry still shows them afterwards, and what the restart raises.
+        """
+        self._end_requests(under_way)
+        until = min(self._clock() + self._timeouts.restart, self._end - _POLL)
+        if busy := self._wait_until_idle(busy, until):
+            raise self._too_long(f"a restart of the registry did not end {self._describe(busy)}")
+        return busy
+
+    def _let_pushes_go_on(self, under_way: str, attempt: int) -> None:
         until = self._clock() + self._timeouts.release
-        if until + self._timeouts.hold > self._end:
-            raise self._too_long(f"after {attempt} tries there still were {_describe(busy)}")
         while (left := until - self._clock()) > 0:
-            self._wait(min(left, 0.5), f"held pushes to go on, {left:.0f} s; then try {attempt + 1}")
+            reason = f"held pushes to go on, {left:.0f} s; then try {attempt + 1} ({under_way})"
+            self._wait(min(left, 0.5), reason)
+
+    @property
+    def _is_last_try(self) -> bool:
+        """Whether the limit leaves no time for another hold."""
+        return self._clock() + self._timeouts.release + self._last_hold > self._end
+
+    @property
+    def _last_hold(self) -> float:
+        """How long a hold may take that ends with a restart."""
+        return self._timeouts.hold + self._timeouts.restart
 
     @property
     def _end(self) -> float:
@@ -138,6 +178,10 @@ class Drain:
             raise self._too_long(f"still waiting for {reason}")
         self._sleep(seconds, elapsed / self._timeouts.limit, f"waits for {reason}")
 
+    def _describe(self, handlers: Set[str]) -> str:
+        uploads = self._uploads() if handlers else ""
+        return _words(handlers) + (f": {uploads}" if uploads else "")
+
     def _too_long(self, reason: str) -> SysregError:
         return SysregError(
             f"pushes did not end within {self._timeouts.limit:g} s: {reason}; nothing was removed",
@@ -146,5 +190,5 @@ class Drain:
         )
 
 
-def _describe(handlers: Set[str]) -> str:
+def _words(handlers: Set[str]) -> str:
     return f"{' and '.join(WRITING_HANDLERS[handler] for handler in sorted(handlers))} under way"

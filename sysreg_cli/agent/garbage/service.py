@@ -17,7 +17,7 @@ from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Progress, Recorder
 from sysreg_cli.agent.garbage.records import History, RunningCollection
 from sysreg_cli.agent.garbage.registry_config import read as read_config
-from sysreg_cli.agent.garbage.sweep import empty_cache
+from sysreg_cli.agent.garbage.sweep import restart_registry
 from sysreg_cli.errors import Conflict, NotFound, SysregError
 from sysreg_cli.host import files
 from sysreg_cli.settings import Settings
@@ -224,7 +224,7 @@ class CollectionService:
             with hold:
                 config = read_config(self._settings.registry.config)
                 if config.cache and running.phase not in _CACHE_IS_RIGHT and not running.options.dry_run:
-                    empty_cache(self._settings)
+                    restart_registry(self._settings)
             if config.root is not None:
                 edits.remove_pins(config.root)
         except (SysregError, OSError) as error:

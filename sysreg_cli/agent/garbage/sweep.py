@@ -150,10 +150,10 @@ class Sweep:
         """Empty a cache that still has deleted blobs: a push of one would succeed and store nothing."""
         if self._config.cache and self._deleting:
             with self._recorder.phase(Phase.RESTART, stoppable=False):
-                empty_cache(self._settings)
+                restart_registry(self._settings)
 
 
-def empty_cache(settings: Settings) -> None:
-    """Empty the registry's cache of blob descriptors by a restart. Raises Unavailable, Conflict."""
+def restart_registry(settings: Settings) -> None:
+    """Restart the registry. That also empties its cache of blob descriptors. Raises Unavailable, Conflict."""
     with services_lock(settings.paths.state, "a garbage collection", wait=_LOCK_SECONDS):
         Services(settings.agent).restart(settings.registry.unit)

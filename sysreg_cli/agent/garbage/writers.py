@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Iterator, Set
@@ -11,6 +12,8 @@ from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.garbage.drain import WRITING_HANDLERS, Drain, DrainTimeouts
 from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.registry_config import RegistryConfig
+from sysreg_cli.agent.garbage.sweep import restart_registry
+from sysreg_cli.agent.garbage.uploads import uploads_under_way
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host import failpoint
 from sysreg_cli.registry import metrics
@@ -18,6 +21,8 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import write_token_accepted
 from sysreg_cli.tokens.write_lock import WriteLock, WriteLockHold
 from sysreg_cli.v1.collections import Phase
+
+log = logging.getLogger("sysreg.agent")
 
 _TIMEOUT = 5.0
 # A token's ``exp`` is in whole seconds, and the registry may read its clock a little later.
@@ -35,6 +40,7 @@ class Writers:
     def __init__(
         self, settings: Settings, config: RegistryConfig, timeouts: DrainTimeouts | None = None
     ) -> None:
+        self._settings = settings
         self._write_lock = WriteLock(settings.paths.state)
         self._config = config
         self._accepted = write_token_accepted(settings.token_server.write_lifetime) + _EXPIRY_MARGIN
@@ -70,12 +76,25 @@ class Writers:
             take_lock=lambda: self._hold(recorder),
             token_life=lambda: self.latest_token() + self._accepted - time.time(),
             busy=lambda: writing_handlers(self._config),
+            uploads=lambda: uploads_under_way(self._config.root),
+            end_requests=lambda under_way: self._end_requests(recorder, under_way),
             sleep=sleep,
         )
         with contextlib.ExitStack() as stack:
             with recorder.phase(Phase.DRAIN):
                 hold = stack.enter_context(drain.writes_ended())
             yield hold
+
+    def _end_requests(self, recorder: Recorder, under_way: str) -> None:
+        """End what is under way by a restart of the registry. Raises Unavailable, Conflict."""
+        recorder.update(ended_writes=under_way)
+        log.warning(
+            "garbage collection %s: restarts the registry to end %s; sysreg-token-server's journal names the"
+            " users who got tokens for it",
+            recorder.result.id,
+            under_way,
+        )
+        restart_registry(self._settings)
 
     @contextlib.contextmanager
     def _hold(self, recorder: Recorder) -> Iterator[WriteLockHold]:

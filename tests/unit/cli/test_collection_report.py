@@ -50,6 +50,12 @@ def test_several_holds_are_told_with_the_longest() -> None:
     assert line.endswith("; writes were held for 160.2 s, in 3 pieces of at most 75.0 s")
 
 
+def test_what_a_restart_ended_is_told() -> None:
+    result = replace(DONE, ended_writes="uploads under way: app (for 400 s)")
+    assert "Restarted the registry to end uploads under way: app (for 400 s)" in lines(result, None)
+    assert report(result)["ended_writes"] == result.ended_writes
+
+
 def test_a_dry_run_lists_its_plan() -> None:
     result = replace(DONE, options=CollectionOptions(dry_run=True), blobs=1, bytes=5, manifests=1)
     plan = CollectionPlan((PlannedBlob("sha256:0a", 5),), ("app@sha256:0b",), ("empty",))

@@ -115,9 +115,18 @@ KEYS = [
     "last_longest_hold",
     "last_phases",
     "warnings",
+    "last_ended_writes",
 ]
 ENDED = wire.to_json(
-    CollectionResult("1", CollectionOptions(), "then", outcome="done", seconds={"mark": 1.0}, warnings=("w",))
+    CollectionResult(
+        "1",
+        CollectionOptions(),
+        "then",
+        outcome="done",
+        ended_writes="uploads under way",
+        seconds={"mark": 1.0},
+        warnings=("w",),
+    )
 )
 UNDER_WAY = {**RUNNING, "started": "now", "options": {"dry_run": True}}
 

@@ -60,6 +60,8 @@ def test_each_handler_that_writes_has_to_be_seen_idle_once(metrics: Metrics) -> 
         take_lock=contextlib.nullcontext,  # type: ignore[arg-type]
         token_life=lambda: 0.0 if waits else 1.0,
         busy=lambda: writing_handlers(config),
+        uploads=lambda: "",
+        end_requests=lambda under_way: None,
         sleep=lambda seconds, fraction, detail: waits.append(detail),
         clock=lambda: 0.0 if not waits else 2.0,
     ).writes_ended():
