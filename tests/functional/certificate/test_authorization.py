@@ -49,17 +49,26 @@ def token(
     return response.headers["X-Subject-Token"]
 
 
+def as_user(user: int, *groups: int) -> list[str]:
+    """Return the command line prefix that runs a command as a user.
+
+    The capability lets the user reach a checkout below a directory of mode 0700. It opens no socket: that
+    takes the permission to write.
+    """
+    member = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    search = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", member, *search, "--"]
+
+
 def call(
     controller: Controller, path: str, sent: str | None, *arguments: str, user: int = 0
 ) -> tuple[int, dict[str, Any]]:
     """One call with curl on the socket; the token goes through a file descriptor, not the command line."""
-    as_user = (
-        ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={_agents_group()}", "--"] if user else []
-    )
+    prefix = as_user(user, _agents_group()) if user else []
     header = [] if sent is None else ["--header", "@-"]
     done = subprocess.run(
         [
-            *(*as_user, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.paths.agent_socket)),
+            *(*prefix, "curl", "-s", "--noproxy", "*", "--unix-socket", str(controller.paths.agent_socket)),
             *("-w", "\n%{http_code}", *header, *arguments, f"http://agent{path}"),
         ],
         input=f"X-Auth-Token: {sent}" if sent is not None else "",
@@ -160,9 +169,12 @@ def test_over_tls_there_is_no_root(controller: Controller, strangers: dict[str, 
 
 
 def test_a_unix_user_outside_the_group_cannot_connect(controller: Controller) -> None:
-    outside = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     done = subprocess.run(
-        [*outside, str(Path(controller.environ()["PATH"].split(":")[0]) / "system"), "certificate-list"],
+        [
+            *as_user(NOBODY),
+            str(Path(controller.environ()["PATH"].split(":")[0]) / "system"),
+            "certificate-list",
+        ],
         env=controller.environ("admin"),
         capture_output=True,
         text=True,
@@ -191,11 +203,10 @@ def test_the_command_sends_the_token_of_the_sourced_openrc(
     tmp_path.chmod(0o755)
     for parent in [parent for parent in tmp_path.parents if "pytest-" in str(parent)]:
         parent.chmod(0o755)
-    inside = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", f"--groups={_agents_group()}", "--"]
     system = [str(Path(controller.environ()["PATH"].split(":")[0]) / "system")]
     install = ["certificate-install", "-m", "docker_registry", str(file)]
     done = subprocess.run(
-        [*inside, *system, *install],
+        [*as_user(NOBODY, _agents_group()), *system, *install],
         env=controller.environ(user),
         capture_output=True,
         text=True,
