@@ -67,8 +67,9 @@ class CertificateChange:
 
     If the agent is killed, the next start or install ends the change. After COMMITTED it cleans up. After
     PREPARED it commits the new generation if every service presents it, and goes back otherwise. If the
-    journal is damaged, the current generation stays if it is live or can be made live; else the one before it
-    becomes current. docs/architecture.rst, "A certificate change", draws the states.
+    journal is damaged or tells of other generations, the current generation stays if it is live or can be
+    made live; else the one before it becomes current. docs/architecture.rst, "A certificate change", draws
+    the states.
     """
 
     def __init__(
@@ -171,7 +172,11 @@ class CertificateChange:
         )
 
     def _settle(self) -> None:
-        """End the change that the journal tells of, if any. Raises SysregError, OSError."""
+        """End the change that the journal tells of, if any. Raises SysregError, OSError.
+
+        Another program may have made another generation current since, such as ``sysreg-deploy`` when it
+        renews a certificate. Then the journal no longer says what to go back to.
+        """
         try:
             fields = self._journal.read()
             if fields is None:
@@ -182,8 +187,15 @@ class CertificateChange:
             self._settle_without_record()
             return
         current = self._generations.current()
-        if record.phase is ChangePhase.COMMITTED and current == record.new:
+        committed = record.phase is ChangePhase.COMMITTED
+        if committed and current == record.new:
             log.info("certificate generation %s was committed: cleaning up", current)
+        elif committed or current not in (record.old or None, record.new):
+            log.info(
+                "certificate generation %s is not of the interrupted change: going by what is live", current
+            )
+            self._settle_without_record()
+            return
         elif current == record.new and self._is_live(current):
             log.info("certificate generation %s is live: committing it", current)
             self._commit(record)

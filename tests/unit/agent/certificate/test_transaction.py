@@ -18,7 +18,7 @@ from sysreg_cli.host.probe import Probe
 from sysreg_cli.settings import AgentSettings, CertificateSettings, PathSettings, Settings
 from tests import certificates as make
 
-OLD, NEW = "000001", "000002"
+OLD, NEW, LATER = "000001", "000002", "000003"
 
 # What version 0.1.0 wrote: records without a format number.
 OLD_JOURNALS = {
@@ -69,12 +69,15 @@ class Host:
             path.mkdir()
         self.generations = Generations(directory / "tls")
         for name in (OLD, NEW):
-            root = make.authority(name)
-            leaf = make.server(root)
-            self.generations.create(name, leaf.key_pem, leaf.pem + root.pem)
+            self.add(name)
         self.generations.use(OLD)
         self.services = Services(self.generations, OLD)
         self.journal = directory / "state" / "certificate-journal"
+
+    def add(self, name: str) -> None:
+        root = make.authority(name)
+        leaf = make.server(root)
+        self.generations.create(name, leaf.key_pem, leaf.pem + root.pem)
 
     def switch(self) -> None:
         self.generations.use(NEW)
@@ -176,6 +179,27 @@ def test_without_a_record_the_one_before_comes_back_if_not(host: Host, write: Wr
     host.services.serves = {OLD}
     host.recover()
     assert host.in_use() == OLD
+
+
+@pytest.mark.parametrize("phase", ChangePhase)
+@pytest.mark.parametrize("write", WHOLE)
+def test_a_generation_that_came_after_an_interrupted_change_stays(
+    host: Host, write: Writer, phase: ChangePhase
+) -> None:
+    write(host, phase)
+    host.add(LATER)
+    host.generations.use(LATER)
+    host.services.serves = {LATER}
+    host.recover()
+    assert host.in_use() == LATER
+
+
+@pytest.mark.parametrize("write", WHOLE)
+def test_a_committed_change_that_somebody_reverted_stays_reverted(host: Host, write: Writer) -> None:
+    write(host, ChangePhase.COMMITTED)
+    host.recover()
+    assert host.generations.current() == host.services.live == OLD
+    assert not host.journal.exists()
 
 
 def test_a_start_without_a_journal_changes_nothing(host: Host) -> None:
