@@ -17,8 +17,8 @@ from sysreg_cli.agent.responses import fault
 
 log = logging.getLogger("sysreg.agent")
 
-# A certificate may have 64 KiB, and the form around it is small.
-_MAX_BODY_BYTES = 256 * 1024
+# A bundle of CA certificates may have 1 MiB, and the form around it is small.
+_MAX_BODY_BYTES = 1280 * 1024
 
 
 def build(routes: Sequence[BaseRoute]) -> ASGIApp:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from sysreg_cli import __version__
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode
+from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, PlannedChange, Preview
 from sysreg_cli.v1.collections import (
     CollectionOptions,
     CollectionPlan,
@@ -26,7 +26,7 @@ from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.images import Image, Images
 
 _SCHEMAS = (
-    *(Image, Images, Certificate, Certificates, Installation, ErrorBody),
+    *(Image, Images, Certificate, Certificates, Installation, PlannedChange, Preview, ErrorBody),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
 _TEXT = {"type": "string"}
@@ -109,6 +109,7 @@ class _Call:
 _IMAGE, _COLLECT, _CERTIFICATE = paths.REGISTRY_IMAGE, paths.GARBAGE_COLLECT, paths.CERTIFICATE
 _LIST = "The images that the caller may pull; with image_name the tags of one, none if it is unknown."
 _INSTALL = "Install a certificate (role admin). A refused one is 200 with `error` set."
+_PREVIEW = "Check a certificate as an install does, and say what it would change (role admin)."
 _CALLS = (
     _Call("get", _IMAGE, _LIST, Images, query=("image_name", "filter_out_untagged")),
     _Call(
@@ -135,6 +136,7 @@ _CALLS = (
     ),
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404, 409)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),
+    _Call("post", paths.CERTIFICATE_PREVIEW, _PREVIEW, Preview, errors=(408,), form=_FORM),
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),
     _Call(
         "get", f"{_CERTIFICATE}/{{uuid}}", "One, by uuid or name (role reader).", Certificate, errors=(404,)

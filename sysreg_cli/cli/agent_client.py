@@ -112,7 +112,7 @@ class AgentClient:
             "wait": str(read_timeout),
             **({"passphrase": passphrase} if passphrase else {}),
         }
-        body, content_type = _multipart(fields, pem)
+        body, content_type = multipart(fields, pem)
         return self._fetch(
             Installation,
             "POST",
@@ -242,7 +242,7 @@ def _connection(where: str, invocation: Invocation) -> http.client.HTTPConnectio
     raise UsageError(f"--agent: {shorten(where)} is neither the path of a socket nor an https URL")
 
 
-def _multipart(fields: Mapping[str, str], file: bytes) -> tuple[bytes, str]:
+def multipart(fields: Mapping[str, str], file: bytes) -> tuple[bytes, str]:
     """Return a form with a field ``file`` (RFC 7578), and its content type."""
     boundary = secrets.token_hex(16)
     parts = [

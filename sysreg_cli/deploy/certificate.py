@@ -121,7 +121,8 @@ class ServerCertificate(Resource):
         if self._generations.current() is None:
             self._generations.prune()  # removes what a killed run began
         name = self._generations.next_name()
-        self._generations.create(name, *self_signed(self.settings.registry.host_names, now=datetime.now(UTC)))
+        pair = self_signed(self.settings.registry.host_names, now=datetime.now(UTC))
+        self._generations.create(name, *pair, by="sysreg-deploy")
         self._use(name, context)
 
     def remove(self, context: Context) -> str:

@@ -2,6 +2,7 @@
 
     <directory>/generations/000007/server.key     root:sysreg-tls 0440: two unprivileged services read it
     <directory>/generations/000007/server.crt     0444: the chain as it was given
+    <directory>/generations/000007/installed.json 0444: when it was installed, and by whom
     <directory>/current -> generations/000007     what each service reads
     <directory>/previous -> generations/000006    during a change: renamed to go back, which needs no space
 
@@ -12,8 +13,11 @@ count as 0.
 from __future__ import annotations
 
 import grp
+import json
 import os
 import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -25,8 +29,20 @@ from sysreg_cli.settings.schema import CHAIN_FILE, CURRENT, KEY_FILE
 #: the group that may read keys; on a host without it, the group of the directory
 KEY_GROUP = "sysreg-tls"
 
+_ORIGIN_FILE = "installed.json"
+#: Readers ignore fields that they do not know. A new meaning of a field needs a new number.
+_ORIGIN_FORMAT = 1
+
 #: how many generations are kept: the one in use, and those before it
 KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """When a generation was installed, and by whom: a user, a source of renewals, or "" if not known."""
+
+    installed_at: datetime
+    installed_by: str
 
 
 class Generations:
@@ -65,8 +81,27 @@ class Generations:
         """Return the chain of a generation, the server certificate first. Raises CertificateRefused."""
         return read_certificates((self.path(name) / CHAIN_FILE).read_bytes())
 
-    def create(self, name: str, key: bytes, chain: bytes) -> None:
-        """Write a generation durably. It is not in use yet."""
+    def key(self, name: str) -> bytes:
+        """Return the private key of a generation, PEM."""
+        return (self.path(name) / KEY_FILE).read_bytes()
+
+    def origin(self, name: str) -> Origin:
+        """Return when a generation was installed, and by whom.
+
+        One that an older version wrote has no record. Its directory tells when.
+        """
+        path = self.path(name)
+        try:
+            record = json.loads((path / _ORIGIN_FILE).read_bytes())
+            if record["format"] == _ORIGIN_FORMAT:
+                when = datetime.fromisoformat(record["installed_at"])
+                return Origin(when.astimezone(UTC), str(record["installed_by"]))
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            pass
+        return Origin(datetime.fromtimestamp(path.stat().st_mtime, UTC), "")
+
+    def create(self, name: str, key: bytes, chain: bytes, *, by: str = "") -> None:
+        """Write a generation durably. It is not in use yet. ``by`` names who installs it."""
         self._all.mkdir(mode=0o755, exist_ok=True)
         failpoint.reach("write generation")
         self.path(name).mkdir(mode=0o755)
@@ -74,6 +109,9 @@ class Generations:
         group = self._key_group()
         files.write(self.path(name) / KEY_FILE, key, mode=0o440, group=group)
         files.write(self.path(name) / CHAIN_FILE, chain, mode=0o444, group=group)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        origin = {"format": _ORIGIN_FORMAT, "installed_at": now, "installed_by": by}
+        files.write(self.path(name) / _ORIGIN_FILE, json.dumps(origin).encode(), mode=0o444)
 
     def use(self, name: str) -> None:
         """Make ``name`` the current generation by one rename. ``go_back`` undoes it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography import x509
 
@@ -32,6 +33,14 @@ class SystemBundle:
         self._command_timeout = command_timeout
         self._journal = Journal(paths.state / "authorities-journal")
 
+    def path(self, certificate: x509.Certificate) -> Path:
+        """Return the file that holds ``certificate`` while it is in the bundle."""
+        return self._directory / anchor_name(certificate)
+
+    def missing(self, authorities: Sequence[Authority]) -> list[Authority]:
+        """Return those of ``authorities`` that are not in the bundle yet."""
+        return [authority for authority in authorities if not self.path(authority.certificate).exists()]
+
     def install(self, authorities: Sequence[Authority]) -> None:
         """Add CA certificates to the bundle. Those that are in it stay.
 
@@ -39,11 +48,7 @@ class SystemBundle:
         """
         with contextlib.suppress(OSError, SysregError):
             self.recover()
-        new = {
-            path: authority.pem
-            for authority in authorities
-            if not (path := self._directory / anchor_name(authority.certificate)).exists()
-        }
+        new = {self.path(authority.certificate): authority.pem for authority in self.missing(authorities)}
         try:
             self._journal.write({path.name: "new" for path in new})
             make_public_directory(self._directory)

@@ -14,7 +14,10 @@ from sysreg_cli.pki.facts import CertificateProblem, Facts, load, public_key, qu
 from sysreg_cli.pki.keys import KeyProblem, ServerKey
 from sysreg_cli.text import printable
 
+#: of a server's key and chain, and of a bundle of CA certificates
 MAX_BYTES = 64 * 1024
+MAX_BUNDLE_BYTES = 1024 * 1024
+MAX_AUTHORITIES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,14 @@ class Authority:
     pem: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """The checked CA certificates of a file, and why the others of the file are refused."""
+
+    accepted: tuple[Authority, ...]
+    refused: tuple[str, ...]
+
+
 @quietly()
 def check_server(
     data: bytes,
@@ -49,16 +60,21 @@ def check_server(
     host_names: Sequence[str],
     now: datetime,
     min_days_warning: int = 30,
+    pending_keys: Sequence[ServerKey] = (),
 ) -> ServerChain:
     """Check a server certificate (docs/contracts.rst, "Certificate", mode ``docker_registry``).
 
-    ``now`` is aware. The subject alternative names must cover all ``host_names``.
+    ``now`` is aware. The subject alternative names must cover all ``host_names``. A file without a key takes
+    that of ``pending_keys`` which fits its first certificate.
 
     Raises CertificateRefused with every reason found.
     """
-    blocks, problems = _split(data)
-    key, key_problems = _read_key(blocks, passphrase)
+    blocks, problems = _split(data, MAX_BYTES)
     chain, chain_problems = _read_chain(blocks)
+    key, key_problems = _read_key(blocks, passphrase)
+    if key is None and not any(block.is_private_key for block in blocks):
+        key = _pending(chain, pending_keys)
+        key_problems = key_problems if key is None else []
     problems += [*key_problems, *chain_problems, *_mismatch(key, chain)]
     warnings: list[str] = []
     for position, facts in enumerate(chain):
@@ -82,19 +98,22 @@ def check_server(
 
 
 @quietly()
-def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30) -> tuple[Authority, ...]:
+def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30) -> Authorities:
     """Check CA certificates (docs/contracts.rst, "Certificate", mode ``ssl_ca``).
 
-    One or more, in any order, without a key.
+    One or more, in any order, without a key. A certificate that is refused does not affect the others.
 
-    Raises CertificateRefused with every reason found.
+    Raises CertificateRefused with every reason found, if none is accepted or the file itself is damaged.
     """
-    blocks, problems = _split(data)
+    blocks, problems = _split(data, MAX_BUNDLE_BYTES)
     if any(block.is_private_key for block in blocks):
         problems.append("there is a private key; CA certificates are installed without one")
-    chain, chain_problems = _read_chain(blocks)
-    problems += chain_problems
-    authorities: list[Authority] = []
+    if (number := sum(block.is_certificate for block in blocks)) > MAX_AUTHORITIES:
+        raise _refused(
+            [*problems, f"there are {number} certificates; {MAX_AUTHORITIES} are accepted at once"]
+        )
+    chain, refused = _read_chain(blocks)
+    accepted: list[Authority] = []
     for position, facts in enumerate(chain):
         if facts is None:
             continue
@@ -105,12 +124,13 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
             *rules.authority(facts),
             *rules.own_signature(facts),
         ]
-        problems += _named(position, facts, reasons)
+        refused += _named(position, facts, reasons)
         warnings = _named(position, facts, rules.expiry_warnings(facts, now, min_days_warning))
-        authorities.append(Authority(facts.certificate, tuple(warnings), facts.pem))
-    if problems:
-        raise _refused(problems)
-    return tuple(authorities)
+        if not reasons:
+            accepted.append(Authority(facts.certificate, tuple(warnings), facts.pem))
+    if problems or not accepted:
+        raise _refused([*problems, *refused])
+    return Authorities(tuple(accepted), _shown(refused))
 
 
 @quietly()
@@ -119,7 +139,7 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
     Raises CertificateRefused if there is none, or one is damaged.
     """
-    blocks, problems = _split(data)
+    blocks, problems = _split(data, MAX_BUNDLE_BYTES)
     chain, chain_problems = _read_chain(blocks)
     if problems or chain_problems:
         raise _refused([*problems, *chain_problems])
@@ -127,15 +147,18 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
 
 def _refused(problems: Iterable[str]) -> CertificateRefused:
+    return CertificateRefused("certificate refused", _shown(problems))
+
+
+def _shown(problems: Iterable[str]) -> tuple[str, ...]:
     # The reasons quote names from the certificate. None of them may forge a line of a terminal or a log.
-    shown = dict.fromkeys(printable(problem, 1000) for problem in problems)
-    return CertificateRefused("certificate refused", list(shown))
+    return tuple(dict.fromkeys(printable(problem, 1000) for problem in problems))
 
 
-def _split(data: bytes) -> tuple[Sequence[pem.PemBlock], list[str]]:
-    """Return the PEM blocks, and the problems of their armour."""
-    if len(data) > MAX_BYTES:
-        raise _refused([f"it is larger than {MAX_BYTES // 1024} KiB"])
+def _split(data: bytes, max_bytes: int) -> tuple[Sequence[pem.PemBlock], list[str]]:
+    """Return the PEM blocks, and the problems of their armour. Raises CertificateRefused."""
+    if len(data) > max_bytes:
+        raise _refused([f"it is larger than {max_bytes // 1024} KiB"])
     blocks, problems = pem.split(data)
     return blocks, list(problems)
 
@@ -151,6 +174,14 @@ def _read_key(blocks: Sequence[pem.PemBlock], passphrase: bytes | None) -> tuple
         return keys.load(key_blocks[0], passphrase), []
     except KeyProblem as problem:
         return None, [str(problem)]
+
+
+def _pending(chain: Sequence[Facts | None], pending_keys: Iterable[ServerKey]) -> ServerKey | None:
+    """Return the key of ``pending_keys`` that belongs to the first certificate."""
+    if not chain or chain[0] is None:
+        return None
+    own = public_key(chain[0].certificate)
+    return next((key for key in pending_keys if key.public_key() == own), None)
 
 
 def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], list[str]]:

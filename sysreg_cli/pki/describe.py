@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from sysreg_cli.pki.facts import quietly, subject_of
+from sysreg_cli.pki.facts import CertificateProblem, quietly, read, subject_of
+from sysreg_cli.text import printable
 from sysreg_cli.v1.certificates import Certificate, Mode
 
 
@@ -30,3 +31,18 @@ def describe(certificate: x509.Certificate, mode: Mode, warnings: Iterable[str] 
         name=mode.value if mode is Mode.DOCKER_REGISTRY else signature,
         warnings=tuple(warnings),
     )
+
+
+@quietly()
+def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the DNS names and IP addresses of a certificate; none if it is damaged."""
+    try:
+        facts = read(certificate)
+    except CertificateProblem:
+        return ()
+    return (*facts.dns_names, *map(str, facts.addresses))
+
+
+def issuer_of(certificate: x509.Certificate) -> str:
+    """Return the issuer on one line, as RFC 4514 writes it."""
+    return printable(certificate.issuer.rfc4514_string(), 1000)

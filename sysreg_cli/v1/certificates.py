@@ -39,9 +39,50 @@ class Certificates:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The response to an install. ``error`` says why the certificate was refused; empty: it is live."""
+    """The response to an install. ``error`` says why the certificate was refused; empty: it is live.
+
+    ``reasons`` are those of ``error``, one by one. ``refused`` says which certificates of a bundle were left
+    out, and why.
+    """
 
     error: str
     certificates: tuple[Certificate, ...]
     success: str = ""
     body: str = ""
+    reasons: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """What the install of one certificate would change.
+
+    ``replaces`` is the serial number of the certificate in use. ``names_gained`` and ``names_lost`` compare
+    the subject alternative names of the two. ``days_left`` counts until the first certificate of the chain
+    expires. ``listeners`` would present the chain, ``trust`` lists changes of trusted certificates, and
+    ``restarts`` what is done to services. A certificate that is installed already changes nothing.
+    """
+
+    name: str
+    serial: str
+    subject: str
+    issuer: str
+    expiry_date: str
+    days_left: int
+    replaces: str = ""
+    names_gained: tuple[str, ...] = ()
+    names_lost: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    restarts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The response to a dry run of an install. ``error``, ``reasons`` and ``refused`` as in Installation."""
+
+    error: str
+    changes: tuple[PlannedChange, ...]
+    reasons: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ def _one_input(data: bytes) -> None:
         describe(chain.certificates[0], Mode.DOCKER_REGISTRY)
         handshake(chain)
     try:
-        authorities = check_authorities(data, now=now)
+        authorities = check_authorities(data, now=now).accepted
     except CertificateRefused as refusal:
         outcomes["authorities refused"] += 1
         _is_decent(refusal)

@@ -1,6 +1,7 @@
 """Installing certificates (docs/contracts.rst, "Certificate"). The single steps are in ``host``.
 
 api          the calls of the API
+installer    checks what is to be installed, says what would change, and installs it
 transaction  the change of the registry's certificate, with its states
 reminder     the daily warning before it expires
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -13,19 +12,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.errors import CertificateRefused, NotFound, UsageError
-from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
-from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.system_bundle import SystemBundle
-from sysreg_cli.pki.check import check_authorities, check_server
+from sysreg_cli.pki.check import Authorities, ServerChain
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode
+from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, Preview
 
 #: Time for a client to send its form, in seconds.
 _FORM_SECONDS = 30
@@ -37,10 +35,13 @@ _WAIT_SHARE = 0.8
 
 def routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
     """Return the routes to install certificates, to list them, and to show one."""
-    calls = _Calls(context.settings, change)
+    calls = _Calls(context.settings, CertificateInstaller(context.settings, change))
     return [
         context.route(
             "POST", paths.CERTIFICATE_INSTALL, calls.install, Role.ADMIN, action="certificate install"
+        ),
+        context.route(
+            "POST", paths.CERTIFICATE_PREVIEW, calls.preview, Role.ADMIN, action="certificate preview"
         ),
         context.route("GET", paths.CERTIFICATE, calls.list_all, Role.READER, action="certificate list"),
         context.route(
@@ -53,51 +54,44 @@ def routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
 class _Form:
     """What a client sends to install a certificate. ``wait`` is in seconds."""
 
-    data: bytes
-    mode: Mode
-    passphrase: bytes | None
+    material: Material
     wait: float
 
 
 class _Calls:
-    def __init__(self, settings: Settings, change: CertificateChange) -> None:
+    def __init__(self, settings: Settings, installer: CertificateInstaller) -> None:
         self._settings = settings
-        self._change = change
+        self._installer = installer
 
-    async def install(self, request: Request, _caller: Caller) -> Response:
+    async def install(self, request: Request, caller: Caller) -> Response:
         form = await _read_form(request)
-        request.state.audit_object = form.mode.value
+        request.state.audit_object = form.material.mode.value
         try:
             # in a thread, so that the change goes on if the client disconnects
-            certificates = await asyncio.to_thread(self._install, form)
+            installation = await asyncio.to_thread(self._install, form, caller.name)
         except CertificateRefused as error:
             request.state.audit_outcome = f"refused: {error}"
-            return JSONResponse(wire.to_json(Installation(str(error), ())))
-        request.state.audit_object = ", ".join(certificate.signature for certificate in certificates)
-        return JSONResponse(wire.to_json(Installation("", certificates)))
+            return JSONResponse(wire.to_json(Installation(str(error), (), reasons=error.problems)))
+        request.state.audit_object = ", ".join(shown.signature for shown in installation.certificates)
+        return JSONResponse(wire.to_json(installation))
 
-    def _install(self, form: _Form) -> tuple[Certificate, ...]:
-        settings = self._settings
-        now, days = datetime.now(UTC), settings.certificate.min_days_warning
-        if form.mode is Mode.DOCKER_REGISTRY:
-            chain = check_server(
-                form.data,
-                passphrase=form.passphrase,
-                host_names=settings.registry.host_names,
-                now=now,
-                min_days_warning=days,
-            )
-            warnings = [*chain.warnings, *self._change.install(chain, wait=form.wait)]
-            warnings += [
-                f"{path} was not written by sysreg-agent and stays as it is: its `ca` has to name"
-                f" {path.parent / anchors.anchor_name(chain.anchor)}"
-                for path in anchors.foreign_files(settings)
-            ]
-            return (describe(chain.certificates[0], form.mode, warnings),)
-        authorities = check_authorities(form.data, now=now, min_days_warning=days)
-        with services_lock(settings.paths.state, "CA install", wait=form.wait):
-            SystemBundle(settings.paths).install(authorities)
-        return tuple(describe(ca.certificate, form.mode, ca.warnings) for ca in authorities)
+    def _install(self, form: _Form, by: str) -> Installation:
+        checked = self._installer.check(form.material)
+        certificates = self._installer.install(checked, by=by, wait=form.wait)
+        return Installation("", certificates, refused=_refused(checked))
+
+    async def preview(self, request: Request, _caller: Caller) -> Response:
+        form = await _read_form(request)
+        request.state.audit_object = form.material.mode.value
+        try:
+            preview = await asyncio.to_thread(self._preview, form.material)
+        except CertificateRefused as error:
+            preview = Preview(str(error), (), reasons=error.problems)
+        return JSONResponse(wire.to_json(preview))
+
+    def _preview(self, material: Material) -> Preview:
+        checked = self._installer.check(material)
+        return Preview("", self._installer.plan(checked), refused=_refused(checked))
 
     async def list_all(self, _request: Request, _caller: Caller) -> Response:
         certificates = Certificates(await asyncio.to_thread(self._installed))
@@ -121,6 +115,11 @@ class _Calls:
         )
 
 
+def _refused(checked: ServerChain | Authorities) -> tuple[str, ...]:
+    """Return why certificates of a bundle are left out."""
+    return checked.refused if isinstance(checked, Authorities) else ()
+
+
 async def _read_form(request: Request) -> _Form:
     """Read the form, and ignore unknown fields, ``force`` among them. Raises UsageError, HTTPException."""
     try:
@@ -141,4 +140,4 @@ async def _read_form(request: Request) -> _Form:
     except ValueError:
         raise UsageError("the field `wait` has to be a number of seconds") from None
     passphrase = fields.get("passphrase", "").encode() or None
-    return _Form(data, mode, passphrase, min(_MAX_WAIT, max(0.0, wait * _WAIT_SHARE)))
+    return _Form(Material(data, mode, passphrase), min(_MAX_WAIT, max(0.0, wait * _WAIT_SHARE)))

@@ -91,9 +91,10 @@ class CertificateChange:
         self._probe = probe or Probe(settings, with_agent=own_tls is not None)
         self._probe_seconds = settings.agent.probe_timeout
 
-    def install(self, chain: ServerChain, *, wait: float) -> list[str]:
+    def install(self, chain: ServerChain, *, by: str, wait: float) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
 
+        ``by`` names for the history who installs it: a user, or the source of a renewal.
         Waits up to ``wait`` seconds for a garbage collection or another change to end. Raises Conflict after
         that, Unavailable when the agent stops, OSError, and SysregError if the certificate could not be made
         live. Then the old one is live again, or the message says why not.
@@ -107,7 +108,7 @@ class CertificateChange:
             switched = False
             try:
                 self._journal.write(wire.to_json(record))
-                self._generations.create(record.new, chain.key_pem, chain.chain_pem)
+                self._generations.create(record.new, chain.key_pem, chain.chain_pem, by=by)
                 _apply(anchors.trust_also(self._settings, chain.anchor))
                 self._generations.use(record.new)
                 switched = True

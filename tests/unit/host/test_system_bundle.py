@@ -30,7 +30,7 @@ def bundle_of(settings: Settings, **options: float) -> SystemBundle:
 
 def install(settings: Settings, *authorities: make.Issued, **options: float) -> None:
     pem = b"".join(authority.pem for authority in authorities)
-    bundle_of(settings, **options).install(check_authorities(pem, now=NOW))
+    bundle_of(settings, **options).install(check_authorities(pem, now=NOW).accepted)
 
 
 def with_command(settings: Settings, command: str) -> Settings:
@@ -122,7 +122,7 @@ from sysreg_cli import settings
 from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import check_authorities
 
-authorities = check_authorities(sys.stdin.buffer.read(), now=datetime.now(UTC))
+authorities = check_authorities(sys.stdin.buffer.read(), now=datetime.now(UTC)).accepted
 SystemBundle(settings.load(Path(sys.argv[1])).paths).install(authorities)
 """
 

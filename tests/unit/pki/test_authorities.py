@@ -13,7 +13,7 @@ from tests.unit.pki.conftest import NOW, only
 
 
 def accepted(data: bytes) -> tuple[Authority, ...]:
-    return check_authorities(data, now=NOW)
+    return check_authorities(data, now=NOW).accepted
 
 
 def refused(data: bytes) -> tuple[str, ...]:
@@ -43,7 +43,32 @@ def test_nothing_is_refused() -> None:
 
 def test_a_server_certificate_is_no_authority(root: make.Issued) -> None:
     accepted(root.pem)
-    only(refused(root.pem + make.server(root).pem), "certificate 2 (server): is not a CA")
+    only(refused(make.server(root).pem), "certificate 1 (server): is not a CA")
+
+
+def test_the_good_ones_of_a_bundle_are_accepted_and_the_others_named(root: make.Issued) -> None:
+    old = make.authority("Old", end=NOW - timedelta(seconds=1))
+    damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    good = make.authority("Good")
+    checked = check_authorities(root.pem + old.pem + damaged + make.server(root).pem + good.pem, now=NOW)
+    assert [one.certificate for one in checked.accepted] == [root.certificate, good.certificate]
+    assert [reason.partition(":")[0] for reason in checked.refused] == [
+        "certificate 3",
+        "certificate 2 (Old)",
+        "certificate 4 (server)",
+    ]
+
+
+def test_a_bundle_whose_armour_is_damaged_is_refused_as_a_whole(root: make.Issued) -> None:
+    """Nobody can tell what else it should hold."""
+    only(refused(root.pem + make.authority("Cut").pem[:-40]), "cut short")
+
+
+def test_up_to_500_certificates_are_accepted() -> None:
+    key = make.ec_key()
+    pems = [make.authority(f"CA {number}", key=key).pem for number in range(501)]
+    assert len(accepted(b"".join(pems[:500]))) == 500
+    only(refused(b"".join(pems)), "there are 501 certificates; 500 are accepted")
 
 
 def test_an_authority_that_may_not_sign_is_refused() -> None:
@@ -72,6 +97,7 @@ def test_every_reason_is_given_at_once(root: make.Issued) -> None:
     assert len(refused(old.pem + make.server(root).pem + root.key_pem)) == 4
 
 
-def test_the_size_limit_is_64_kib(root: make.Issued) -> None:
-    accepted(b"#" * (65535 - len(root.pem)) + b"\n" + root.pem)
-    only(refused(b"#" * (65536 - len(root.pem)) + b"\n" + root.pem), "larger than 64 KiB")
+def test_the_size_limit_is_1_mib(root: make.Issued) -> None:
+    size = 1024 * 1024
+    accepted(b"#" * (size - 1 - len(root.pem)) + b"\n" + root.pem)
+    only(refused(b"#" * (size - len(root.pem)) + b"\n" + root.pem), "larger than 1024 KiB")

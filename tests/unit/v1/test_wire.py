@@ -94,6 +94,8 @@ def test_schemas_name_every_field() -> None:
         "certificates": {"type": "array", "items": {"$ref": "#/components/schemas/Certificate"}},
         "success": {"type": "string"},
         "body": {"type": "string"},
+        "reasons": {"type": "array", "items": {"type": "string"}},
+        "refused": {"type": "array", "items": {"type": "string"}},
     }
     assert wire.schema(CollectionStatus)["properties"]["last_result"] == {
         "allOf": [{"$ref": "#/components/schemas/CollectionResult"}],

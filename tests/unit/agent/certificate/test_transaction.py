@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
-from sysreg_cli.agent.certificate.transaction import CertificateChange, ChangePhase
-from sysreg_cli.errors import SysregError, Unavailable
-from sysreg_cli.host.generations import Generations
+from sysreg_cli.agent.certificate.transaction import ChangePhase
+from sysreg_cli.errors import SysregError
 from sysreg_cli.host.journal import FORMAT, Journal
-from sysreg_cli.host.probe import Probe
-from sysreg_cli.settings import AgentSettings, CertificateSettings, PathSettings, Settings
-from tests import certificates as make
-
-OLD, NEW, LATER = "000001", "000002", "000003"
+from tests.unit.agent.certificate.host import LATER, NEW, OLD, Host
 
 # What version 0.1.0 wrote: records without a format number.
 OLD_JOURNALS = {
@@ -31,70 +25,6 @@ OLD_JOURNALS = {
         ' "sha256": "61af0aa365cf0672e31af10df23ce64c069e32466c18b67b5f471bd0c4db6726"}\n'
     ),
 }
-
-
-class Services(Probe):
-    """Services that present ``live``. A restart has them present the current generation, if it ``serves``."""
-
-    def __init__(self, generations: Generations, live: str) -> None:
-        self.generations = generations
-        self.live = live
-        self.serves = {OLD, NEW}
-
-    def wait(
-        self, certificates: Sequence[x509.Certificate], *, seconds: float, fail_fast: bool = False
-    ) -> None:
-        del seconds
-        if not fail_fast:  # only a restart waits patiently
-            current = self.generations.current()
-            assert current is not None
-            self.live = current if current in self.serves else self.live
-        if tuple(certificates) != self.generations.certificates(self.live):
-            raise Unavailable("the registry presents another certificate")
-
-
-class Host:
-    """A controller on which the change from OLD to NEW was cut short."""
-
-    def __init__(self, directory: Path) -> None:
-        paths = {
-            name: directory / name for name in ("state", "docker_trust", "containerd_trust", "system_trust")
-        }
-        self.settings = Settings(
-            agent=AgentSettings(restart_command="true", reload_command="true"),
-            certificate=CertificateSettings(directory / "tls"),
-            paths=PathSettings(**paths, system_trust_command="true"),
-        )
-        for path in (*paths.values(), directory / "tls"):
-            path.mkdir()
-        self.generations = Generations(directory / "tls")
-        for name in (OLD, NEW):
-            self.add(name)
-        self.generations.use(OLD)
-        self.services = Services(self.generations, OLD)
-        self.journal = directory / "state" / "certificate-journal"
-
-    def add(self, name: str) -> None:
-        root = make.authority(name)
-        leaf = make.server(root)
-        self.generations.create(name, leaf.key_pem, leaf.pem + root.pem)
-
-    def switch(self) -> None:
-        self.generations.use(NEW)
-
-    def recover(self) -> None:
-        CertificateChange(self.settings, probe=self.services).recover()
-
-    def in_use(self) -> str:
-        """The generation that is in use, after nothing else was found to be left."""
-        current = self.generations.current()
-        assert current == self.services.live
-        assert self.generations.names()[-1] == current
-        assert not self.journal.exists()
-        anchor = self.generations.certificates(current)[-1]
-        (file,) = self.settings.paths.docker_trust.rglob("*.crt")
-        assert x509.load_pem_x509_certificate(file.read_bytes()) == anchor
-        return current
 
 
 @pytest.fixture
@@ -176,7 +106,7 @@ def test_without_a_record_the_current_one_stays_if_it_can_be_made_live(host: Hos
 def test_without_a_record_the_one_before_comes_back_if_not(host: Host, write: Writer) -> None:
     write(host, ChangePhase.PREPARED)
     host.switch()
-    host.services.serves = {OLD}
+    host.services.broken = {NEW}
     host.recover()
     assert host.in_use() == OLD
 
@@ -189,7 +119,7 @@ def test_a_generation_that_came_after_an_interrupted_change_stays(
     write(host, phase)
     host.add(LATER)
     host.generations.use(LATER)
-    host.services.serves = {LATER}
+    host.services.broken = {OLD, NEW}
     host.recover()
     assert host.in_use() == LATER
 

@@ -1,0 +1,34 @@
+"""Calls of the certificate API in this process, on a Host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.applications import Starlette
+
+from sysreg_cli.agent.certificate import api
+from sysreg_cli.agent.certificate.transaction import CertificateChange
+from sysreg_cli.agent.context import AgentContext
+from sysreg_cli.agent.identity import CallerAuthenticator, Peer
+from sysreg_cli.cli.agent_client import multipart
+from tests.unit.agent.certificate.host import Host
+from tests.unit.token_server import asgi
+
+
+def call(host: Host, method: str, path: str, fields: dict[str, str] | None = None, file: bytes = b"") -> Any:
+    """The JSON of a response to root; None for a response without a body."""
+    context = AgentContext(host.settings, CallerAuthenticator(host.settings.keystone))
+    change = CertificateChange(host.settings, probe=host.services)
+    app = Starlette(routes=api.routes(context, change))
+
+    async def as_root(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"peer": Peer(1, 0, 0)}}, receive, send)
+
+    headers: list[tuple[bytes, bytes]] = []
+    body = b""
+    if fields is not None:
+        body, content_type = multipart(fields, file)
+        headers.append((b"content-type", content_type.encode()))
+    response = asyncio.run(asgi.call(as_root, method, path, headers=headers, body=[body]))
+    return response.json() if response.body else None
