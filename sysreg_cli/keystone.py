@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ADMIN_ROLE = "admin"
 # Keys of a token that acts for a user with fewer rights than the user has.
 _DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
-#: what reading a response raises that isn't a token
+#: the exceptions that reading a token raises if the response holds none
 NOT_A_TOKEN = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -40,7 +40,7 @@ def open_session(
 
     ``program`` is the name in the header User-Agent.
 
-    A session sends secrets. Therefore it takes a redirect for an error, asks no proxy, reads no ~/.netrc, and
+    A session sends secrets. Therefore it treats a redirect as an error, asks no proxy, reads no ~/.netrc, and
     sends no request a second time by itself: Keystone counts each failed login.
     """
     import requests
@@ -65,7 +65,7 @@ def open_session(
         timeout=timeout,
         app_name=program,
         redirect=False,
-        # keystoneauth takes a slow response for a failed connection, and would send the password again
+        # keystoneauth treats a slow response as a failed connection, and would send the password again
         connect_retries=0,
     )
 
@@ -128,7 +128,7 @@ class TokenOwner:
         return not self.delegated or _ADMIN_ROLE in self.roles
 
     def why_refused(self, user_domain: str) -> str:
-        """Say why nobody may use the token here, or return "" if its owner may."""
+        """Return why sysreg refuses the token, "" if it accepts it."""
         name = shorten(self.name)
         if self.domain != user_domain:
             return f"user {name} is not of the domain {shorten(user_domain)}, but of {shorten(self.domain)}"

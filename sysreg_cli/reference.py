@@ -41,10 +41,6 @@ class ImageReference:
         """Return the reference of ``tag`` in the same repository."""
         return ImageReference(self.repository, tag=tag)
 
-    def with_digest(self, digest: str) -> ImageReference:
-        """Return the reference of ``digest`` in the same repository."""
-        return ImageReference(self.repository, digest=digest)
-
 
 def is_component(text: str) -> bool:
     """Whether ``text`` may stand between two slashes of a repository name. User names must."""

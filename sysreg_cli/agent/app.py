@@ -44,7 +44,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, _error: Exception) -> Response:
     # Starlette raises the error again afterwards, and uvicorn logs the traceback
     log.error("%s %s: unexpected error", request.method, request.url.path)
-    return fault(500, "internal error of sysreg-agent; its journal holds the reason")
+    return fault(500, "internal error of sysreg-agent; see `journalctl -u sysreg-agent`")
 
 
 class _Limits:

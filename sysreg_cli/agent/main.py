@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     return program.parser(
         _PROGRAM,
         "Install certificates and collect garbage for the local Docker registry.",
-        on_sighup="reads the TLS certificate again",
+        on_sighup="reads the TLS certificate again, and forgets what Keystone said about tokens",
     )
 
 
@@ -122,7 +122,7 @@ def _recover(settings: Settings, collections: CollectionService) -> None:
 
 
 def _holds_writes(collections: CollectionService) -> bool:
-    """Whether a collection holds writes, or releases them only for a while."""
+    """Whether a collection is past its scan: it holds the write lock, or will take it again."""
     return collections.status(names=False).phase not in ("", Phase.SCAN)
 
 

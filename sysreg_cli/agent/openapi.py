@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sysreg_cli import __version__
+from sysreg_cli.settings import MAX_GRACE
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, PlannedChange, Preview
 from sysreg_cli.v1.collections import (
@@ -39,7 +40,10 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "garbage_collect": (_FLAG, "True"),
     "dry_run": (_FLAG, "only plan"),
     "delete_untagged": (_FLAG, "also remove old manifests that no tag reaches"),
-    "grace": ({"type": "integer", "minimum": 0}, "seconds for which uploaded content is kept"),
+    "grace": (
+        {"type": "integer", "minimum": 0, "maximum": MAX_GRACE},
+        "seconds for which uploaded content is kept",
+    ),
     "plan": (_FLAG, "also what the last one had planned"),
 }
 _REQUIRED = ("image_name_and_tag", "garbage_collect")
@@ -69,7 +73,7 @@ _ERRORS = {
     409: "something else is under way",
     413: "the request is too long",
     429: "too many calls; see Retry-After",
-    500: "the agent failed; its journal holds the reason",
+    500: "the agent failed; `journalctl -u sysreg-agent` says why",
     502: "what answers for the registry or Keystone makes no sense",
     503: "the registry, Keystone or a lock is not available now",
 }
@@ -134,7 +138,7 @@ _CALLS = (
         (),
         ("plan",),
     ),
-    _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404, 409)),
+    _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),
     _Call("post", paths.CERTIFICATE_PREVIEW, _PREVIEW, Preview, errors=(408,), form=_FORM),
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),

@@ -22,11 +22,11 @@ def flag(request: Request, name: str) -> bool:
         raise UsageError(f"{name} is neither True nor False") from None
 
 
-def seconds(request: Request, name: str, default: float) -> float:
-    """Return a number of seconds in the query string. Raises UsageError."""
+def seconds(request: Request, name: str, default: float, *, maximum: int) -> float:
+    """Return a number of seconds in the query string, from 0 to ``maximum``. Raises UsageError."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"{name} is not a whole number of seconds")
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > maximum:
+        raise UsageError(f"{name} is not a whole number of seconds from 0 to {maximum}")
     return float(text)

@@ -56,7 +56,7 @@ def lines(result: CollectionResult, plan: CollectionPlan | None) -> Iterator[str
     if removed:
         yield f"{'Would remove' if dry_run else 'Removed'} {', '.join(removed)}"
     if result.pinned:
-        yield f"Kept {counted(result.pinned, 'blob')} that pushes under way may need"
+        yield f"Kept {counted(result.pinned, 'blob')} that the registry's collector would have deleted"
     if result.ended_writes:
         yield f"Restarted the registry to end {result.ended_writes}"
     for warning in result.warnings:

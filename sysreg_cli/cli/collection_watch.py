@@ -79,7 +79,7 @@ class CollectionWatch:
                     f"{error.message}: the wait is over, but the collection goes on",
                     next_step="look with --status",
                 ) from error
-            # the collection may take longer than the token lives that started it
+            # the token may expire before the collection ends
             self._agent.renew_token()
             self._renewed = True
             return self._poll()
@@ -101,7 +101,9 @@ def result_of(status: CollectionStatus, identifier: str) -> CollectionResult:
     for result in status.results:
         if result.id == identifier:
             return result
-    raise ProtocolError("the agent doesn't know how the collection ended", next_step="see its journal")
+    raise ProtocolError(
+        "the agent doesn't know how the collection ended", next_step="see `journalctl -u sysreg-agent`"
+    )
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ from sysreg_cli.cli.main import INTERRUPTED
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, say, show_properties, show_report
 from sysreg_cli.errors import NotFound, UsageError
+from sysreg_cli.settings import MAX_GRACE
 from sysreg_cli.v1 import wire
-from sysreg_cli.v1.collections import MAX_GRACE, CollectionPlan, CollectionResult, State
+from sysreg_cli.v1.collections import CollectionPlan, CollectionResult, State
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
@@ -70,8 +71,8 @@ def collect(
 ) -> None:
     """Free the space of deleted images.
 
-    Images can be pulled all the time. Pushes wait for the collection and go on after it. What they have
-    uploaded is kept.
+    Images can be pulled all the time. Pushes wait for the collection and go on after it. What they uploaded
+    within the grace time is kept.
     """
     others = no_wait or dry_run or delete_untagged or grace is not None
     _check_usage(status=status, cancel=cancel, others=others, contradiction=dry_run and no_wait)

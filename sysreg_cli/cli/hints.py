@@ -42,8 +42,8 @@ def similar_image(registry: RegistryClient, image: ImageReference) -> None:
 def space(deletions: Iterable[Deletion]) -> None:
     """After a delete, say how many bytes a garbage collection may free.
 
-    The sizes come from the manifests that the delete has read. The agent's dry run would be exact, but a
-    collection that somebody starts meanwhile would have to wait for it.
+    The sizes come from the manifests that the delete has read. The agent's dry run would be exact, but the
+    agent refuses another collection while it runs.
     """
     deletions = list(deletions)
     if not wanted() or not deletions:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sysreg_cli.cli.options import Command
 
-#: every environment variable that `system` reads
+#: the environment variables that the help explains
 ENVIRONMENT: dict[str, str] = dict(
     sorted(
         {

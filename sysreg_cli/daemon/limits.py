@@ -52,8 +52,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._in_body and self.scope["method"] == "GET":
             # nobody reads this body, and its rest must not be taken for the next request
             self.cycle.keep_alive = False
-        # uvicorn ended its own wait for a request, even if the data is an empty line. A head that arrives in
-        # one piece, as most do, needs no timer.
+        # uvicorn stops its own timer on any byte, even of an empty line. So this one starts, unless the whole
+        # head has arrived.
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._start_timer()
 

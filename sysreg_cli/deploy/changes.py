@@ -41,7 +41,7 @@ class PlannedChange:
             self.change.apply(context)
             left = self.resource.compare(context)
         if left is not None:
-            raise SysregError(f"{self.change.line}: done, but it would now have to {left.line}")
+            raise SysregError(f"{self.change.line}: done, but this machine still differs: {left.line}")
         context.report(self.change.line)
 
 
@@ -80,7 +80,7 @@ def apply(deployment: Deployment, context: Context, *, adopt: bool) -> int:
             if not plan:
                 break
         else:
-            raise SysregError(f"the changes have no end: {plan[0].change.line}")
+            raise SysregError(f"still different after {_MAX_ROUNDS} rounds: {plan[0].change.line}")
     # Without the lock: the agent takes it at its start, to finish what was interrupted.
     return done + _apply(make_plan(deployment.services, context), context)
 

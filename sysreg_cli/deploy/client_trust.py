@@ -24,7 +24,7 @@ class ClientTrust(Resource):
     """docker and containerd trust the certificate in use, and no other certificate of sysreg."""
 
     settings: Settings
-    #: Daemons in whose sandboxes the two certs.d are mount points: they don't see one that was made anew.
+    #: Daemons that mount the two certs.d. They see a directory that was created anew only after a restart.
     mounted_by: tuple[str, ...] = ()
 
     @property

@@ -11,7 +11,7 @@ from sysreg_cli.deploy.resource import Change, Context, Resource
 from sysreg_cli.settings import Settings
 
 PACKAGE = Path(sysreg_cli.__file__).parent
-#: rooms and modules of ``sysreg_cli`` that both daemons import, directly or not; a test compares them
+#: packages and modules of ``sysreg_cli`` that both daemons import, directly or not; a test compares them
 _SHARED = (
     *("__init__.py", "addresses.py", "errors.py", "keystone.py", "reference.py", "text.py"),
     *("daemon", "settings", "tokens"),
@@ -29,8 +29,7 @@ class Daemon:
     def digest(self, settings: Settings, package: Path = PACKAGE) -> str:
         """A digest of its code and settings.
 
-        It reads the files themselves, not the wheel's RECORD: a package of a distribution has none, nor has a
-        checkout.
+        It reads the files themselves, because Debian packages and checkouts have no RECORD.
         """
         digest = hashlib.sha256()
         for name in self.code:

@@ -74,7 +74,7 @@ class Deployment:
 
 def template_values(settings: Settings, facts: HostFacts) -> dict[str, str]:
     """The values for the placeholders in the files of ``etc/``."""
-    # Before version 254, every pause has the same length: one that suits a crash and a failure of days.
+    # systemd before 254 cannot lengthen the pause between restarts, so it is always 3 s.
     backoff = "RestartSec=3" if facts.systemd < 254 else "RestartSec=1\nRestartSteps=5\nRestartMaxDelaySec=30"
     return {
         "backoff": backoff,

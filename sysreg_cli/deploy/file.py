@@ -25,7 +25,7 @@ _MARKED = re.compile(f"(.*?)({_BEGIN}(.*?){_END})(.*)", re.DOTALL)
 class File(Resource):
     """A file that belongs to root.
 
-    ``content`` is a function if it follows from other files, or from the present content. Such content may be
+    ``content`` is a function if it is computed from other files or from the present content. Then it may be
     secret: no diff is shown, and the file is replaced without a copy. A ``seed`` is written only if it is
     missing, and belongs to the operator then.
     """
@@ -189,9 +189,9 @@ def _unified_diff(path: Path, before: bytes, after: bytes) -> str:
 
 @dataclass(frozen=True)
 class Retired(Resource):
-    """A file or link that sysreg-deploy of a wheel wrote, and that comes with the Debian package now.
+    """A file or link that sysreg-deploy of a wheel wrote, and that the Debian package now contains.
 
-    A link goes: it leads to the old programs. dpkg has replaced a file by the package's own, which stays.
+    A link is removed: it leads to the old programs. A file stays: dpkg has replaced it by the package's.
     """
 
     path: Path

@@ -59,7 +59,7 @@ def require_settings(settings: Settings) -> None:
     """
     defaults = Settings()
     problems = [
-        f"{DEFAULT_PATH}: {key} in section [{section}] must be {default}: nothing else is deployed"
+        f"{DEFAULT_PATH}: {key} in section [{section}] must be {default}: sysreg-deploy supports no other"
         for section, key, value, default in (
             ("registry", "config", settings.registry.config, defaults.registry.config),
             ("registry", "unit", settings.registry.unit, defaults.registry.unit),

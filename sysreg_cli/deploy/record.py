@@ -38,7 +38,7 @@ class Record:
     enabled: list[str] = field(default_factory=list)
     #: unit -> digest of the code and settings that its daemon was started with
     applied: dict[str, str] = field(default_factory=dict)
-    #: Unix time at which the token server was seen to sign with the next key; 0: not yet
+    #: Unix time at which the token server was first seen to sign with the next key; 0: not yet
     retired: float = 0.0
     unknown: dict[str, Any] = field(default_factory=dict)
 
@@ -136,7 +136,9 @@ def _read(values: dict[str, Any]) -> dict[str, Any]:
     if values.pop("format", 0) > _FORMAT:
         raise ValueError("a newer version of sysreg wrote it")
     if settings := values.pop("taken", ""):
-        values["applied"] = {"": settings}  # one digest for all daemons: none of today's
+        values["applied"] = {
+            "": settings
+        }  # one digest for all daemons; it equals none of today's, so all restart
     known = {entry.name for entry in fields(Record)} - {"directory", "unknown"}
     found = {name: value for name, value in values.items() if name in known}
     return {**found, "unknown": {name: value for name, value in values.items() if name not in known}}

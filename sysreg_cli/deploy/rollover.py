@@ -147,7 +147,7 @@ class Rollover:
         self.apply_trust()
         next_signer = self._next_signer()
         _wait_until(lambda: self.services.accepts(next_signer), "the registry refuses the next key's tokens")
-        # A collection signs all its tokens with the key that it began with. It holds this lock to its end.
+        # A certificate install holds this lock to its end, and signs its tokens with the key of its start.
         with services_lock(self.settings.paths.state, "rollover of the token-signing key", wait=10):
             self._rename_next()
         self.report("the next token-signing key is in use")

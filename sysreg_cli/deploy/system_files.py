@@ -103,7 +103,7 @@ class Tmpfiles(Resource):
     """Everything that a tmpfiles.d file lists. systemd-tmpfiles makes it, here and at each boot."""
 
     source: File
-    #: Daemons in whose sandboxes the paths are mount points: they don't see one that was made anew.
+    #: Daemons that mount these paths. They see a path that was created anew only after a restart.
     mounted_by: tuple[str, ...] = ()
 
     @property

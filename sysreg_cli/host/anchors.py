@@ -60,11 +60,15 @@ def _changes(settings: Settings, anchor: x509.Certificate, *, only: bool) -> Ite
             path = directory / anchor_name(anchor)
             others = [other for other in managed_anchors(directory) if other != path]
             if _read(path) != pem:
-                yield FileChange(f"trust {client} {address}", partial(_write, path, pem))
+                yield FileChange(
+                    f"have {client} trust the certificate of {address}", partial(_write, path, pem)
+                )
             if client == "containerd":
                 yield from _list_anchors(address, directory, [path] if only else sorted([*others, path]))
             for other in others if only else ():
-                yield FileChange(f"distrust {client} {address} {other.name}", partial(files.remove, other))
+                yield FileChange(
+                    f"remove {other.name}, which {client} trusts for {address}", partial(files.remove, other)
+                )
 
 
 def _list_anchors(address: str, directory: Path, anchors: Sequence[Path]) -> Iterator[FileChange]:
@@ -75,7 +79,10 @@ def _list_anchors(address: str, directory: Path, anchors: Sequence[Path]) -> Ite
         return
     text = hosts_toml(address, anchors).encode()
     if _read(path) != text:
-        yield FileChange(f"name containerd {address}", partial(_write, path, text))
+        yield FileChange(
+            f"list the trusted certificates of {address} in hosts.toml of containerd",
+            partial(_write, path, text),
+        )
 
 
 def hosts_toml(address: str, anchors: Sequence[Path]) -> str:

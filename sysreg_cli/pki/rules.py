@@ -82,7 +82,10 @@ def signed_by(child: Facts, parent: Facts) -> bool:
 
 
 def claims_own_signature(facts: Facts) -> bool:
-    """Whether it is self-issued. In a key roll-over the authority key identifier names the old key."""
+    """Whether subject and issuer are equal, and so are both key identifiers, if there are two.
+
+    In a key roll-over the authority key identifier names the old key.
+    """
     identifiers = (facts.issuer_key_identifier, facts.key_identifier)
     return facts.self_issued and (None in identifiers or identifiers[0] == identifiers[1])
 

@@ -1,7 +1,7 @@
 """What makes one certificate unfit in every mode: its key, its signature, its encoding.
 
-Weak keys and hashes are refused, and what Go's crypto/x509 refuses although cryptography accepts it: docker,
-containerd and skopeo would call the certificate broken, and the registry could not load it.
+It refuses weak keys and hashes. It also refuses what Go's crypto/x509 refuses and cryptography accepts:
+docker, containerd and skopeo would not accept the certificate, and the registry could not load it.
 """
 
 from __future__ import annotations

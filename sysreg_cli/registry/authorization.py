@@ -71,7 +71,7 @@ class TokenServerAuthorizer:
             f"{realm.path or '/'}?{realm.query + '&' if realm.query else ''}{query}",
             headers=self._credentials.headers(),
             timeout=self._write_wait if writes else None,
-            # The token server has held a write request for minutes before it answers 503. The user waits.
+            # A 503 may come after minutes in which the token server held the request. The user waits.
             retry_on=TRANSIENT - {503} if writes else TRANSIENT,
         )
         if response.status != 200:

@@ -285,7 +285,7 @@ class RegistryClient:
 def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     """Call ``function`` for every item with as many threads as there are connections. Keep the order.
 
-    Raises the first error at once, and leaves the calls behind that still run.
+    Raises the first error at once, without waiting for the calls that still run.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -122,7 +122,6 @@ class Transport:
         *,
         timeout: float,
         role: str = "",
-        connections: int = CONNECTIONS,
     ) -> None:
         parts = urlsplit(base_url)
         self._address = HostPort(parts.hostname or "", parts.port or 443)
@@ -134,7 +133,7 @@ class Transport:
         self.certificate_ends: float | None = None
         # Last in, first out, so that the connection used last is used next. None: not connected yet.
         self._pool: queue.LifoQueue[http.client.HTTPSConnection | None] = queue.LifoQueue()
-        for _ in range(connections):
+        for _ in range(CONNECTIONS):
             self._pool.put(None)
 
     def close(self) -> None:

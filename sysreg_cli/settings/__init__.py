@@ -1,6 +1,6 @@
 """The settings of all parts, ``/etc/sysreg/sysreg.conf`` (docs/contracts.rst, "Files and settings").
 
-A new setting is a line in the first of these modules:
+CONTRIBUTING.rst, "Add a setting", says how to add one. The modules:
 
     schema  every key: its default, and how its text is parsed
     loader  reads the file, and reports every problem of it with its line
@@ -8,6 +8,7 @@ A new setting is a line in the first of these modules:
 
 from sysreg_cli.settings.loader import DEFAULT_PATH, load, parse
 from sysreg_cli.settings.schema import (
+    MAX_GRACE,
     AgentSettings,
     CertificateSettings,
     KeystoneSettings,
@@ -19,6 +20,7 @@ from sysreg_cli.settings.schema import (
 
 __all__ = [
     "DEFAULT_PATH",
+    "MAX_GRACE",
     "AgentSettings",
     "CertificateSettings",
     "KeystoneSettings",

@@ -31,8 +31,8 @@ def load(
 ) -> Settings:
     """Read the settings from ``path``, else from SYSREG_CONF, else from ``default``.
 
-    A missing ``default`` means the default of each key. A file that was named must exist. Raises
-    SettingsError.
+    If the file ``default`` does not exist, each key has its default value. A file that was named must exist.
+    Raises SettingsError.
     """
     named = path or (Path(environ["SYSREG_CONF"]) if environ.get("SYSREG_CONF") else None)
     source = named or default

@@ -16,6 +16,9 @@ from sysreg_cli.addresses import HostPort, parse_port
 #: In the directory of certificates: the link to the generation in use, and the files of a generation.
 CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
 
+#: the longest grace time of a garbage collection in seconds, a year
+MAX_GRACE = 31_536_000
+
 _HOST_NAME = r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
 _URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:[0-9]{1,5})?(/[^\s]*)?"
 
@@ -148,7 +151,7 @@ class AgentSettings:
     reload_command: str = _key("systemctl reload {unit}", _text)
     restart_timeout: int = _key(60, _number(1, 600))
     probe_timeout: int = _key(20, _number(1, 300))
-    collect_grace: int = _key(3600, _number(0, 31536000))
+    collect_grace: int = _key(3600, _number(0, MAX_GRACE))
     collect_timeout: int = _key(7200, _number(1, 604800))
     drain_timeout: int = _key(1800, _number(1, 86400))
 
@@ -184,7 +187,7 @@ class PathSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; docs/contracts.rst, "Files and settings", lists the defaults."""
+    """All settings; docs/reference.rst, "Settings", lists the defaults."""
 
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     keystone: KeystoneSettings = field(default_factory=KeystoneSettings)

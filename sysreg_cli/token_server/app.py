@@ -143,7 +143,7 @@ class TokenApp:
         elif isinstance(error, Unavailable):
             headers["Retry-After"] = _RETRY_AFTER
         elif isinstance(error, UsageError):
-            # the rest of a body may still arrive
+            # the rest of the body would be taken for the next request
             headers["Connection"] = "close"
         decision.log(status, str(error))
         return _error(status, str(error), headers)

@@ -102,7 +102,7 @@ class Authenticator:
 
     def _names(self, credentials: Credentials, identity: Identity) -> set[bytes]:
         """Return the fingerprints of the names whose refusals this login ends."""
-        # all refused tokens have the same, empty name: a valid token ends none of them
+        # all tokens have the empty name, so a valid one must not end the refusals of others
         names = {credentials.name} if credentials.name else set()
         # only a password resets Keystone's counter of the user's failed logins
         if credentials.kind == "password":

@@ -1,4 +1,4 @@
-"""The credential cache: who the owners of credentials are that Keystone accepted lately."""
+"""The credential cache: the owners of the credentials that Keystone accepted lately."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sysreg_cli.errors import UsageError
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
 
-# The `system` command asks for 50 at a time. A URL has no room for 500 repositories of 255 characters.
+# The `system` command asks for 32 at a time. A URL has no room for 500 repositories of 255 characters.
 MAX_SCOPES = 500
 _MAX_NAME = 512
 _MAX_SCOPE = 1024

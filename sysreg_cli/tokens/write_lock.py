@@ -1,8 +1,9 @@
 """The write lock: while a garbage collection holds it, nobody issues a write token.
 
 It is a kernel lock (``flock``) on ``<state>/write-fence``. The kernel releases it when the last process that
-holds it ends. The token server takes it shared for the moment of an issue. A collection takes it exclusively,
-and the collector inherits its file descriptor. The first process that needs the file creates it; nothing
+holds it ends. The token server takes it shared for the moment of an issue. A certificate install takes it
+shared for its whole length, so that no collection starts. A collection takes it exclusively, and the
+registry's collector inherits its file descriptor. The first process that needs the file creates it; nothing
 replaces it, because a lock on a replaced file would guard nothing. A process that can open the file can stop
 all writes, so sysreg-deploy gives it to root:sysreg with mode 0660.
 """
@@ -37,7 +38,7 @@ class WriteLockHold(FileIO):
 class WriteLock:
     """The write lock of one controller.
 
-    One object belongs to one thread, because the file descriptor carries the lock. Every method raises
+    Use one object for each thread: the lock belongs to the open file, not to the thread. Every method raises
     Unavailable if the lock file can't be used; then no write token may be issued.
     """
 
@@ -113,7 +114,7 @@ class WriteLock:
             hold.close()
             raise Conflict(
                 "the write lock is held: another collection or a certificate install is under way",
-                next_step="wait until it is done (system registry-garbage-collect --status)",
+                next_step="wait until it is done, then try again",
             )
         return hold
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-#: the longest grace time in seconds, a year
-MAX_GRACE = 31_536_000
 #: the response header that names the collection that was started
 ID_HEADER = "X-Collection-Id"
 
 
 class Phase(StrEnum):
-    """What a collection is doing, in order. See docs/contracts.rst, "Garbage collection"."""
+    """What a collection is doing. See docs/contracts.rst, "Garbage collection".
+
+    The phases are in order. RECOVER replaces the others.
+    """
 
     SCAN = "scan"  # read the storage without the write lock
     DRAIN = "drain"  # hold the write lock, and wait until no write is under way
@@ -60,8 +61,8 @@ class CollectionResult:
 
     ``duration`` counts the whole, ``seconds`` each phase. ``writes_held`` is the time in which nobody got a
     write token, in ``holds`` pieces, the longest of which took ``longest_hold``. ``pinned`` counts the blobs
-    kept for pushes under way; ``remaining`` the blobs that were planned to go and are still there.
-    ``ended_writes`` names the requests that did not end by themselves, and were ended by a restart of the
+    kept although the registry's collector would have deleted them. ``remaining`` counts the blobs that were
+    to be deleted and still exist. ``ended_writes`` names the requests that were ended by a restart of the
     registry. ``sizes_known`` is false if the storage does not tell sizes; then ``bytes`` is 0.
     """
 

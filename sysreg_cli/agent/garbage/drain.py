@@ -43,7 +43,7 @@ class DrainTimeouts:
     limit: float
     #: one hold of the lock while writes are under way; docker's retries have to outlast it and the sweep
     hold: float
-    #: the time between two holds; docker asks for a token again after 15 s at most
+    #: the time between two holds; docker asks for a token again 20 s after a 503 at the latest
     release: float = 20.0
     #: the wait for a pause between pushes before the first hold, doubled for each further one
     settle: float = 60.0

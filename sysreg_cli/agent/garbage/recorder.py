@@ -117,7 +117,7 @@ class Recorder:
             )
 
     def pause(self, seconds: float) -> None:
-        """Sleep until the collection is cancelled. Raises as ``check``."""
+        """Sleep for ``seconds``, or until the collection is cancelled. Raises as ``check``."""
         self.cancelled.wait(seconds)
         self.check()
 

@@ -36,7 +36,7 @@ from sysreg_cli.v1.collections import (
 
 log = logging.getLogger("sysreg.agent")
 
-# In all other phases, also unknown ones of another version, the registry's cache may have deleted blobs.
+# In all other phases, also unknown ones of another version, the registry's cache may list deleted blobs.
 _CACHE_IS_RIGHT = (Phase.SCAN, Phase.DRAIN, Phase.MARK, Phase.VERIFY)
 _RECOVERING = Progress(Phase.RECOVER, 0.0, "the agent died; its collector still runs")
 
@@ -114,8 +114,8 @@ class CollectionService:
     def status(self, *, names: bool, plan: bool = False) -> CollectionStatus:
         """Return what runs, and how the last collections ended.
 
-        With ``names``, warnings name repositories; without it there are no warnings. With both, ``plan`` adds
-        the plan of the last collection, if this agent ran it.
+        ``names`` includes the warnings, which name repositories. ``plan`` with ``names`` includes the plan of
+        the last collection, if this agent ran it.
         """
         with self._lock:
             running, collection, results = self._history.running, self._collection, self._history.results
@@ -151,7 +151,7 @@ class CollectionService:
         except BaseException:
             log.exception("garbage collection %s: unexpected error", recorder.result.id)
             result = recorder.end(
-                Outcome.FAILED, "internal error of sysreg-agent; its journal holds the reason"
+                Outcome.FAILED, "internal error of sysreg-agent; see `journalctl -u sysreg-agent`"
             )
         self._end(result)
         log.info(

@@ -147,7 +147,7 @@ class Sweep:
         )
 
     def _empty_cache(self) -> None:
-        """Empty a cache that still has deleted blobs: a push of one would succeed and store nothing."""
+        """Empty a cache that still lists deleted blobs: a push of one would succeed and store nothing."""
         if self._config.cache and self._deleting:
             with self._recorder.phase(Phase.RESTART, stoppable=False):
                 restart_registry(self._settings)

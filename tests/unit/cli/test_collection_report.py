@@ -27,7 +27,7 @@ DONE = CollectionResult("1", CollectionOptions(), "then", outcome=Outcome.DONE, 
             [
                 "Freed 1 blob, 1 byte in 1.0 s; writes were held for 0.0 s",
                 "Removed 1 untagged manifest, 1 empty repository",
-                "Kept 1 blob that pushes under way may need",
+                "Kept 1 blob that the registry's collector would have deleted",
             ],
         ),
         (
@@ -35,7 +35,7 @@ DONE = CollectionResult("1", CollectionOptions(), "then", outcome=Outcome.DONE, 
             [
                 "Freed 2 blobs, 2 bytes in 1.0 s; writes were held for 0.0 s",
                 "Removed 2 untagged manifests, 2 empty repositories",
-                "Kept 2 blobs that pushes under way may need",
+                "Kept 2 blobs that the registry's collector would have deleted",
             ],
         ),
     ],

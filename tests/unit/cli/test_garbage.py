@@ -12,9 +12,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from sysreg_cli.cli.collection_report import COLUMNS
-from sysreg_cli.settings import AgentSettings
+from sysreg_cli.settings import MAX_GRACE, AgentSettings
 from sysreg_cli.v1 import wire
-from sysreg_cli.v1.collections import MAX_GRACE, CollectionOptions, CollectionResult
+from sysreg_cli.v1.collections import CollectionOptions, CollectionResult
 from tests.unit.cli.conftest import Outcome
 
 STATUS = "/v1/registry_image/garbage_collect"
