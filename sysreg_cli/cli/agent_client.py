@@ -21,7 +21,7 @@ from sysreg_cli.cli import global_options
 from sysreg_cli.errors import BY_STATUS, NotAuthorized, ProtocolError, SysregError, Unavailable, UsageError
 from sysreg_cli.text import shorten
 from sysreg_cli.v1 import faults, paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode
+from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, Preview
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.images import Images
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
@@ -107,20 +107,25 @@ class AgentClient:
 
         The agent waits for other changes for a part of ``read_timeout``, which is in seconds.
         """
+        return self._send_certificate(
+            Installation, paths.CERTIFICATE_INSTALL, pem, mode, passphrase, read_timeout
+        )
+
+    def preview_certificate(self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float) -> Preview:
+        """Return what the install of a certificate would change. A refused one is no error; see Preview."""
+        return self._send_certificate(Preview, paths.CERTIFICATE_PREVIEW, pem, mode, passphrase, read_timeout)
+
+    def _send_certificate(
+        self, kind: type[T], path: str, pem: bytes, mode: Mode, passphrase: str, read_timeout: float
+    ) -> T:
         fields = {
             "mode": mode.value,
             "wait": str(read_timeout),
             **({"passphrase": passphrase} if passphrase else {}),
         }
         body, content_type = multipart(fields, pem)
-        return self._fetch(
-            Installation,
-            "POST",
-            paths.CERTIFICATE_INSTALL,
-            body=body,
-            headers={"Content-Type": content_type},
-            read_timeout=read_timeout,
-        )
+        headers = {"Content-Type": content_type}
+        return self._fetch(kind, "POST", path, body=body, headers=headers, read_timeout=read_timeout)
 
     def start_collection(self, *, dry_run: bool, delete_untagged: bool, grace: int | None) -> str:
         """Start a garbage collection, and return its id. ``grace`` is in seconds, None for the setting."""

@@ -17,8 +17,6 @@ from typing import BinaryIO
 
 from sysreg_cli.errors import SysregError
 
-_MAX_BYTES = 64 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class CertificateFile:
@@ -26,6 +24,7 @@ class CertificateFile:
 
     path: str
     data: bytes
+    max_bytes: int
     status: os.stat_result | None = None
     #: the name in the directory, and the directory's descriptor
     name: str = ""
@@ -56,7 +55,7 @@ class CertificateFile:
         assert self.status is not None
         left = f"the certificate is installed, but {self.path}, which holds its private key, was not removed"
         try:
-            now = _read_in(self.directory, self.name, self.path, os.O_NOFOLLOW)
+            now = _read_in(self.directory, self.name, self.path, self.max_bytes, os.O_NOFOLLOW)
             assert now.status is not None
             if not os.path.samestat(now.status, self.status) or now.data != self.data:
                 raise SysregError(f"{left}: it has changed meanwhile", next_step="look at it")
@@ -72,30 +71,32 @@ class CertificateFile:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[CertificateFile]:
+def opened(path: str, max_bytes: int) -> Iterator[CertificateFile]:
     """Read a certificate file; ``-`` is standard input. The file can be removed until the context ends.
 
-    Raises OSError, and SysregError for more than 64 KiB.
+    Raises OSError, and SysregError for more than ``max_bytes``.
     """
     if path == "-":
-        yield CertificateFile(path, _read(sys.stdin.buffer, "standard input"))
+        data = _read(sys.stdin.buffer, "standard input", max_bytes)
+        yield CertificateFile(path, data, max_bytes)
         return
     parent, name = os.path.split(path)
     directory = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield _read_in(directory, name or ".", path)
+        yield _read_in(directory, name or ".", path, max_bytes)
     finally:
         os.close(directory)
 
 
-def _read_in(directory: int | None, name: str, path: str, flags: int = 0) -> CertificateFile:
+def _read_in(directory: int | None, name: str, path: str, max_bytes: int, flags: int = 0) -> CertificateFile:
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        return CertificateFile(path, _read(file, path), os.fstat(descriptor), name, directory)
+        data = _read(file, path, max_bytes)
+        return CertificateFile(path, data, max_bytes, os.fstat(descriptor), name, directory)
 
 
-def _read(file: BinaryIO, shown: str) -> bytes:
-    data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise SysregError(f"{shown}: certificate refused: it has more than {_MAX_BYTES // 1024} KiB")
+def _read(file: BinaryIO, shown: str, max_bytes: int) -> bytes:
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise SysregError(f"{shown}: certificate refused: it has more than {max_bytes // 1024} KiB")
     return data

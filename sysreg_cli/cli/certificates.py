@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +15,14 @@ from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, requi
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
-from sysreg_cli.v1.certificates import Certificate, Mode
+from sysreg_cli.v1.certificates import MAX_BYTES, Certificate, Installation, Mode, PlannedChange
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
 
 _PROPERTIES = [field.name for field in fields(Certificate) if field.name not in ("name", "warnings")]
+# what --dry-run shows
+_PLANNED = [field.name for field in fields(PlannedChange)]
 # before it answers, the agent may have to restart the registry twice and wait for it
 _INSTALL_SECONDS = 300.0
 
@@ -28,13 +30,17 @@ _INSTALL_SECONDS = 300.0
 @command(
     "certificate-install",
     argument_help=[("CERTIFICATE_FILE", "PEM file with the certificates; `-` reads standard input.")],
-    columns=[*_PROPERTIES, "warnings"],
+    columns=[*dict.fromkeys([*_PROPERTIES, "warnings", *_PLANNED])],
     variables=[*AGENT_VARIABLES, "SYSREG_PASSPHRASE"],
     examples=[
         (
             "system certificate-install -m docker_registry registry.pem",
             "Give the registry a new certificate. The file holds its private key, the certificate and the"
             " intermediates; it is removed once the new certificate is in use.",
+        ),
+        (
+            "system certificate-install -m docker_registry --dry-run registry.pem",
+            "Check the file, and say what its install would change.",
         ),
         ("system certificate-install -m ssl_ca ca.pem", "Trust one more certificate authority."),
     ],
@@ -55,9 +61,17 @@ _INSTALL_SECONDS = 300.0
     " machine can see an argument.",
 )
 @click.option("--keep-file", is_flag=True, help="Do not remove the file, although it holds the private key.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the file as an install does, and say what would change; no more."
+)
 @click.pass_obj
 def install(
-    invocation: Invocation, certificate_file: str, mode: str, passphrase: str | None, keep_file: bool
+    invocation: Invocation,
+    certificate_file: str,
+    mode: str,
+    passphrase: str | None,
+    keep_file: bool,
+    dry_run: bool,
 ) -> None:
     """Install a certificate.
 
@@ -65,13 +79,17 @@ def install(
     intermediates; - reads standard input. A file that holds a private key is removed once the new certificate
     is in use, and never before. If anything fails, the old certificate stays in use, and the file is kept.
     """
-    check_columns(invocation, [*_PROPERTIES, "warnings"])
+    check_columns(invocation, _PLANNED if dry_run else [*_PROPERTIES, "warnings"])
+    kind = Mode(mode)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(opened(certificate_file))
+            file = stack.enter_context(opened(certificate_file, MAX_BYTES[kind]))
         except OSError as error:
             raise UsageError(f"{certificate_file}: {error.strerror}") from None
-        _install(invocation, file, Mode(mode), passphrase, keep_file)
+        if dry_run:
+            _preview(invocation, file, kind, _passphrase(invocation, file, passphrase))
+        else:
+            _install(invocation, file, kind, passphrase, keep_file)
 
 
 def _install(
@@ -83,15 +101,15 @@ def _install(
         removes = False
     elif removes:
         say(invocation, f"{file.path} holds the private key: the file will be removed once it is installed.")
-    passphrase = passphrase or invocation.environ.get("SYSREG_PASSPHRASE", "")
-    if not passphrase and file.is_encrypted and on_terminal():
-        passphrase = ask_secret("Passphrase of the private key: ")
-    require_utf8(passphrase, "the passphrase (--passphrase, SYSREG_PASSPHRASE)")
+    secret = _passphrase(invocation, file, passphrase)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
     agent = AgentClient.from_invocation(invocation)
-    installed = _send(agent, file, mode, passphrase, invocation.given_timeout or _INSTALL_SECONDS)
+    installation = _send(agent, file, mode, secret, invocation.given_timeout or _INSTALL_SECONDS)
+    first, *others = installation.certificates
+    refused = _say_refused(invocation, file, installation.refused)
+    installed = [replace(first, warnings=(*first.warnings, *refused)), *others]
     if mode is Mode.DOCKER_REGISTRY or invocation.format == "table":
         for certificate in installed:
             show_properties(invocation, _properties(certificate), warnings=certificate.warnings)
@@ -105,9 +123,48 @@ def _install(
             invocation.report(error)
 
 
+def _preview(invocation: Invocation, file: CertificateFile, mode: Mode, passphrase: str) -> None:
+    """Show what an install would change. Raises SysregError as the install would."""
+    from sysreg_cli.cli.agent_client import AgentClient
+
+    preview = AgentClient.from_invocation(invocation).preview_certificate(
+        file.data, mode, passphrase, read_timeout=invocation.timeout
+    )
+    if preview.error:
+        raise SysregError(f"{file.path}: {preview.error}")
+    if not preview.changes:
+        raise ProtocolError("the agent's response says nothing about the file")
+    first, *others = preview.changes
+    refused = _say_refused(invocation, file, preview.refused)
+    planned = [replace(first, warnings=(*first.warnings, *refused)), *others]
+    changes = [{name: getattr(change, name) for name in _PLANNED} for change in planned]
+    if mode is Mode.DOCKER_REGISTRY or invocation.format == "table":
+        for change in changes:
+            show_properties(invocation, change)
+    else:
+        show_list(invocation, _PLANNED, [list(change.values()) for change in changes])
+
+
+def _say_refused(invocation: Invocation, file: CertificateFile, refused: Sequence[str]) -> tuple[str, ...]:
+    """Say which certificates of a bundle were refused. Returns the same as warnings for other formats."""
+    lines = tuple(f"{file.path}: not installed: {reason}" for reason in refused)
+    for line in lines:
+        say(invocation, line)
+    return () if invocation.format == "table" else lines
+
+
+def _passphrase(invocation: Invocation, file: CertificateFile, given: str | None) -> str:
+    """Return the passphrase from the option, the environment or a prompt; "" if there is none."""
+    passphrase = given or invocation.environ.get("SYSREG_PASSPHRASE", "")
+    if not passphrase and file.is_encrypted and on_terminal():
+        passphrase = ask_secret("Passphrase of the private key: ")
+    require_utf8(passphrase, "the passphrase (--passphrase, SYSREG_PASSPHRASE)")
+    return passphrase
+
+
 def _send(
     agent: AgentClient, file: CertificateFile, mode: Mode, passphrase: str, read_timeout: float
-) -> Sequence[Certificate]:
+) -> Installation:
     """Have the agent install the certificate. Raises SysregError unless the response says that it did."""
     look = "look with certificate-list; the file is kept"
     try:
@@ -121,7 +178,7 @@ def _send(
     installed = installation.certificates
     if not installed or (mode is Mode.DOCKER_REGISTRY and installed[0].signature != _signature(file.data)):
         raise ProtocolError("the agent's response is about another certificate", next_step=look)
-    return installed
+    return installation
 
 
 def _signature(pem: bytes) -> str:

@@ -13,10 +13,8 @@ from sysreg_cli.pki import keys, pem, rules
 from sysreg_cli.pki.facts import CertificateProblem, Facts, load, public_key, quietly, read, short_name
 from sysreg_cli.pki.keys import KeyProblem, ServerKey
 from sysreg_cli.text import printable
+from sysreg_cli.v1.certificates import MAX_BYTES, Mode
 
-#: of a server's key and chain, and of a bundle of CA certificates
-MAX_BYTES = 64 * 1024
-MAX_BUNDLE_BYTES = 1024 * 1024
 MAX_AUTHORITIES = 500
 
 
@@ -69,7 +67,7 @@ def check_server(
 
     Raises CertificateRefused with every reason found.
     """
-    blocks, problems = _split(data, MAX_BYTES)
+    blocks, problems = _split(data, MAX_BYTES[Mode.DOCKER_REGISTRY])
     chain, chain_problems = _read_chain(blocks)
     key, key_problems = _read_key(blocks, passphrase)
     if key is None and not any(block.is_private_key for block in blocks):
@@ -105,7 +103,7 @@ def check_authorities(data: bytes, *, now: datetime, min_days_warning: int = 30)
 
     Raises CertificateRefused with every reason found, if none is accepted or the file itself is damaged.
     """
-    blocks, problems = _split(data, MAX_BUNDLE_BYTES)
+    blocks, problems = _split(data, MAX_BYTES[Mode.SSL_CA])
     if any(block.is_private_key for block in blocks):
         problems.append("there is a private key; CA certificates are installed without one")
     if (number := sum(block.is_certificate for block in blocks)) > MAX_AUTHORITIES:
@@ -139,7 +137,7 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
     Raises CertificateRefused if there is none, or one is damaged.
     """
-    blocks, problems = _split(data, MAX_BUNDLE_BYTES)
+    blocks, problems = _split(data, MAX_BYTES[Mode.SSL_CA])
     chain, chain_problems = _read_chain(blocks)
     if problems or chain_problems:
         raise _refused([*problems, *chain_problems])

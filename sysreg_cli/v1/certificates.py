@@ -13,6 +13,10 @@ class Mode(StrEnum):
     SSL_CA = "ssl_ca"  # a CA that the whole host trusts
 
 
+#: the largest file that an install accepts, in bytes
+MAX_BYTES = {Mode.DOCKER_REGISTRY: 64 * 1024, Mode.SSL_CA: 1024 * 1024}
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """An installed certificate. ``signature`` is ``<mode>_<serial number, decimal>``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,45 @@ def test_a_ca_is_added_to_the_systems_bundle_once(inside: Controller, tmp_path: 
     listed = inside.system("certificate-list", "-f", "value", "-c", "name").stdout.split()
     assert [name.partition("_")[0] for name in listed] == ["docker", "ssl", "ssl"]
     assert f"ssl_ca_{ROOT.certificate.serial_number}" in listed
+
+
+def test_a_dry_run_changes_nothing_and_is_true(inside: Controller, tmp_path: Path) -> None:
+    leaf = server(FIRST, names=["registry.local", "198.51.100.10"])
+    file = file_with(tmp_path, bundle(leaf, FIRST))
+    before, generation = everywhere(inside), (inside.paths.tls / "current").readlink()
+    in_use = json.loads(inside.system("certificate-show", "docker_registry", "-f", "json").stdout)
+    install = ("certificate-install", "-m", "docker_registry", str(file))
+
+    done = inside.system(*install, "--dry-run", "-f", "json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    planned = json.loads(done.stdout)
+    assert planned["serial"] == str(leaf.certificate.serial_number)
+    assert in_use["signature"] == f"docker_registry_{planned['replaces']}"
+    assert planned["names_gained"] == ["198.51.100.10"]
+    assert len(planned["listeners"]) == 3
+    assert everywhere(inside) == before
+    assert (inside.paths.tls / "current").readlink() == generation
+    installed = json.loads(inside.system(*install, "--keep-file", "-f", "json").stdout)
+    assert installed["signature"] == f"docker_registry_{planned['serial']}"
+    assert not json.loads(inside.system(*install, "--dry-run", "-f", "json").stdout)["trust"]
+
+
+def test_the_good_certificates_of_a_large_bundle_are_installed(inside: Controller, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old = authority("Old", start=now - timedelta(days=9), end=now - timedelta(days=1))
+    good = [authority(f"Public {number}") for number in range(40)]
+    data = b"".join(b"# a comment\n" * 200 + one.pem for one in [*good[:20], old, *good[20:]])
+    assert len(data) > 64 * 1024
+    install = ("certificate-install", "-m", "ssl_ca", str(file_with(tmp_path, data)))
+    done = inside.system(*install)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not installed: certificate 21 (Old): expired at" in done.stdout
+    trusted = inside.run(["cat", "/etc/ssl/certs/ca-certificates.crt"]).stdout
+    assert all(one.pem.decode().strip() in trusted for one in good)
+    again = inside.system(*install)
+    assert again.returncode == 1
+    assert "no certificate is new: certificate 21 (Old): expired at" in again.stderr
 
 
 def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller) -> None:

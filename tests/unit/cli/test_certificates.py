@@ -301,3 +301,53 @@ def test_a_missing_file_is_wrong_usage_and_no_agent_is_asked(
     (tmp_path / "sysreg.conf").touch()
     assert install({"SYSREG_CONF": str(tmp_path / "sysreg.conf")}, tmp_path / "none.pem") == 2
     assert "none.pem: No such file" in capsys.readouterr().err
+
+
+PLANNED = {
+    "name": "docker_registry",
+    "serial": "7",
+    "subject": "CN=server",
+    "issuer": "CN=Root",
+    "expiry_date": "2027-01-01 00:00:00+00:00",
+    "days_left": 300,
+    "names_lost": ["old.example"],
+}
+
+
+def test_a_dry_run_shows_what_would_change_and_leaves_the_file(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(agent(http({"error": "", "changes": [PLANNED]})), "--dry-run", file) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "old.example" in output.out
+    assert file.exists()
+
+
+def test_a_dry_run_of_a_refused_file_fails_as_its_install_does(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"error": "certificate refused: a; b", "changes": [], "reasons": ["a", "b"], "certificates": []}
+    assert install(agent(http(answer)), "--dry-run", file) == 1
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", f"system: {file}: certificate refused: a; b\n")
+
+
+@pytest.mark.parametrize("answer", [{"error": "", "changes": []}, SUCCESS, {"error": ""}, []])
+def test_a_dry_run_without_a_usable_response_fails(
+    agent: Callable[[bytes], dict[str, str]], file: Path, answer: object
+) -> None:
+    assert install(agent(http(answer)), "--dry-run", file) == 1
+
+
+def test_the_refused_certificates_of_a_bundle_are_named_on_stdout(
+    agent: Callable[[bytes], dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bundle.pem"
+    file.write_bytes(ROOT.pem)
+    answer = {**SUCCESS, "refused": ["certificate 2 (Old): expired"]}
+    words = ["certificate-install", "-m", "ssl_ca", str(file)]
+    assert run(words, Invocation(environ=agent(http(answer)))) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert f"{file}: not installed: certificate 2 (Old): expired" in output.out

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
 
-from sysreg_cli.pki.check import MAX_BYTES, read_certificates
+from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.pki.pem import holds_private_key
+from sysreg_cli.v1.certificates import MAX_BYTES, Mode
 from tests import certificates as make
 from tests.unit.pki.conftest import accepted, only, refused
 
@@ -140,7 +141,7 @@ def test_other_formats_are_named(server: make.Issued) -> None:
 
 def test_the_size_limit_is_64_kib(server: make.Issued, root: make.Issued) -> None:
     data = make.bundle(server, root)
-    padding = b"#" * (MAX_BYTES - len(data) - 1) + b"\n"
+    padding = b"#" * (MAX_BYTES[Mode.DOCKER_REGISTRY] - len(data) - 1) + b"\n"
     assert len(padding + data) == 65536
     accepted(padding + data)
     only(refused(b"#" + padding + data), "larger than 64 KiB")
