@@ -5,19 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-
-from cryptography import x509
 
 from sysreg_cli.deploy.machine import PUBLIC_DIRECTORY, Attributes
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
 from sysreg_cli.errors import CertificateRefused, SysregError
 from sysreg_cli.host.generations import KEY_GROUP, Generations
 from sysreg_cli.pki.check import check_server, read_certificates
-from sysreg_cli.pki.names import as_address
-from sysreg_cli.pki.selfsigned import self_signed
+from sysreg_cli.pki.selfsigned import renewal_time, self_signed
 from sysreg_cli.settings import Settings
 from sysreg_cli.settings.schema import CHAIN_FILE, KEY_FILE
 
@@ -43,25 +40,15 @@ class Generation:
         now, host_names = datetime.now(UTC), self.settings.registry.host_names
         try:
             pem = self.key.read_bytes() + self.chain.read_bytes()
-            leaf = check_server(pem, passphrase=None, host_names=host_names, now=now).certificates[0]
+            chain = check_server(pem, passphrase=None, host_names=host_names, now=now).certificates
         except CertificateRefused as refused:
             return refused.problems
         except OSError as error:
             return (f"lacks {error.filename}",)
-        # A self-signed one with more names than the settings have was made by the operator.
-        known = {str(as_address(name) or name) for name in host_names}
-        if self._is_self_signed and _names(leaf) <= known and now >= self._renewal(leaf):
-            return (f"it is self-signed and ends at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",)
+        due = renewal_time(chain, host_names, min_days=self.settings.certificate.min_days_warning)
+        if due is not None and now >= due:
+            return (f"it is self-signed and ends at {chain[0].not_valid_after_utc:%Y-%m-%d %H:%M} UTC",)
         return ()
-
-    def _renewal(self, leaf: x509.Certificate) -> datetime:
-        """When a self-signed certificate is due for renewal: ``min_days_warning`` days before its end.
-
-        That is in its last third at the earliest. So a new certificate is never due at once.
-        """
-        lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        days = timedelta(days=self.settings.certificate.min_days_warning)
-        return leaf.not_valid_after_utc - min(days, lifetime / 3)
 
     @property
     def is_replaceable(self) -> bool:
@@ -149,9 +136,3 @@ class ServerCertificate(Resource):
             for path, mode in ((generation.key, 0o440), (generation.chain, 0o444)):
                 if path.is_file():
                     yield path, Attributes(mode, group=self.key_group)
-
-
-def _names(leaf: x509.Certificate) -> set[str]:
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return {*names.get_values_for_type(x509.DNSName), *map(str, addresses)}

@@ -54,6 +54,32 @@ def self_signed(
     return to_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def renewal_time(
+    chain: Sequence[x509.Certificate], host_names: Sequence[str], *, min_days: int
+) -> datetime | None:
+    """Return when sysreg renews ``chain``: ``min_days`` before its end. None if it is not sysreg's to renew.
+
+    sysreg renews what ``self_signed`` made for ``host_names``. One with further names is the operator's. The
+    time is in the last third of the lifetime at the earliest, so a new certificate is never due at once.
+    """
+    if len(chain) != 1 or chain[0].issuer != chain[0].subject or not chain[0].subject.rdns:
+        return None
+    leaf = chain[0]
+    if not _names(leaf) <= {str(as_address(name) or name) for name in host_names}:
+        return None
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    return leaf.not_valid_after_utc - min(timedelta(days=min_days), lifetime / 3)
+
+
+def _names(leaf: x509.Certificate) -> set[str]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return {*names.get_values_for_type(x509.DNSName), *map(str, addresses)}
+
+
 def signing_certificate(key: ec.EllipticCurvePrivateKey, *, now: datetime, days: int = 3650) -> bytes:
     """Make a certificate (PEM) for a token-signing key. ``x5c`` in a token's header holds certificates."""
     # Valid from yesterday: a controller's clock may be set back after its first start.
