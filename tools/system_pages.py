@@ -37,8 +37,9 @@ _AGENT = _Page(
     "agent of the local container registry",
     "Runs as root, and does what needs root: it installs certificates, restarts services and collects"
     " garbage. The `system` command calls it on a unix socket, which the members of one group may use, and"
-    " on HTTPS if `listen` is set. When it starts, it first finishes or undoes a certificate change that was"
-    " interrupted.",
+    " on HTTPS if `listen` is set. It renews the registry's certificate from a directory or a secret of"
+    " Kubernetes if `source` is set, and a self-signed one by itself. When it starts, it first finishes or"
+    " undoes a certificate change that was interrupted.",
     {
         "SIGHUP": "Read the TLS certificate again, and forget what Keystone said about tokens.",
         "SIGTERM": "Finish the calls under way, then stop.",
@@ -48,7 +49,7 @@ _AGENT = _Page(
         "/run/sysreg/agent.sock": "The socket; sysreg-agent.socket makes it.",
         "/etc/sysreg/tls": "The certificate in use (`current`), and the two before it.",
         "/var/lib/sysreg": "The journal of a certificate change, the write lock (`write-fence`), and the"
-        " results of the last collections.",
+        " results of the last collections, and what is known about the source of the certificate.",
     },
     {
         "Pushes wait and do not go on": "A garbage collection holds them. Run system registry-garbage-collect"
@@ -56,6 +57,7 @@ _AGENT = _Page(
         " kernel releases the lock.",
         "The socket is gone": "systemctl restart sysreg-agent.socket",
         "A certificate was refused": "The response names every reason. The old certificate is still in use.",
+        "A renewal is not in use": "system certificate-show docker_registry says why (source_problem).",
     },
     "system(1), sysreg-deploy(8), sysreg.conf(5)",
 )

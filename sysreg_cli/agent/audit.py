@@ -30,14 +30,17 @@ class AuditEntry:
     def write(self) -> None:
         """Write the line. Control characters that came from the caller are escaped."""
         subject = getattr(self._request.state, "audit_object", "")
-        line = (
-            f"{self._action}{' ' if subject else ''}{subject} by {self.caller} ({self._origin()}):"
-            f" {self.outcome} ({time.monotonic() - self._started:.3f} s)"
-        )
-        _audit.info("%s", line.encode("unicode_escape").decode("ascii"))
+        seconds = time.monotonic() - self._started
+        write(self._action, subject, f"{self.caller} ({self._origin()})", self.outcome, seconds)
 
     def _origin(self) -> str:
         peer: Peer | None = getattr(self._request.state, "peer", None)
         if peer is not None:
             return f"uid {peer.uid} pid {peer.pid}"
         return self._request.client.host if self._request.client else "?"
+
+
+def write(action: str, subject: str, who: str, outcome: str, seconds: float) -> None:
+    """Write the line of a change. Control characters in it are escaped."""
+    line = f"{action}{' ' if subject else ''}{subject} by {who}: {outcome} ({seconds:.3f} s)"
+    _audit.info("%s", line.encode("unicode_escape").decode("ascii"))

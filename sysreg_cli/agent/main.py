@@ -28,6 +28,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
+from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import tcp_listener, unix_listener
@@ -68,15 +69,15 @@ def parser() -> argparse.ArgumentParser:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, pace: Pace = Pace()) -> int:  # noqa: B008 - it is frozen
     """Run the agent. Return the exit status: 0 after SIGTERM, 1 if it can't start."""
     parser().parse_args(arguments)
     os.umask(0o022)
     program.log_to_stderr("%(name)s: %(message)s")
-    return program.run(_PROGRAM, lambda settings: asyncio.run(_serve(settings)))
+    return program.run(_PROGRAM, lambda settings: asyncio.run(_serve(settings, pace)))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, pace: Pace) -> None:
     settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     activated = systemd.activated_sockets()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
@@ -87,9 +88,10 @@ async def _serve(settings: Settings) -> None:
     authenticator = CallerAuthenticator(settings.keystone)
     context = AgentContext(settings, authenticator)
     change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
+    renewal = Renewal(settings, change, source_of(settings.certificate, pace), pace)
     configuration = partial(
         server.configuration,
-        build(_routes(context, change, collections)),
+        build(_routes(context, change, renewal, collections)),
         protocol=PeerProtocol,
         max_connections=_MAX_CONNECTIONS,
         stop_seconds=_STOP_SECONDS,
@@ -104,9 +106,14 @@ async def _serve(settings: Settings) -> None:
 
     def stop() -> None:
         reminder.cancel()
+        renewal.stop()
         change.stop_waiting()
 
-    await server.serve(listeners, on_reload=partial(_reload, authenticator, tls), on_stop=stop)
+    # not before the agent serves: an install probes its listener, too
+    await server.serve(
+        listeners, on_ready=renewal.start, on_reload=partial(_reload, authenticator, tls), on_stop=stop
+    )
+    await asyncio.to_thread(renewal.join)
     if not activated:
         settings.agent.socket.unlink(missing_ok=True)
 
@@ -127,10 +134,10 @@ def _holds_writes(collections: CollectionService) -> bool:
 
 
 def _routes(
-    context: AgentContext, change: CertificateChange, collections: CollectionService
+    context: AgentContext, change: CertificateChange, renewal: Renewal, collections: CollectionService
 ) -> list[BaseRoute]:
     return [
-        *certificate_api.routes(context, change),
+        *certificate_api.routes(context, change, lambda: renewal.record),
         *garbage_api.routes(context, collections),
         *registry_image.routes(context),
         *openapi.routes(),

@@ -20,7 +20,10 @@ from sysreg_cli.v1.certificates import MAX_BYTES, Certificate, Installation, Mod
 if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
 
-_PROPERTIES = [field.name for field in fields(Certificate) if field.name not in ("name", "warnings")]
+_SOURCE = ["source", "source_seen", "source_problem"]
+_PROPERTIES = [
+    field.name for field in fields(Certificate) if field.name not in ("name", "warnings", *_SOURCE)
+]
 # what --dry-run shows
 _PLANNED = [field.name for field in fields(PlannedChange)]
 # before it answers, the agent may have to restart the registry twice and wait for it
@@ -210,7 +213,7 @@ def list_all(invocation: Invocation) -> None:
 @command(
     "certificate-show",
     argument_help=[("NAME_OR_UUID", "Name (docker_registry, ssl_ca_<serial>) or uuid of the certificate.")],
-    columns=_PROPERTIES,
+    columns=[*_PROPERTIES, *_SOURCE],
     variables=AGENT_VARIABLES,
     examples=[("system certificate-show docker_registry", "Show the registry's certificate.")],
 )
@@ -219,13 +222,16 @@ def list_all(invocation: Invocation) -> None:
 def show(invocation: Invocation, certificate: str) -> None:
     """Show an installed certificate.
 
-    NAME_OR_UUID is a name that certificate-list shows (docker_registry, ssl_ca_<serial>), or a UUID.
+    NAME_OR_UUID is a name that certificate-list shows (docker_registry, ssl_ca_<serial>), or a UUID. If the
+    agent renews the certificate from a source (source in section [certificate] of sysreg.conf), the
+    properties say which, when the agent read it last, and why its certificate is not in use.
     """
     from sysreg_cli.cli.agent_client import AgentClient
 
     require_utf8(certificate, "NAME_OR_UUID")
     installed = AgentClient.from_invocation(invocation).certificate(certificate)
-    show_properties(invocation, _properties(installed))
+    source = {name: getattr(installed, name) for name in _SOURCE}
+    show_properties(invocation, {**_properties(installed), **source})
     hints.expiry([(certificate, installed.expiry_date)])
 
 

@@ -15,10 +15,12 @@ from sysreg_cli.deploy.file import split_marked
 from sysreg_cli.deploy.machine import Programs
 from sysreg_cli.errors import SettingsError, SysregError
 from sysreg_cli.pki.names import as_address
-from sysreg_cli.settings import DEFAULT_PATH, Settings
+from sysreg_cli.settings import DEFAULT_PATH, DirectorySource, Settings
 
 HOSTS = Path("/etc/hosts")
 REGISTRY_USER = "docker-registry"
+#: what ProtectHome= and PrivateTmp= in etc/systemd/system/sysreg-agent.service hide
+HIDDEN_FROM_AGENT = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -58,7 +60,8 @@ def require_settings(settings: Settings) -> None:
     Only an embedded controller may have others.
     """
     defaults = Settings()
-    problems = [
+    problems = _hidden_places(settings)
+    problems += [
         f"{DEFAULT_PATH}: {key} in section [{section}] must be {default}: sysreg-deploy supports no other"
         for section, key, value, default in (
             ("registry", "config", settings.registry.config, defaults.registry.config),
@@ -69,6 +72,21 @@ def require_settings(settings: Settings) -> None:
     ]
     if problems:
         raise SettingsError("settings refused", problems)
+
+
+def _hidden_places(settings: Settings) -> list[str]:
+    """Return the problems of a source that sysreg-agent.service hides from the agent."""
+    source = settings.certificate.source
+    if source is None:
+        return []
+    key, place = "kubeconfig", settings.certificate.kubeconfig
+    if isinstance(source, DirectorySource):
+        key, place = "source", source.directory
+    return [
+        f"{DEFAULT_PATH}: {key} in section [certificate] is below {hidden}, which the agent does not see"
+        for hidden in HIDDEN_FROM_AGENT
+        if place.is_relative_to(hidden)
+    ]
 
 
 def require_machine() -> None:

@@ -79,6 +79,38 @@ def _unit(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class DirectorySource:
+    """A directory in which certbot, a CSI driver or a script keeps key and certificate as files."""
+
+    directory: Path
+
+    def __str__(self) -> str:
+        return f"files:{self.directory}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """A secret of Kubernetes in which cert-manager keeps key and certificate."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"secret:{self.namespace}/{self.name}"
+
+
+def _source(value: str) -> DirectorySource | SecretSource | None:
+    kind, _, place = value.partition(":")
+    if value in ("", "none"):
+        return None
+    if kind == "files":
+        return DirectorySource(_path(place))
+    if kind == "secret" and re.fullmatch(rf"[a-z0-9-]{{1,63}}/{_HOST_NAME}", place):
+        return SecretSource(*place.split("/"))
+    raise ValueError(f"{value!r} is not none, files:/DIRECTORY or secret:NAMESPACE/NAME")
+
+
 def _key(default: Any, parse: Callable[[str], Any]) -> Any:
     """Declare a key. ``parse`` returns the value of a text, or raises ValueError that says what is wrong."""
     return field(default=default, metadata={"parse": parse})
@@ -158,10 +190,15 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True)
 class CertificateSettings:
-    """Section [certificate]. ``directory`` holds the generations and the link to the current one."""
+    """Section [certificate]. ``directory`` holds the generations and the link to the current one.
+
+    From ``source``, if it is set, the agent renews the certificate; ``kubeconfig`` is for a SecretSource.
+    """
 
     directory: Path = _key(Path("/etc/sysreg/tls"), _path)
     min_days_warning: int = _key(30, _number(0, 3650))
+    source: DirectorySource | SecretSource | None = _key(None, _source)
+    kubeconfig: Path = _key(Path("/etc/kubernetes/admin.conf"), _path)
 
     @property
     def chain(self) -> Path:

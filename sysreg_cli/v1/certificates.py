@@ -21,7 +21,9 @@ MAX_BYTES = {Mode.DOCKER_REGISTRY: 64 * 1024, Mode.SSL_CA: 1024 * 1024}
 class Certificate:
     """An installed certificate. ``signature`` is ``<mode>_<serial number, decimal>``.
 
-    ``name`` is what certificate-show takes; ``warnings`` are those of the install.
+    ``name`` is what certificate-show takes; ``warnings`` are those of the install. The registry's own
+    certificate may have a ``source``, from which the agent renews it. ``source_seen`` is when the agent read
+    that last, and ``source_problem`` is why what it holds is not in use.
     """
 
     uuid: str
@@ -32,6 +34,9 @@ class Certificate:
     subject: str
     name: str = ""
     warnings: tuple[str, ...] = ()
+    source: str = ""
+    source_seen: str = ""
+    source_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

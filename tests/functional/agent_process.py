@@ -14,8 +14,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sysreg_cli.agent import main as agent
+from sysreg_cli.agent.renewal.renewal import Pace
 from sysreg_cli.host import failpoint
 
+# Short times: a sweep renews a certificate dozens of times.
+_PACE = Pace(poll=0.02, rest=0.25, long_rest=0.25)
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([agent.__name__])
 
@@ -65,7 +68,7 @@ def _run_agent(environment: Mapping[str, str], log: Path, faults: Connection) ->
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     threading.Thread(target=_take_faults, args=(faults,), daemon=True).start()
-    sys.exit(agent.main([]))
+    sys.exit(agent.main([], pace=_PACE))
 
 
 def _take_faults(faults: Connection) -> None:

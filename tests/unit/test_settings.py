@@ -38,6 +38,18 @@ def test_values_are_read() -> None:
     assert loaded.token_server.administrators == ("admin", "sysinv", "ops")
 
 
+@pytest.mark.parametrize("text", ["files:/etc/letsencrypt/live/x", "secret:kube-system/registry.local-tls"])
+def test_a_source_is_read_and_written_alike(text: str) -> None:
+    source = settings.parse(f"[certificate]\nsource = {text}", "x").certificate.source
+    assert str(source) == text
+
+
+@pytest.mark.parametrize("text", ["files:", "files:live/x", "secret:x", "secret:a/b/c", "secret:A/b", "x:/y"])
+def test_a_source_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="x:2: source: "):
+        settings.parse(f"[certificate]\nsource = {text}", "x")
+
+
 def test_every_problem_is_named_with_file_and_line() -> None:
     text = "\n".join(
         [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from sysreg_cli.agent.certificate.installer import CertificateInstaller, Materia
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
+from sysreg_cli.agent.renewal.record import SourceRecord
 from sysreg_cli.errors import CertificateRefused, NotFound, UsageError
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.system_bundle import SystemBundle
@@ -33,9 +35,16 @@ _MAX_WAIT = 240.0
 _WAIT_SHARE = 0.8
 
 
-def routes(context: AgentContext, change: CertificateChange) -> list[BaseRoute]:
-    """Return the routes to install certificates, to list them, and to show one."""
-    calls = _Calls(context.settings, CertificateInstaller(context.settings, change))
+def routes(
+    context: AgentContext,
+    change: CertificateChange,
+    source: Callable[[], SourceRecord] = lambda: SourceRecord(""),
+) -> list[BaseRoute]:
+    """Return the routes to install certificates, to list them, and to show one.
+
+    ``source`` returns what is known about the source of renewed certificates.
+    """
+    calls = _Calls(context.settings, CertificateInstaller(context.settings, change), source)
     return [
         context.route(
             "POST", paths.CERTIFICATE_INSTALL, calls.install, Role.ADMIN, action="certificate install"
@@ -59,9 +68,12 @@ class _Form:
 
 
 class _Calls:
-    def __init__(self, settings: Settings, installer: CertificateInstaller) -> None:
+    def __init__(
+        self, settings: Settings, installer: CertificateInstaller, source: Callable[[], SourceRecord]
+    ) -> None:
         self._settings = settings
         self._installer = installer
+        self._source = source
 
     async def install(self, request: Request, caller: Caller) -> Response:
         form = await _read_form(request)
@@ -109,8 +121,17 @@ class _Calls:
         current = generations.current()
         servers = generations.certificates(current)[:1] if current else ()
         authorities = SystemBundle(self._settings.paths).installed()
+        source = self._source()
         return (
-            *(describe(certificate, Mode.DOCKER_REGISTRY) for certificate in servers),
+            *(
+                replace(
+                    describe(certificate, Mode.DOCKER_REGISTRY),
+                    source=source.source,
+                    source_seen=source.seen,
+                    source_problem=source.problem,
+                )
+                for certificate in servers
+            ),
             *(describe(certificate, Mode.SSL_CA) for certificate in authorities),
         )
 

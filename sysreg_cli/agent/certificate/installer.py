@@ -80,14 +80,17 @@ class CertificateInstaller:
             for authority in checked.accepted
         )
 
-    def install(self, checked: ServerChain | Authorities, *, by: str, wait: float) -> tuple[Certificate, ...]:
+    def install(
+        self, checked: ServerChain | Authorities, *, by: str, wait: float, instead_of: str | None = None
+    ) -> tuple[Certificate, ...]:
         """Install what ``check`` returned. Returns the certificates with the warnings of the install.
 
         ``by`` names for the history who installs it: a user, or the source of a renewal. Waits up to
         ``wait`` seconds for another change. Raises OSError and SysregError; see CertificateChange.install.
         """
         if isinstance(checked, ServerChain):
-            warnings = [*checked.warnings, *self._change.install(checked, by=by, wait=wait)]
+            left = self._change.install(checked, by=by, wait=wait, instead_of=instead_of)
+            warnings = [*checked.warnings, *left]
             warnings += self._foreign_trust(checked)
             return (describe(checked.certificates[0], Mode.DOCKER_REGISTRY, warnings),)
         with services_lock(self._settings.paths.state, "CA install", wait=wait):

@@ -40,5 +40,5 @@ def expiry_warning(settings: CertificateSettings, now: datetime) -> str:
     verb = "ended" if end <= now else "ends"
     return (
         f"the certificate in use {verb} at {end:%Y-%m-%d %H:%M} UTC: install another (system"
-        " certificate-install -m docker_registry), or have sysreg-deploy renew a self-signed one"
+        " certificate-install -m docker_registry)"
     )

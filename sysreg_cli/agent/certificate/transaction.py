@@ -91,19 +91,24 @@ class CertificateChange:
         self._probe = probe or Probe(settings, with_agent=own_tls is not None)
         self._probe_seconds = settings.agent.probe_timeout
 
-    def install(self, chain: ServerChain, *, by: str, wait: float) -> list[str]:
+    def install(
+        self, chain: ServerChain, *, by: str, wait: float, instead_of: str | None = None
+    ) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
 
         ``by`` names for the history who installs it: a user, or the source of a renewal.
         Waits up to ``wait`` seconds for a garbage collection or another change to end. Raises Conflict after
-        that, Unavailable when the agent stops, OSError, and SysregError if the certificate could not be made
-        live. Then the old one is live again, or the message says why not.
+        that, or if ``instead_of`` is a generation that is no longer the current one; Unavailable when the
+        agent stops, OSError, and SysregError if the certificate could not be made live. Then the old one is
+        live again, or the message says why not.
         """
         with self._exclusively(wait):
             with contextlib.suppress(SysregError, OSError):
                 # this change replaces an earlier one that cannot be ended
                 self._settle()
             old = self._generations.current()
+            if instead_of not in (None, old):
+                raise Conflict("certificate not installed: another was installed meanwhile")
             record = ChangeRecord(ChangePhase.PREPARED, old or "", self._generations.next_name())
             switched = False
             try:

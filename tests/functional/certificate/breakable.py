@@ -134,6 +134,12 @@ class BreakableController:
             finally:
                 breakable.stop_agent()
 
+    def set_certificate(self, **keys: str) -> None:
+        """Give the agent that starts next these keys of the section [certificate]."""
+        lines = "".join(f"{name} = {text}\n" for name, text in keys.items())
+        settings = self.controller.paths.settings
+        settings.write_text(settings.read_text().replace("[certificate]\n", f"[certificate]\n{lines}"))
+
     # the agent
 
     def start_agent(self) -> None:

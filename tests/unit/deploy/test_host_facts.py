@@ -21,6 +21,34 @@ def test_a_unit_that_is_not_deployed_cannot_be_asked_for() -> None:
     assert [problem.split(":")[1].split()[0] for problem in refused.value.problems] == ["config", "unit"]
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("source = files:/etc/letsencrypt/live/x", ""),
+        ("source = files:/home/x/certificates", "source in section [certificate] is below /home"),
+        (
+            "source = secret:a/b\nkubeconfig = /root/.kube/config",
+            "kubeconfig in section [certificate] is below",
+        ),
+        ("kubeconfig = /root/.kube/config", ""),
+    ],
+)
+def test_a_source_that_the_agents_service_cannot_see_is_refused(text: str, problem: str) -> None:
+    settings = settings_module.parse(f"[certificate]\n{text}\n", "x")
+    if not problem:
+        host_facts.require_settings(settings)
+        return
+    with pytest.raises(SettingsError) as refused:
+        host_facts.require_settings(settings)
+    assert problem in str(refused.value)
+
+
+def test_the_unit_of_the_agent_hides_what_is_said() -> None:
+    unit = (Path(__file__).parents[3] / "etc/systemd/system/sysreg-agent.service").read_text()
+    assert "\nProtectHome=yes\n" in unit
+    assert "\nPrivateTmp=yes\n" in unit
+
+
 def test_without_the_registrys_package_the_message_says_what_to_install() -> None:
     host_facts.require_registry("root")
     with pytest.raises(SysregError, match="there is no user no-such-user; install it"):
