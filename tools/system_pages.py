@@ -49,7 +49,8 @@ _AGENT = _Page(
         "/run/sysreg/agent.sock": "The socket; sysreg-agent.socket makes it.",
         "/etc/sysreg/tls": "The certificate in use (`current`), and the two before it.",
         "/var/lib/sysreg": "The journal of a certificate change, the write lock (`write-fence`), and the"
-        " results of the last collections, and what is known about the source of the certificate.",
+        " results of the last collections, what is known about the source of the certificate, and the"
+        " alarms that are set.",
     },
     {
         "Pushes wait and do not go on": "A garbage collection holds them. Run system registry-garbage-collect"

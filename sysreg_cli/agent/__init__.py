@@ -13,6 +13,7 @@ A request passes through the modules in this order:
     registry_access  the agent as a client of the registry
     garbage/         garbage collection
     certificate/     certificates
+    alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call
     parameters       parses query parameters
     openapi          the description of the API

@@ -20,6 +20,7 @@ from functools import partial
 from starlette.routing import BaseRoute
 
 from sysreg_cli.agent import openapi, registry_image
+from sysreg_cli.agent.alarms.delivery import Alarms
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
 from sysreg_cli.agent.certificate.reminder import remind
@@ -88,6 +89,7 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     authenticator = CallerAuthenticator(settings.keystone)
     context = AgentContext(settings, authenticator)
     change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
+    alarms = Alarms(settings)
     renewal = Renewal(settings, change, source_of(settings.certificate, pace), pace)
     configuration = partial(
         server.configuration,
@@ -102,10 +104,12 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     ]
     if settings.agent.listen:
         listeners.append((configuration(tls=tls), tcp_listener(settings.agent.listen)))
-    reminder = asyncio.create_task(remind(settings.certificate))
+    background = [asyncio.create_task(task) for task in (remind(settings.certificate), alarms.watch())]
 
     def stop() -> None:
-        reminder.cancel()
+        alarms.stop()
+        for task in background:
+            task.cancel()
         renewal.stop()
         change.stop_waiting()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -55,16 +56,17 @@ def split_command(command: str, key: str) -> list[str]:
     return arguments
 
 
-def run_command(command: list[str], purpose: str, *, timeout: float) -> None:
+def run_command(command: list[str], purpose: str, *, timeout: float, data: bytes = b"") -> None:
     """Run a command for at most ``timeout`` seconds, and end it with its children after that.
 
-    Raises Unavailable, with ``purpose`` in front, if the command fails or cannot be run.
+    It reads ``data`` from standard input. Raises Unavailable, with ``purpose`` in front, if the command fails
+    or cannot be run.
     """
     shown = f"{purpose}: `{shlex.join(command)}`"
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={name: text for name, text in os.environ.items() if name not in _PRIVATE_VARIABLES},
@@ -73,11 +75,25 @@ def run_command(command: list[str], purpose: str, *, timeout: float) -> None:
     except OSError as error:
         raise Unavailable(f"{shown} cannot be run: {error.strerror}") from None
     try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise Unavailable(f"{shown} did not end within {timeout:g} s") from None
+        output, _ = process.communicate(data, timeout=timeout)
+    except subprocess.TimeoutExpired as expired:
+        output = expired.output or b""
+        # a child in a session of its own may hold the output open after the command has ended
+        ended = process.poll() is not None
+        _end(process)
+        if not ended:
+            raise Unavailable(f"{shown} did not end within {timeout:g} s") from None
     if process.returncode != 0:
         reason = " ".join(output.decode("utf-8", "replace").split())[-_MAX_REASON:]
         raise Unavailable(f"{shown} failed with status {process.returncode}: {reason}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command and its children, and close its output."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()

@@ -10,6 +10,7 @@ from sysreg_cli.settings.loader import DEFAULT_PATH, load, parse
 from sysreg_cli.settings.schema import (
     MAX_GRACE,
     AgentSettings,
+    AlarmSettings,
     CertificateSettings,
     DirectorySource,
     KeystoneSettings,
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_PATH",
     "MAX_GRACE",
     "AgentSettings",
+    "AlarmSettings",
     "CertificateSettings",
     "DirectorySource",
     "KeystoneSettings",

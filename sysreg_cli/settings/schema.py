@@ -212,6 +212,13 @@ class CertificateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmSettings:
+    """Section [alarms]: the command that gets each alarm. It is empty if there are no alarms."""
+
+    command: str = _key("", _text)
+
+
+@dataclass(frozen=True, slots=True)
 class PathSettings:
     """Section [paths]: the state, and where other programs look for trusted certificates."""
 
@@ -231,6 +238,7 @@ class Settings:
     token_server: TokenServerSettings = field(default_factory=TokenServerSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     paths: PathSettings = field(default_factory=PathSettings)
 
     @property

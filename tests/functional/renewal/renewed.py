@@ -105,7 +105,12 @@ class RenewedController:
         if fault == "kill":
             breakable.wait_for_agents_end()
         else:
-            wait_until(lambda: self.problem() or not breakable.violations(new), MINUTE, what="it ends")
+            # the record cannot be written while the disk is full
+            wait_until(
+                lambda: self.shown()["source_problem"] or not breakable.violations(new),
+                MINUTE,
+                what="it ends",
+            )
             breakable.stop_agent()
         self.renewer.hide()
         breakable.start_agent()
