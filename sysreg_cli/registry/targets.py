@@ -47,8 +47,8 @@ class Target:
             self.in_place = Conflict(f"{self.image} is now needed by another tag")
         if UnreadableManifest() in self.tags.values():
             self.warn(
-                "its manifest cannot be read, and stays: if registry-garbage-collect stops at a damaged"
-                f" digest, delete {self.image.repository}@DIGEST"
+                "its manifest cannot be read, and stays: registry-garbage-collect names its digest; then"
+                f" delete {self.image.repository}@DIGEST"
             )
 
     @property

@@ -1,21 +1,21 @@
 """One collection, from the scan to the release of the write lock.
 
 The phases are those of docs/contracts.rst, "Garbage collection". The scan, without the write lock, finds out
-whether there is anything to do, and whether the registry's collector would stop at damage. Only then are
-writes held. If nobody could write since the scan, its plan is carried out; otherwise the storage is read
-again.
+whether there is anything to do, and what would make the collection fail. Only then are writes held. If nobody
+could write since the scan, its plan is carried out; otherwise the storage is read again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.garbage import collector, edits, planning
 from sysreg_cli.agent.garbage.drain import DrainTimeouts
 from sysreg_cli.agent.garbage.manifest import StoredManifest
 from sysreg_cli.agent.garbage.mark import Marks
+from sysreg_cli.agent.garbage.ownership import as_owner
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
 from sysreg_cli.agent.garbage.records import Deletion
@@ -50,6 +50,8 @@ class Collection:
         self._settings = settings
         self._directory = directory
         self._drain_timeouts = drain_timeouts
+        #: manifests that were read, for later snapshots
+        self._manifests: Mapping[str, StoredManifest | None] = {}
 
     def run(self) -> CollectionResult:
         """Collect, and return the result. SysregError and OSError become its ``error``."""
@@ -79,12 +81,11 @@ class Collection:
 
     def _collect_filesystem(self, config: RegistryConfig, root: Path, writers: Writers) -> None:
         dry_run = self.recorder.options.dry_run
-        manifests: dict[str, StoredManifest | None] = {}
         with self.recorder.phase(Phase.SCAN):
             quiet_since = None if dry_run else writers.quiet_since()
             if not dry_run:
                 edits.remove_pins(root)
-            self._scan(root, manifests)
+            self._scan(root)
         if dry_run:
             self._record_plan()
             return
@@ -94,44 +95,42 @@ class Collection:
         with writers.drained(self.recorder) as hold:
             if quiet_since is None or writers.latest_token() != quiet_since:
                 with self.recorder.phase(Phase.MARK):
-                    self._scan(root, manifests)
+                    self._scan(root)
             Sweep(self._settings, config, self.plan, self.recorder, self._directory).run(hold)
             with self.recorder.phase(Phase.VERIFY):
-                self._verify(Snapshot(root, manifests))
+                self._verify(root)
             if not self.recorder.result.remaining:
                 Deletion.remove(self._directory)
 
-    def _scan(self, root: Path, manifests: dict[str, StoredManifest | None]) -> None:
-        """Make the plan. ``manifests`` keeps parsed manifests from one snapshot to the next.
-
-        Raises SysregError if the collector would stop at damaged files, OSError.
-        """
+    def _scan(self, root: Path) -> None:
+        """Make the plan. Raises OSError."""
         now = time.time()  # before the snapshot
-        plan = planning.make(
-            Snapshot(root, manifests),
-            now=now,
-            grace=self.recorder.options.grace,
-            delete_untagged=self.recorder.options.delete_untagged,
-            dereferenced=Deletion.load(self._directory),
-        )
-        self.recorder.update(warnings=tuple(plan.broken))
-        if plan.obstacles:
-            raise SysregError(
-                f"the registry's collector would stop at damaged files: {_first(plan.obstacles)}",
-                next_step="delete them (system registry-image-delete IMAGE@DIGEST), or push an image again"
-                " whose link is damaged; nothing was changed",
+        dereferenced = Deletion.load(self._directory)
+        with as_owner(root):
+            self.plan = planning.make(
+                self._snapshot(root),
+                now=now,
+                grace=self.recorder.options.grace,
+                delete_untagged=self.recorder.options.delete_untagged,
+                dereferenced=dereferenced,
             )
-        self.plan = plan
-        self.recorder.update(pinned=len(plan.pins))
+        self.recorder.update(pinned=len(self.plan.pins), warnings=tuple(map(str, self.plan.damages)))
 
-    def _verify(self, snapshot: Snapshot) -> None:
+    def _snapshot(self, root: Path) -> Snapshot:
+        snapshot = Snapshot(root, self._manifests, check=self.recorder.check)
+        self._manifests = snapshot.manifests
+        return snapshot
+
+    def _verify(self, root: Path) -> None:
         """Raise SysregError if an image is damaged that wasn't before."""
-        marks = [Marks.of_tags(snapshot, repository) for repository in snapshot.repositories.values()]
-        known = set(self.plan.broken)
-        if lost := [problem for mark in marks for problem in mark.problems if problem not in known]:
-            raise SysregError(
-                f"images were damaged: {_first(lost)}", next_step="push them again, and report this"
-            )
+        with as_owner(root):
+            snapshot = self._snapshot(root)
+            marks = [Marks.of_tags(snapshot, repository) for repository in snapshot.repositories.values()]
+            lost = {damage for mark in marks for damage in mark.damages()} - set(self.plan.damages)
+        if lost:
+            first = min(map(str, lost))
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            raise SysregError(f"images were damaged: {first}{more}", next_step="report this")
 
     # -- a storage with another driver -----------------------------------------------------------------
 
@@ -170,7 +169,3 @@ class Collection:
             manifests=sum(map(len, self.plan.manifests.values())),
             repositories=len(self.plan.repositories),
         )
-
-
-def _first(problems: Sequence[str]) -> str:
-    return problems[0] + (f" and {len(problems) - 1} more" if len(problems) > 1 else "")

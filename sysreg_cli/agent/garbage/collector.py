@@ -30,6 +30,10 @@ _POLL = 0.1
 _MAX_REASON = 400
 
 
+class CollectorFailed(SysregError):
+    """The collector ended by itself with an error, which it makes at a file that it can't read."""
+
+
 class CollectorLives(SysregError):
     """The collector survives SIGKILL. It still holds the write lock, so the pins must stay."""
 
@@ -63,8 +67,8 @@ def run(
     """Run the collector until it ends, and return its output, which goes to files in ``directory``.
 
     The collector inherits the descriptor ``write_lock``; None means a dry run. ``pause`` is called with
-    seconds to wait, several times a second, and ends the collector by raising. Raises SysregError if the
-    collector fails or is missing, CollectorLives if it can't be ended.
+    seconds to wait, several times a second, and ends the collector by raising. Raises CollectorFailed,
+    SysregError if the collector is killed or missing, CollectorLives if it can't be ended.
     """
     program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None:
@@ -101,7 +105,8 @@ def run(
             _end(process)
         output.feed(reader.read() + "\n")
     if process.returncode != 0:
-        raise SysregError(f"the registry's collector failed: {_reason(process.returncode, error_path)}")
+        kind = CollectorFailed if process.returncode > 0 else SysregError
+        raise kind(f"the registry's collector failed: {_reason(process.returncode, error_path)}")
     return output
 
 

@@ -40,7 +40,19 @@ def is_repository(root: Path, name: str) -> bool:
 
 def revision(root: Path, name: str, digest: str) -> Path:
     """The link by which a repository has a manifest."""
-    return repository(root, name) / "_manifests/revisions" / digest_path(digest) / "link"
+    return repository(root, name) / revision_link(digest)
+
+
+def revision_link(digest: str) -> str:
+    return f"_manifests/revisions/{digest_path(digest)}/link"
+
+
+def layer_link(digest: str) -> str:
+    return f"_layers/{digest_path(digest)}/link"
+
+
+def tag_link(tag: str) -> str:
+    return f"_manifests/tags/{tag}/current/link"
 
 
 def data(root: Path, digest: str) -> Path:

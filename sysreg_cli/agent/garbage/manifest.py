@@ -6,6 +6,7 @@ and manifest list, and schema 1, which distribution 2.8 still stores.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from typing import Any, NamedTuple
@@ -23,12 +24,14 @@ _decode = json.JSONDecoder().decode
 class StoredManifest(NamedTuple):
     """The digests that a manifest refers to.
 
-    ``children`` are manifests, ``foreign`` are layers that clients download from elsewhere. Digests are
-    interned, and this is a tuple, because a storage has tens of thousands of manifests.
+    ``children`` are manifests, ``foreign`` are layers that clients download from elsewhere. ``sizes`` are
+    those of ``blobs`` in bytes, -1 if the manifest names none. Digests are interned, and this is a tuple,
+    because a storage has tens of thousands of manifests.
     """
 
     children: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
     foreign: tuple[str, ...] = ()
     subject: str = ""
 
@@ -36,6 +39,13 @@ class StoredManifest(NamedTuple):
     def references(self) -> tuple[str, ...]:
         """What the registry's collector keeps for this manifest."""
         return self.children + self.blobs + self.foreign
+
+
+def is_content_of(digest: str, data: bytes) -> bool:
+    """Whether ``data`` is what ``digest`` names, and not damaged."""
+    algorithm, _, digits = digest.partition(":")
+    make = hashlib.sha256 if algorithm == "sha256" else hashlib.sha512
+    return make(data).hexdigest() == digits
 
 
 def parse(data: bytes) -> StoredManifest | None:
@@ -50,27 +60,38 @@ def parse(data: bytes) -> StoredManifest | None:
 def _parse(document: dict[str, Any]) -> StoredManifest | None:
     version = document.get("schemaVersion")
     if version == 1 and "fsLayers" in document:
-        return StoredManifest(blobs=tuple(_digest(layer, "blobSum") for layer in document["fsLayers"]))
+        layers = tuple(_digest(layer, "blobSum") for layer in document["fsLayers"])
+        return StoredManifest(blobs=layers, sizes=(-1,) * len(layers))
     if version != 2:
         return None
     subject = document.get("subject")
     subject_digest = _digest(subject) if subject else ""
-    blobs: list[str] = []
+    blobs: list[dict[str, Any]] = []
     if "manifests" in document:
         children: list[str] = []
         for descriptor in document["manifests"] or ():
             # The build cache of buildx is an index that names layers.
             media_type = descriptor.get("mediaType")
-            is_manifest = media_type is None or media_type in MANIFEST_TYPES
-            (children if is_manifest else blobs).append(_digest(descriptor))
-        return StoredManifest(tuple(children), tuple(blobs), subject=subject_digest)
+            if media_type is None or media_type in MANIFEST_TYPES:
+                children.append(_digest(descriptor))
+            else:
+                blobs.append(descriptor)
+        return StoredManifest(tuple(children), *_blobs(blobs), subject=subject_digest)
     if "config" not in document:
         return None
-    blobs.append(_digest(document["config"]))
+    blobs.append(document["config"])
     foreign: list[str] = []
     for layer in document.get("layers") or ():
-        (foreign if layer.get("urls") else blobs).append(_digest(layer))
-    return StoredManifest((), tuple(blobs), tuple(foreign), subject_digest)
+        if layer.get("urls"):
+            foreign.append(_digest(layer))
+        else:
+            blobs.append(layer)
+    return StoredManifest((), *_blobs(blobs), tuple(foreign), subject_digest)
+
+
+def _blobs(descriptors: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    sizes = [size if isinstance(size := it.get("size"), int) else -1 for it in descriptors]
+    return tuple(map(_digest, descriptors)), tuple(sizes)
 
 
 def _digest(descriptor: dict[str, Any], key: str = "digest") -> str:

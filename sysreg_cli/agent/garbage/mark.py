@@ -2,67 +2,98 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from sysreg_cli.agent.garbage import layout
+from sysreg_cli.agent.garbage.damage import Damage, Remedy
 from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
 
 
 class Marks:
-    """The manifests and blobs that are needed in one repository, and descriptions of what is damaged.
+    """The manifests and blobs that are needed in one repository.
 
-    ``blobs`` includes the manifests. Each repository has marks of its own, because the registry serves a
-    manifest only from a repository that links it.
+    ``blobs`` includes the manifests. ``unreadable`` are manifests that are stored, but damaged: nobody knows
+    what they refer to. Each repository has marks of its own, because the registry serves a manifest only from
+    a repository that links it.
     """
 
     def __init__(self, snapshot: Snapshot, repository: Repository) -> None:
         self.manifests: set[str] = set()
         self.blobs: set[str] = set()
-        self.problems: list[str] = []
+        self.unreadable: set[str] = set()
         self._snapshot = snapshot
         self._repository = repository
+        #: what is wrong, its remedy and its file, to the manifests that need it
+        self._faults: defaultdict[tuple[str, Remedy, str], set[str]] = defaultdict(set)
+        self._damaged_tags: list[Damage] = []
 
     @classmethod
     def of_tags(cls, snapshot: Snapshot, repository: Repository) -> Marks:
         """Follow each tag through indexes and referrers."""
         marks = cls(snapshot, repository)
         for tag, digest in sorted(repository.tags.items()):
-            where = f"{repository.name}:{tag}"
-            if not digest:
-                marks.problems.append(f"{where}: the tag's link is empty or damaged")
-                continue
-            if digest not in repository.revisions:
-                marks.problems.append(f"{where}: manifest {digest} is not linked in the repository")
-            marks._add_trees([digest], where)
+            if digest:
+                marks._add_trees([digest])
+            else:
+                marks._note_tag(tag)
         marks._add_referrers()
+        marks._check_links()
         return marks
 
     def add(self, digests: Iterable[str]) -> None:
         """Add manifests that no tag reaches, with their trees and referrers."""
-        for digest in sorted(digests):
-            self._add_trees([digest], f"{self._repository.name}@{digest}")
+        self._add_trees(sorted(digests))
         self._add_referrers()
 
-    def _add_trees(self, pending: list[str], where: str) -> None:
+    def damages(self) -> list[Damage]:
+        """Return what is damaged, with the tags that need it."""
+        if not self._faults:
+            return self._damaged_tags
+        parents = self._parents()
+        tags: dict[str, list[str]] = {}
+        for tag, digest in self._repository.tags.items():
+            tags.setdefault(digest, []).append(tag)
+        found = list(self._damaged_tags)
+        for (what, remedy, path), holders in self._faults.items():
+            reaching = sorted({tag for root in _climb(holders, parents) for tag in tags.get(root, ())})
+            if remedy is Remedy.PUSH and not reaching:
+                remedy = Remedy.COLLECT
+            found.append(
+                Damage(self._repository.name, what, remedy, min(holders), tuple(reaching), path=path)
+            )
+        return found
+
+    def _parents(self) -> dict[str, set[str]]:
+        """Map each marked manifest to those through which it was reached."""
+        parents: dict[str, set[str]] = {}
+        for digest in self.manifests:
+            if (manifest := self._snapshot.manifest(digest)) is None:
+                continue
+            for child in (*manifest.children, *manifest.blobs):
+                parents.setdefault(child, set()).add(digest)
+            if manifest.subject:
+                parents.setdefault(digest, set()).add(manifest.subject)
+        return parents
+
+    def _add_trees(self, pending: list[str]) -> None:
         revisions, stored = self._repository.revisions, self._snapshot.blobs
         while pending:
             digest = pending.pop()
             if digest in self.manifests:
                 continue
-            if digest not in stored:
-                self.problems.append(f"{where}: manifest {digest} is missing")
-                continue
             self.manifests.add(digest)
+            if digest not in stored:
+                continue
             self.blobs.add(digest)
             manifest = self._snapshot.manifest(digest)
             if manifest is None:
-                self.problems.append(f"{where}: {digest} is not a manifest, or damaged")
                 continue
-            for blob in manifest.blobs:
+            for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
                 if blob not in stored:
-                    self.problems.append(f"{where}: blob {blob} is missing")
-            for child in manifest.children:
-                if child in stored and child not in revisions:
-                    self.problems.append(f"{where}: manifest {child} is not linked in the repository")
+                    self._note(f"blob {blob} is missing", Remedy.PUSH, digest)
+                elif stored[blob].size != size and size >= 0:
+                    self._note_size(blob, size, digest)
             pending.extend(manifest.children)
             # a manifest whose descriptor has another media type
             pending.extend(revisions.intersection(manifest.blobs))
@@ -76,7 +107,83 @@ class Marks:
             if manifest is not None and manifest.subject:
                 referrers.setdefault(manifest.subject, []).append(digest)
         while found := [d for subject in referrers.keys() & self.manifests for d in referrers.pop(subject)]:
-            self._add_trees(found, f"{self._repository.name}@{found[0]}")
+            self._add_trees(found)
+
+    # -- damage ----------------------------------------------------------------------------------------
+
+    def _check_links(self) -> None:
+        """Note manifests and links that are damaged: all manifests of the repository, and layers of tags."""
+        repository, snapshot = self._repository, self._snapshot
+        readable = {digest: it for digest in self.manifests if (it := snapshot.manifest(digest))}
+        others = repository.revisions - readable.keys()
+        sound = readable.keys() | {digest for digest in others if snapshot.manifest(digest)}
+        linked = repository.revisions - repository.broken
+        for digest in (repository.revisions | self.manifests) - (sound & linked):
+            self._check_manifest(digest)
+        layers = {blob for manifest in readable.values() for blob in manifest.blobs}
+        stored = {blob for blob in layers - self.manifests if blob in snapshot.blobs}
+        for blob, problem in snapshot.broken_layers(repository, stored):
+            for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
+                self._note_link(f"blob {blob} is {problem}", layout.layer_link(blob), holder)
+
+    def _check_manifest(self, digest: str) -> None:
+        stored = self._snapshot.blobs.get(digest)
+        if stored is None:
+            self._note(f"manifest {digest} is missing", Remedy.PUSH, digest)
+        elif self._snapshot.manifest(digest) is None:
+            self.unreadable.add(digest)
+            self._note_damaged(f"manifest {digest}", Remedy.DELETE_MANIFEST, digest, digest)
+        if digest in self._repository.broken:
+            what = f"the link of manifest {digest} is damaged"
+            self._note_link(what, layout.revision_link(digest), digest)
+        elif stored and digest not in self._repository.revisions:
+            self._note(f"manifest {digest} is not linked in the repository", Remedy.PUSH, digest)
+
+    def _note(self, what: str, remedy: Remedy, holder: str, path: str = "") -> None:
+        self._faults[what, remedy, path].add(holder)
+
+    def _note_size(self, blob: str, size: int, holder: str) -> None:
+        self._note_damaged(f"blob {blob}, of {size} bytes,", Remedy.DELETE_TAGS, blob, holder)
+
+    def _note_damaged(self, what: str, remedy: Remedy, blob: str, holder: str) -> None:
+        """Note that the content of a blob is damaged."""
+        size = self._snapshot.blobs[blob].size
+        if size < 0:
+            self._note(f"{what} is no file", Remedy.REMOVE_FILE, holder, self._snapshot.blob_path(blob))
+        else:
+            self._note(f"{what} is damaged: its file has {size} bytes", remedy, holder)
+
+    def _note_link(self, what: str, link: str, holder: str) -> None:
+        if link in self._repository.odd:
+            path = self._snapshot.path(self._repository.name, link)
+            self._note(f"{what}: it is no file", Remedy.REMOVE_FILE, holder, path)
+        else:
+            self._note(what, Remedy.PUSH, holder)
+
+    def _note_tag(self, tag: str) -> None:
+        link = layout.tag_link(tag)
+        odd = link in self._repository.odd
+        self._damaged_tags.append(
+            Damage(
+                self._repository.name,
+                "the tag's link is damaged" + (": it is no file" if odd else ""),
+                Remedy.REMOVE_FILE if odd else Remedy.PUSH,
+                tags=(tag,),
+                path=self._snapshot.path(self._repository.name, link) if odd else "",
+            )
+        )
+
+
+def _climb(digests: Iterable[str], parents: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the manifests and everything through which they were reached."""
+    found: set[str] = set()
+    pending = list(digests)
+    while pending:
+        digest = pending.pop()
+        if digest not in found:
+            found.add(digest)
+            pending.extend(parents.get(digest, ()))
+    return found
 
 
 #: digests of manifests that are unlinked, by repository
@@ -98,15 +205,23 @@ def collector_keeps(snapshot: Snapshot, unlinked: Unlinked) -> set[str]:
     return kept
 
 
-def collector_obstacles(snapshot: Snapshot, unlinked: Unlinked) -> list[str]:
-    """Describe the damaged files at which the registry's collector stops before it deletes anything."""
-    obstacles = []
+def collector_stops(snapshot: Snapshot, unlinked: Unlinked, deleted: Iterable[str]) -> str:
+    """Return at what the registry's collector stops before it deletes anything, "" if there is nothing.
+
+    That are damaged manifests and links, and paths that the registry does not write. ``deleted`` are blobs
+    that it has to delete: it does not see one that is no file.
+    """
+    for digest in deleted:
+        if snapshot.blobs[digest].size < 0:
+            return f"blob {digest} is no file"
+    if snapshot.foreign:
+        return f"{snapshot.foreign[0]} is nothing of the registry's"
     for repository, digest in _collector_reads(snapshot, unlinked):
         if digest in repository.broken:
-            obstacles.append(f"{repository.name}: the link of manifest {digest} is empty or damaged")
-        elif digest in snapshot.blobs and snapshot.manifest(digest) is None:
-            obstacles.append(f"{repository.name}: {digest} is linked as a manifest, but is damaged")
-    return sorted(obstacles)
+            return f"{repository.name}: the link of manifest {digest} is damaged"
+        if digest in snapshot.blobs and snapshot.manifest(digest) is None:
+            return f"{repository.name}: manifest {digest} is damaged"
+    return ""
 
 
 def _collector_reads(snapshot: Snapshot, unlinked: Unlinked) -> Iterator[tuple[Repository, str]]:

@@ -7,20 +7,28 @@ when a manifest that referred to it is gone. Deleting an image therefore frees i
 layer again makes it fresh again. In detail:
 
 - A manifest that was deleted, or that this plan removes, *dereferences* what it refers to. Whatever was
-written
-  before that manifest is not fresh any more.
+  written before that manifest is not fresh any more.
 - What an interrupted collection had decided to delete counts as dereferenced at the time of its scan.
-- A manifest without a tag is fresh under the same rule, unless a tag pointed to it since it was pushed.
+- A manifest without a tag is fresh under the same rule, unless a tag pointed to it since it was pushed. One
+  that is missing, or whose link is damaged, is not fresh: the registry writes the link last.
+- A blob of another size than such a manifest says is damaged, and not fresh: a push would not store it.
 - The age of a blob counts from its latest link in any repository: to push a blob that is already there writes
   only a link.
+
+A damaged or missing manifest may be restored from a backup. What it refers to is not known, but the registry
+accepted it only because its repository linked all of that. So as long as it is linked, the blobs that its
+repository links are kept. A damaged one may also be the index of any untagged manifest: then these are kept,
+too. A damaged tag may mean any of them as well.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysreg_cli.agent.garbage.mark import Marks, collector_keeps, collector_obstacles
+from sysreg_cli.agent.garbage.damage import Damage
+from sysreg_cli.agent.garbage.mark import Marks, collector_keeps, collector_stops
 from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
 
 
@@ -30,9 +38,9 @@ class SweepPlan:
 
     ``blobs`` maps each blob to delete to its size. ``manifests`` lists the manifests to unlink by repository,
     indexes first. ``pins`` maps each blob that the collector would delete, but must not, to its size.
-    ``repositories`` are to be removed. ``needed`` are the blobs that tags need. ``broken`` describes damaged
-    images. At ``obstacles`` the collector would stop. ``revisions`` counts the manifests that the collector
-    will read. ``scanned`` is when the scan began, in seconds since the epoch.
+    ``repositories`` are to be removed. ``needed`` are the blobs that tags need. ``damages`` are those of
+    images. The collector would stop at ``obstacle``, "" if it would not. ``revisions`` counts the manifests
+    that the collector will read. ``scanned`` is when the scan began, in seconds since the epoch.
     """
 
     blobs: Mapping[str, int] = field(default_factory=dict)
@@ -40,8 +48,8 @@ class SweepPlan:
     pins: Mapping[str, int] = field(default_factory=dict)
     repositories: Sequence[str] = ()
     needed: frozenset[str] = frozenset()
-    broken: Sequence[str] = ()
-    obstacles: Sequence[str] = ()
+    damages: Sequence[Damage] = ()
+    obstacle: str = ""
     revisions: int = 0
     scanned: float = 0.0
 
@@ -80,18 +88,22 @@ class _Planner:
         snapshot, stored = self._snapshot, self._snapshot.blobs
         kept = collector_keeps(snapshot, {})
         self._dereference((digest, stored[digest].time) for digest in stored.keys() - kept)
-        broken: list[str] = []
+        damages: list[Damage] = []
         needed: set[str] = set()
+        spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
         for name, repository in snapshot.repositories.items():
             marks = Marks.of_tags(snapshot, repository)
-            broken.extend(marks.problems)
+            damages.extend(marks.damages())
             # also in a repository that the collector doesn't see
             needed.update(marks.blobs & stored.keys())
-            # A damaged tag may mean any of the untagged manifests, so the repository keeps them all.
-            if delete_untagged and all(repository.tags.values()):
-                manifests[name] = self._untagged(repository, marks)
-        manifests = {name: digests for name, digests in manifests.items() if digests}
+            untagged: list[str] = []
+            if delete_untagged and all(repository.tags.values()) and not marks.unreadable:
+                untagged = self._untagged(repository, marks)
+            if untagged:
+                manifests[name] = untagged
+            if marks.unreadable or repository.revisions.difference(stored, untagged):
+                spared.update(digest for digest, _ in snapshot.layers(name))
         if manifests:
             kept = collector_keeps(snapshot, manifests)
             self._dereference(
@@ -100,9 +112,10 @@ class _Planner:
                 for digest in digests
                 if digest in stored
             )
-        pins = self._pins(stored.keys() - kept, needed)
+        pins = self._pins(stored.keys() - kept, needed | spared)
+        blobs = {digest: max(stored[digest].size, 0) for digest in stored.keys() - kept - pins.keys()}
         return SweepPlan(
-            blobs={digest: stored[digest].size for digest in stored.keys() - kept - pins.keys()},
+            blobs=blobs,
             manifests=manifests,
             pins=pins,
             repositories=[
@@ -111,8 +124,8 @@ class _Planner:
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
             needed=frozenset(needed),
-            broken=sorted(broken),
-            obstacles=collector_obstacles(snapshot, manifests),
+            damages=sorted(damages, key=str),
+            obstacle=collector_stops(snapshot, manifests, blobs),
             revisions=sum(len(repository.revisions) for repository in snapshot.repositories.values()),
             scanned=self._now,
         )
@@ -129,10 +142,15 @@ class _Planner:
     def _references(self, manifests: Iterable[tuple[str, float]]) -> dict[str, float]:
         """Map what manifests refer to, to the time of the latest push of a manifest that does."""
         latest: dict[str, float] = {}
+        stored = self._snapshot.blobs
         for digest, pushed in manifests:
-            manifest = self._snapshot.manifest(digest)
-            for reference in manifest.references if manifest else ():
+            if (manifest := self._snapshot.manifest(digest)) is None:
+                continue
+            for reference in manifest.references:
                 latest[reference] = max(latest.get(reference, 0.0), pushed)
+            for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
+                if blob in stored and stored[blob].size != size and size >= 0:
+                    latest[blob] = math.inf  # damaged: of no use to a push
         return latest
 
     def _pins(self, to_delete: set[str], needed: set[str]) -> dict[str, int]:
@@ -141,9 +159,8 @@ class _Planner:
         links = self._snapshot.link_times(to_delete)
         for digest in to_delete:
             blob = self._snapshot.blobs[digest]
-            fresh = self._is_fresh(digest, max(blob.time, links.get(digest, 0.0)))
-            if fresh and digest not in links and self._snapshot.manifest(digest) is not None:
-                fresh = False  # a manifest that was deleted: a push would have linked its blob
+            # Without a link in a repository, it is a deleted manifest: an upload ends with the link.
+            fresh = digest in links and self._is_fresh(digest, max(blob.time, links[digest]))
             if fresh or digest in needed:
                 pins[digest] = blob.size
         return pins
@@ -153,11 +170,11 @@ class _Planner:
         name, snapshot = repository.name, self._snapshot
         candidates = repository.revisions - marks.manifests
         pushed = {digest: snapshot.revision_time(name, digest) for digest in candidates}
-        fresh = {
-            digest
-            for digest, time in pushed.items()
-            if self._is_fresh(digest, time) and time > snapshot.tagged_time(name, digest)
-        }
+        sound = (candidates & snapshot.blobs.keys()) - repository.broken
+        fresh = {digest for digest in sound if self._is_fresh(digest, pushed[digest])}
+        if fresh:
+            tagged = snapshot.tagged_times(name)
+            fresh = {digest for digest in fresh if pushed[digest] > tagged.get(digest, 0.0)}
         if fresh:
             # The platforms of an index that is deleted now don't wait for an index any more.
             deleted = self._references((digest, pushed[digest]) for digest in candidates - fresh)

@@ -1,6 +1,7 @@
 """Reads the storage of the registry's ``filesystem`` driver. See ``layout`` for its paths.
 
-Times are seconds since the epoch. An entry that vanishes while it is read counts as absent.
+Times are seconds since the epoch. An entry that vanishes while it is read counts as absent. The caller has
+the rights of the storage's owner, as the registry and its collector have.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from sysreg_cli.agent.garbage import layout, manifest
 from sysreg_cli.agent.garbage.manifest import StoredManifest
-from sysreg_cli.reference import is_digest
+from sysreg_cli.reference import is_digest, is_repository
 
 # O_NONBLOCK: without it, opening a FIFO waits for a writer.
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _MISSING = (FileNotFoundError, NotADirectoryError)
+# A symbolic link, a socket, a directory, a FIFO whose writer has written nothing, an unreadable sector.
+_UNREADABLE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN, errno.EIO}
 _BLOCK = 8192
+#: how a manifest may begin
+_JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
 
 
 @dataclass(slots=True)
@@ -29,21 +34,22 @@ class Repository:
     """One repository.
 
     ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
-    manifests. ``broken`` are revisions with a damaged link, at which the registry's collector stops.
-    ``uploads`` counts uploads under way. The registry's catalog and collector only see an ``enumerable``
-    repository.
+    manifests. ``broken`` are revisions with a damaged link. ``odd`` are links, relative to the repository,
+    that are no regular files. ``uploads`` counts uploads under way. The registry's catalog and collector only
+    see an ``enumerable`` repository.
     """
 
     name: str
     tags: dict[str, str] = field(default_factory=dict)
     revisions: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    odd: set[str] = field(default_factory=set)
     uploads: int = 0
     enumerable: bool = True
 
 
 class Blob(NamedTuple):
-    """A stored blob: its size in bytes, 0 if it is not a regular file, and when it was written."""
+    """A stored blob: its size in bytes, -1 if it is not a regular file, and when it was written."""
 
     size: int
     time: float
@@ -52,42 +58,61 @@ class Blob(NamedTuple):
 class Snapshot:
     """The repositories and blobs of the storage at one moment.
 
-    ``manifests`` caches parsed manifests, for later snapshots as well: the content of a digest never changes.
-    Raises OSError if the storage can't be read. A storage without any push is empty.
+    ``foreign`` are paths that the registry does not write, at which its collector stops. ``manifests`` caches
+    parsed manifests. Those that an earlier snapshot could read are taken from it: the content of a digest
+    never changes. But a damaged one may be mended, or have been half written then. ``check`` is called
+    before each file is read, and ends the reading by raising. Raises OSError if the storage can't be read. A
+    storage without any push is empty.
     """
 
-    def __init__(self, root: Path, manifests: dict[str, StoredManifest | None] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        manifests: Mapping[str, StoredManifest | None] | None = None,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         if not root.is_dir():
             raise NotADirectoryError(f"{root} is not a directory")
         self._repositories_path = str(layout.repositories(root))
         self._blobs_path = str(layout.blobs(root))
-        self.manifests: dict[str, StoredManifest | None] = {} if manifests is None else manifests
+        self._check = check
+        self.manifests: dict[str, StoredManifest | None] = {
+            digest: read for digest, read in (manifests or {}).items() if read is not None
+        }
+        self.foreign: list[str] = []
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
         self.blobs: dict[str, Blob] = dict(self._read_blobs())
 
     def manifest(self, digest: str) -> StoredManifest | None:
-        """Return the manifest in a blob, None if the blob is missing, too large, or no manifest."""
+        """Return the manifest in a blob, None if the blob is missing, damaged, too large, or no manifest."""
         if digest in self.manifests:
             return self.manifests[digest]
         blob = self.blobs.get(digest)
         if blob is None:
             return None  # not cached: a later snapshot may have it
+        self._check()
         readable = 0 < blob.size <= manifest.MAX_MANIFEST
-        data = _document(layout.data_path(self._blobs_path, digest), blob.size) if readable else b""
-        self.manifests[digest] = manifest.parse(data) if data else None
+        data = (_read(self.blob_path(digest), blob.size) if readable else None) or b""
+        sound = data[:1] in _JSON and manifest.is_content_of(digest, data)
+        self.manifests[digest] = manifest.parse(data) if sound else None
         return self.manifests[digest]
 
     def revision_time(self, repository: str, digest: str) -> float:
         """Return when the manifest was last pushed to the repository, 0 if it is not there."""
-        return _time(self._path(repository, f"_manifests/revisions/{layout.digest_path(digest)}/link"))
+        self._check()
+        return _time(self.path(repository, layout.revision_link(digest)))
 
-    def tagged_time(self, repository: str, digest: str) -> float:
-        """Return when a present tag of the repository last began to point to the manifest, 0 if none did."""
-        history = f"index/{layout.digest_path(digest)}/link"
-        tags = self.repositories[repository].tags
-        return max(
-            (_time(self._path(repository, f"_manifests/tags/{tag}/{history}")) for tag in tags), default=0.0
-        )
+    def tagged_times(self, repository: str) -> dict[str, float]:
+        """Map each manifest that a present tag points or pointed to, to when the last one began to."""
+        times: dict[str, float] = {}
+        for tag in self.repositories[repository].tags:
+            for algorithm in _entries(self.path(repository, f"_manifests/tags/{tag}/index")):
+                for entry in _entries(algorithm.path):
+                    self._check()
+                    digest = f"{algorithm.name}:{entry.name}"
+                    times[digest] = max(times.get(digest, 0.0), _time(f"{entry.path}/link"))
+        return times
 
     def layers(self, repository: str) -> Iterator[tuple[str, float]]:
         """Yield the blobs that are linked in the repository, with the time of each link."""
@@ -104,28 +129,89 @@ class Snapshot:
                     times[digest] = max(times.get(digest, 0.0), time)
         return times
 
-    # -- reading ---------------------------------------------------------------------------------------
+    def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
+        for digest in digests:
+            self._check()
+            path = layout.layer_link(digest)
+            if _read(self.path(repository.name, path)) != digest.encode():
+                link = self._link(repository, path)
+                yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
 
-    def _path(self, repository: str, rest: str) -> str:
+    def path(self, repository: str, rest: str) -> str:
         return f"{self._repositories_path}/{repository}/{rest}"
 
+    def blob_path(self, digest: str) -> str:
+        return layout.data_path(self._blobs_path, digest)
+
+    # -- reading ---------------------------------------------------------------------------------------
+
     def _layer_links(self, repository: str) -> Iterator[tuple[str, str]]:
-        for algorithm in _entries(self._path(repository, "_layers")):
+        for algorithm in _entries(self.path(repository, "_layers")):
             for entry in _entries(algorithm.path):
+                self._check()
                 yield f"{algorithm.name}:{entry.name}", f"{entry.path}/link"
 
     def _read_repositories(self) -> Iterator[tuple[str, Repository]]:
         pending = [(self._repositories_path, "")]
+        followed = set()  # what symbolic links lead to: one that leads upwards is read once
         while pending:
             path, name = pending.pop()
             own = set()
             for entry in _entries(path):
+                self._check()
                 if entry.name.startswith("_"):
                     own.add(entry.name)
                 elif entry.is_dir():  # follows symbolic links, as the registry and its collector do
+                    if entry.is_symlink():
+                        self.foreign.append(entry.path)
+                        target = entry.stat()
+                        if (target.st_dev, target.st_ino) in followed:
+                            continue
+                        followed.add((target.st_dev, target.st_ino))
                     pending.append((entry.path, f"{name}/{entry.name}" if name else entry.name))
             if name and not own.isdisjoint(layout.OWN):
-                yield name, _read_repository(path, name, own)
+                repository = Repository(name, enumerable="_layers" in own)
+                if repository.enumerable and not is_repository(name):
+                    self.foreign.append(path)
+                self._read_manifests(repository)
+                if "_uploads" in own:
+                    uploads = _entries(f"{path}/_uploads")
+                    repository.uploads = sum(not _is_cancelled(entry.path) for entry in uploads)
+                yield name, repository
+
+    def _read_manifests(self, repository: Repository) -> None:
+        for algorithm in _entries(self.path(repository.name, "_manifests/revisions")):
+            for entry in _entries(algorithm.path):
+                self._check()
+                digest = sys.intern(f"{algorithm.name}:{entry.name}")
+                if not is_digest(digest):
+                    self.foreign.append(entry.path)
+                    continue
+                link = self._link(repository, layout.revision_link(digest), digest)
+                if link is None:
+                    continue  # the manifest was unlinked, and its directory stayed
+                repository.revisions.add(digest)
+                if link != digest:
+                    repository.broken.add(digest)
+        for entry in _entries(self.path(repository.name, "_manifests/tags")):
+            self._check()
+            link = self._link(repository, layout.tag_link(entry.name))
+            if link is None and not entry.is_dir(follow_symlinks=False):
+                continue
+            repository.tags[entry.name] = sys.intern(link or "")
+
+    def _link(self, repository: Repository, path: str, expected: str | None = None) -> str | None:
+        """Return the digest in a link of a repository, "" if it is damaged, None if there is no link."""
+        whole = self.path(repository.name, path)
+        if (data := _read(whole)) is None:
+            return None
+        text = data.decode("ascii", "replace")
+        if text == expected or is_digest(text):
+            return text
+        if not stat.S_ISREG(os.lstat(whole).st_mode):
+            repository.odd.add(path)
+        return ""
 
     def _read_blobs(self) -> Iterator[tuple[str, Blob]]:
         for algorithm in _entries(self._blobs_path):
@@ -137,53 +223,45 @@ class Snapshot:
                     continue
                 try:
                     for name in os.listdir(directory):  # noqa: PTH208
+                        self._check()
                         try:
-                            status = os.stat(f"{name}/data", dir_fd=directory)
+                            status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
                         except _MISSING:
                             continue
                         digest = sys.intern(f"{algorithm.name}:{name}")
-                        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                        if not is_digest(digest) or name[:2] != prefix.name:
+                            self.foreign.append(f"{prefix.path}/{name}")
+                            continue
+                        size = status.st_size if stat.S_ISREG(status.st_mode) else -1
                         yield digest, Blob(size, status.st_mtime)
                 finally:
                     os.close(directory)
 
 
-def _read_repository(path: str, name: str, own: set[str]) -> Repository:
-    repository = Repository(name, enumerable="_layers" in own)
-    if "_manifests" in own:
-        for algorithm in _entries(f"{path}/_manifests/revisions"):
-            for entry in _entries(algorithm.path):
-                link = _link(entry.path + "/link")
-                if link is None:
-                    continue  # the manifest was unlinked, and its directory stayed
-                digest = sys.intern(f"{algorithm.name}:{entry.name}")
-                repository.revisions.add(digest)
-                if link != digest:
-                    repository.broken.add(digest)
-        for entry in _entries(f"{path}/_manifests/tags"):
-            link = _link(entry.path + "/current/link")
-            if link is None and not entry.is_dir(follow_symlinks=False):
-                continue
-            repository.tags[entry.name] = sys.intern(link) if link and is_digest(link) else ""
-    if "_uploads" in own:
-        repository.uploads = sum(not _is_cancelled(entry.path) for entry in _entries(f"{path}/_uploads"))
-    return repository
+def _read(path: str, size: int = 0) -> bytes | None:
+    """Return the content of a file that may have ``size`` bytes, but of one that is long only if it is JSON.
 
-
-def _link(path: str) -> str | None:
-    """Return the digest in a link, "" if it is damaged, None if there is no link."""
+    Most layers are long and no JSON. Return nothing if the file can't be read, None if there is none.
+    """
+    # os.read takes half the time of a file object, and this runs for each link and manifest of the registry.
     try:
-        descriptor = os.open(path, _READ | os.O_NOFOLLOW)
+        descriptor = os.open(path, _READ)
     except _MISSING:
         return None
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
-            return ""
+        if error.errno in _UNREADABLE:
+            return b""
         raise
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return os.read(descriptor, _BLOCK).decode("ascii", "replace").strip()
+        data = os.read(descriptor, _BLOCK)
+        if len(data) == _BLOCK and data.lstrip()[:1] == b"{":
+            while len(data) < size and (more := os.read(descriptor, size)):
+                data += more
+        return data  # noqa: TRY300
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            return b""
+        raise
     finally:
         os.close(descriptor)
 
@@ -200,24 +278,6 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except _MISSING:
         return []
-
-
-def _document(path: str, size: int) -> bytes:
-    """Read a blob that may be JSON. Returns nothing for other blobs, such as most layers."""
-    # os.read takes half the time of a file object, and this runs for each manifest of the registry.
-    try:
-        descriptor = os.open(path, _READ)
-    except _MISSING:
-        return b""
-    try:
-        data = os.read(descriptor, _BLOCK)
-        if data.lstrip()[:1] != b"{":
-            return b""
-        while len(data) < size and (more := os.read(descriptor, size)):
-            data += more
-        return data
-    finally:
-        os.close(descriptor)
 
 
 def _time(path: str) -> float:

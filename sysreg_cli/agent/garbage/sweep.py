@@ -56,15 +56,17 @@ class Sweep:
                 return
             undo.callback(self._record_deleted, self._config.root)
             undo.push(self._remove_pins)
+            root, check = self._config.root, self._recorder.check
             with self._recorder.phase(Phase.PIN):
                 self._save_deletion()
-                self._pin(self._config.root)
+                if not self._plan.obstacle:
+                    self._pin(root)
             with self._recorder.phase(Phase.UNTAG):
                 self._deleting = True
-                edits.unlink_manifests(self._config.root, self._plan.manifests)
-            self._run_collector(hold)
+                edits.unlink_manifests(root, self._plan.manifests, check)
+            self._delete_blobs(root, hold)
             with self._recorder.phase(Phase.CLEANUP):
-                edits.remove_repositories(self._config.root, self._plan.repositories)
+                edits.remove_repositories(root, self._plan.repositories, check)
 
     def _save_deletion(self) -> None:
         """Keep on disk what is deleted. A full disk must not stop what makes room on it."""
@@ -88,7 +90,21 @@ class Sweep:
             else:
                 return
             self._deleting = True
-            edits.remove_blob(root, largest.pop())
+            edits.remove_blobs(root, [largest.pop()])
+
+    def _delete_blobs(self, root: Path, hold: WriteLockHold) -> None:
+        """Have the collector delete the blobs of the plan. Where it would stop, delete them here."""
+        if not (obstacle := self._plan.obstacle):
+            try:
+                self._run_collector(hold)
+            except collector.CollectorFailed as error:
+                obstacle = str(error)
+        if obstacle:
+            identifier = self._recorder.result.id
+            log.warning("garbage collection %s goes on without the collector: %s", identifier, obstacle)
+            with self._recorder.phase(Phase.SWEEP):
+                self._deleting = True
+                edits.remove_blobs(root, self._plan.blobs, self._recorder.check)
 
     def _run_collector(self, hold: WriteLockHold) -> None:
         with self._recorder.phase(Phase.SWEEP):

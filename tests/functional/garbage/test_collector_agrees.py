@@ -73,7 +73,7 @@ def test_we_expect_of_the_collector_exactly_what_it_does(seed: int, tmp_path: Pa
             for digest in digests:
                 storage.revision(repository, digest).unlink()
         status, eligible = dry_run(storage, tmp_path / "config.yml")
-        assert bool(status) == bool(made.obstacles), made.obstacles
+        assert bool(status) == bool(made.obstacle), made.obstacle
         if not status:
             assert eligible == made.blobs.keys() | made.pins.keys()
         assert not made.needed & made.blobs.keys()

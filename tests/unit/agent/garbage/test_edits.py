@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.garbage.snapshot import Snapshot
@@ -43,5 +46,41 @@ def test_an_unlinked_manifest_is_forgotten_by_its_tags_history(tmp_path: Path) -
     snapshot = Snapshot(tmp_path)
     assert snapshot.repositories["app"].revisions == {new}
     assert snapshot.repositories["app"].tags == {"1": new}
-    assert snapshot.tagged_time("app", old) == 0.0
+    assert snapshot.tagged_times("app").keys() == {new}
     assert json.loads(storage.path(old).read_bytes())
+
+
+def test_what_nests_deeper_than_a_program_may_recurse_is_removed(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.image("app", "1", layers=(b"layer",))
+    here = os.open(storage.repositories / "app", os.O_RDONLY)
+    for name in ("_uploads", *["a"] * 1500):  # Path.mkdir would recurse
+        os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    edits.remove_repositories(tmp_path, ["app"])
+    assert not (storage.repositories / "app").exists()
+
+
+@pytest.mark.parametrize("edit", ["manifests", "blobs", "repositories"])
+def test_a_cancel_takes_effect_before_the_next_file(tmp_path: Path, edit: str) -> None:
+    storage = Storage(tmp_path)
+    digests = [storage.image("app", str(number), layers=(bytes([number]),)) for number in range(20)]
+    steps = iter(range(10))
+
+    def check() -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+
+    work = {
+        "manifests": lambda: edits.unlink_manifests(tmp_path, {"app": digests}, check),
+        "blobs": lambda: edits.remove_blobs(tmp_path, digests, check),
+        "repositories": lambda: edits.remove_repositories(tmp_path, ["app"], check),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        work[edit]()
+    snapshot = Snapshot(tmp_path)
+    there = {"manifests": snapshot.repositories["app"].revisions, "blobs": snapshot.blobs.keys()}
+    assert len(there.get(edit, {*digests}) & {*digests}) >= 10

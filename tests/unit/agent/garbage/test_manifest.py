@@ -37,12 +37,12 @@ def test_the_layers_and_the_configuration_of_a_build_cache_are_blobs() -> None:
     """As buildx writes them with ``--cache-to type=registry``."""
     layer, config = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.buildkit.cacheconfig.v0"
     entries = [
-        {"digest": ONE, "mediaType": layer},
+        {"digest": ONE, "mediaType": layer, "size": 7},
         {"digest": TWO, "mediaType": config},
         {"digest": THREE, "mediaType": OCI_MANIFEST},
     ]
     manifest = parsed(mediaType=OCI_INDEX, manifests=entries)
-    assert manifest == StoredManifest(children=(THREE,), blobs=(ONE, TWO))
+    assert manifest == StoredManifest(children=(THREE,), blobs=(ONE, TWO), sizes=(7, -1))
     assert set(manifest.references) == {ONE, TWO, THREE}
 
 
