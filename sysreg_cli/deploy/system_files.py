@@ -27,41 +27,63 @@ _KINDS = {"u": "user", "g": "group", "m": "member"}
 class Accounts(Resource):
     """All accounts of one sysusers.d file. Those that sysreg-deploy made are removed with it.
 
-    They are named ``user NAME``, ``group NAME`` and ``member NAME of GROUP``, in the record as well.
+    A membership that it made for an older version, and that the file does not list any more, is removed. They
+    are named ``user NAME``, ``group NAME`` and ``member NAME of GROUP``, in the record as well.
     """
 
     source: File
 
-    def _missing(self) -> list[str]:
+    def _listed(self) -> list[str]:
         lines = (shlex.split(line, comments=True) for line in self.source.wanted().decode().splitlines())
-        names = [
+        return [
             f"{_KINDS[kind]} {name}" + (f" of {rest[0]}" if kind == "m" else "")
             for kind, name, *rest in filter(None, lines)
         ]
-        return [name for name in names if not _account_exists(name)]
+
+    def _missing(self) -> list[str]:
+        return [name for name in self._listed() if not _account_exists(name)]
+
+    def _retired(self, context: Context) -> list[str]:
+        members = [name for name in context.record.accounts if name.startswith("member ")]
+        return [name for name in members if name not in self._listed() and _account_exists(name)]
 
     def compare(self, context: Context) -> Change | None:
-        missing = self._missing()
-        return Change(f"create {', '.join(missing)}", self._create) if missing else None
+        missing, retired = self._missing(), self._retired(context)
+        lines = [
+            f"{word} {', '.join(names)}"
+            for word, names in (("create", missing), ("remove", retired))
+            if names
+        ]
+        return Change("; ".join(lines), self._apply) if lines else None
 
-    def _create(self, context: Context) -> None:
+    def _apply(self, context: Context) -> None:
         record = context.record
-        record.accounts += [name for name in self._missing() if name not in record.accounts]
+        missing, retired = self._missing(), self._retired(context)
+        record.accounts += [name for name in missing if name not in record.accounts]
         record.save()
-        context.programs.change("systemd-sysusers", str(self.source.path))
+        if missing:
+            context.programs.change("systemd-sysusers", str(self.source.path))
+        for account in retired:
+            _remove_member(account, context)
+            record.accounts.remove(account)
 
     def remove(self, context: Context) -> str:
         removed = []
         for account in filter(_account_exists, reversed(context.record.accounts)):
-            kind, name, *rest = account.split()
+            kind, name, *_ = account.split()
             if kind == "member":
                 with contextlib.suppress(CommandFailed):  # it may have gone with its group
-                    context.programs.change("gpasswd", "--delete", name, rest[-1])
+                    _remove_member(account, context)
                 continue
             context.programs.change("userdel" if kind == "user" else "groupdel", name)
             removed.append(account)
         context.record.accounts.clear()
         return f"removed {', '.join(removed)}" if removed else ""
+
+
+def _remove_member(account: str, context: Context) -> None:
+    _, name, _, group = account.split()
+    context.programs.change("gpasswd", "--delete", name, group)
 
 
 def _account_exists(account: str) -> bool:

@@ -5,7 +5,8 @@ holds it ends. The token server takes it shared for the moment of an issue. A ce
 shared for its whole length, so that no collection starts. A collection takes it exclusively, and the
 registry's collector inherits its file descriptor. The first process that needs the file creates it; nothing
 replaces it, because a lock on a replaced file would guard nothing. A process that can open the file can stop
-all writes, so sysreg-deploy gives it to root:sysreg with mode 0660.
+all writes, and one that can write the record can make a drain too short. So sysreg-deploy gives both to
+root:sysreg-token with mode 0660; the token server is the only member of that group.
 """
 
 from __future__ import annotations
