@@ -7,6 +7,7 @@ import secrets
 import tomllib
 from pathlib import Path
 
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.deploy.file import split_marked
 from sysreg_cli.deploy.token_keys import trust_bundle
 from sysreg_cli.errors import SysregError
@@ -38,6 +39,9 @@ def registry_config(settings: Settings) -> dict[str, object]:
         "http": {
             "addr": f":{registry.port}",
             "draintimeout": "10s",
+            # One client without an account can take a whole CPU with HTTP/2, and no client of the registry
+            # uses it: docs/behaviour.rst, "docker-registry".
+            "http2": {"disabled": True},
             "tls": {
                 "certificate": str(settings.certificate.chain),
                 "key": str(settings.certificate.key),
@@ -48,7 +52,7 @@ def registry_config(settings: Settings) -> dict[str, object]:
         },
         "auth": {
             "token": {
-                "realm": f"https://{registry.host_names[0]}:{tokens.port}/token/",
+                "realm": f"https://{HostPort(registry.host_names[0], tokens.port)}/token/",
                 "service": registry.address,
                 "issuer": tokens.issuer,
                 "rootcertbundle": str(trust_bundle(settings)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
 import socket
 import stat
@@ -19,8 +20,8 @@ from sysreg_cli.settings import DEFAULT_PATH, DirectorySource, Settings
 
 HOSTS = Path("/etc/hosts")
 REGISTRY_USER = "docker-registry"
-#: what ProtectHome= and PrivateTmp= in etc/systemd/system/sysreg-agent.service hide
-HIDDEN_FROM_AGENT = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
+#: what ProtectHome= and PrivateTmp= in the units hide from the daemons
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -84,15 +85,19 @@ def _hidden_places(settings: Settings) -> list[str]:
         key, place = "source", source.directory
     return [
         f"{DEFAULT_PATH}: {key} in section [certificate] is below {hidden}, which the agent does not see"
-        for hidden in HIDDEN_FROM_AGENT
+        for hidden in HIDDEN
         if place.is_relative_to(hidden)
     ]
 
 
 def require_machine() -> None:
-    """Raise SysregError if the registry's package is missing, or others than root can change this program."""
+    """Raise SysregError if the registry's package is missing, or the daemons can't run from where this is.
+
+    They can't if others than root can change it, or if their sandbox hides it.
+    """
     require_registry(REGISTRY_USER)
     for directory in (Path(sys.executable).parent, PACKAGE):
+        require_visible(directory)
         require_protected(directory)
 
 
@@ -105,6 +110,17 @@ def require_registry(user: str) -> None:
             f"docker-registry is not installed: there is no user {user}",
             next_step="install it (apt-get install docker-registry), then run sysreg-deploy again",
         ) from None
+
+
+def require_visible(directory: Path) -> None:
+    """Raise SysregError if the sandbox of the daemons hides ``directory`` from them."""
+    directory = directory.resolve()
+    for hidden in HIDDEN:
+        if directory.is_relative_to(hidden):
+            raise SysregError(
+                f"the daemons could not run from {directory}: their sandbox shows nothing of {hidden}",
+                next_step="install sysreg-cli elsewhere (python3 -m venv /opt/sysreg)",
+            )
 
 
 def require_protected(directory: Path, user: int = 0) -> None:
@@ -147,9 +163,8 @@ def _address(settings: Settings) -> str:
 
 def _own_address() -> str:
     """The address at which others reach this machine: the source address of its default route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))  # sends nothing
             return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return "127.0.0.1"

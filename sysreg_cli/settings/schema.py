@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,25 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _host_names(value: str) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in _words(value))
+    names = tuple(dict.fromkeys(_host_name(name.lower()) for name in _words(value)))
     if not names:
         raise ValueError("needs at least one host name")
-    for name in names:
+    return names
+
+
+def _host_name(name: str) -> str:
+    """Read a host name or an address. An IPv6 address may have brackets, and gets its shortest form."""
+    if ":" not in name:
         if not re.fullmatch(_HOST_NAME, name):
             raise ValueError(f"{name!r} is not a host name")
-    return names
+        return name
+    try:
+        address = IPv6Address(name[1:-1] if name[0] == "[" and name[-1] == "]" else name)
+    except ValueError:
+        raise ValueError(f"{name!r} is neither a host name nor an IPv6 address") from None
+    if address.scope_id:
+        raise ValueError(f"{name!r} has a zone, which no certificate can name")
+    return str(address)
 
 
 def _path(value: str) -> Path:

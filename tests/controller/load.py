@@ -69,8 +69,8 @@ def load(machine: Machine, clients: Collection[str] = tuple(_COMMANDS)) -> Itera
     script.append("wait")
     running = machine.popen("bash", "-c", "\n".join(script))
     try:
-        last = [*clients][-1]
-        machine.wait_until(lambda: machine.file(f"/root/load/{last}").exists(), "the loops run", 20)
+        logs = [machine.file(f"/root/load/{client}") for client in clients]
+        machine.wait_until(lambda: all(log.exists() for log in logs), "the loops run", 20)
         yield Load(machine, clients)
     finally:
         machine.file("/root/load/go-on").unlink(missing_ok=True)

@@ -50,6 +50,14 @@ def test_a_source_of_another_form_is_refused(text: str) -> None:
         settings.parse(f"[certificate]\nsource = {text}", "x")
 
 
+def test_addresses_may_be_host_names_of_the_registry() -> None:
+    text = "[registry]\nhost_names = registry.local 198.51.100.7 2001:DB8:0::10 [2001:db8::10] [::1]\n"
+    registry = settings.parse(text, "x").registry
+    assert registry.host_names == ("registry.local", "198.51.100.7", "2001:db8::10", "::1")
+    assert registry.addresses[2:] == ("[2001:db8::10]:9001", "[::1]:9001")
+    assert settings.parse("[registry]\nhost_names = ::1", "x").registry.base_url == "https://[::1]:9001"
+
+
 def test_every_problem_is_named_with_file_and_line() -> None:
     text = "\n".join(
         [
@@ -87,6 +95,9 @@ def test_every_problem_is_named_with_file_and_line() -> None:
         ("[registry]\n[registry]", "f.conf:2: second section"),
         ("[registry]\nhost_names = a\x00b", "not a host name"),
         ("[registry]\nhost_names =", "at least one"),
+        ("[registry]\nhost_names = 2001:db8:::1", "neither a host name nor an IPv6 address"),
+        ("[registry]\nhost_names = [registry.local]", "not a host name"),
+        ("[registry]\nhost_names = fe80::1%eth0", "has a zone"),
         ("[keystone]\nuser_domain = a\n  b", "control characters"),
     ],
 )

@@ -24,6 +24,14 @@ def test_the_settings_reach_the_registrys_configuration() -> None:
     assert token["realm"] == "https://r.example:9444/token/"
     assert token["service"] == "r.example:9443"
     assert "cache" not in config["storage"]  # type: ignore[operator]
+    assert config["http"]["http2"] == {"disabled": True}  # type: ignore[index]
+
+
+def test_the_realm_of_an_ipv6_address_is_a_url() -> None:
+    config = configs.registry_config(settings_module.parse("[registry]\nhost_names = 2001:db8::10", "x"))
+    token = config["auth"]["token"]  # type: ignore[index]
+    assert token["realm"] == "https://[2001:db8::10]:9002/token/"
+    assert token["service"] == "[2001:db8::10]:9001"
 
 
 def test_a_secret_is_made_once(tmp_path: Path) -> None:

@@ -62,6 +62,20 @@ def test_no_unit_writes_core_dumps_which_would_hold_keys() -> None:
     assert all(b"\nLimitCORE=0\n" in content for content in services)
 
 
+def test_the_registry_has_the_sandbox_of_the_token_server() -> None:
+    units = {path.name: content.decode() for path, content in files().items() if b"[Service]" in content}
+    kinds = "Protect|Private|Restrict|Proc|NoNew|Lock|MemoryDeny|Device|Capab|Ambient|RemoveIPC|SystemCallA"
+    registry, token_server = (
+        set(re.findall(rf"^(?:{kinds})\w*=.*$", units[name], re.MULTILINE))
+        for name in ("sysreg.conf", "sysreg-token-server.service")
+    )
+    assert len(token_server) > 20
+    # It may have its storage below /home, which is mounted then.
+    assert token_server - registry == {"ProtectHome=yes"}
+    assert "ProtectHome=tmpfs" in registry
+    assert "SystemCallFilter=@system-service" in units["sysreg.conf"]
+
+
 def test_programs_of_a_distribution_need_no_links() -> None:
     links = {str(link.path) for link in build().resources if isinstance(link, Link)}
     assert links >= {"/usr/local/bin/system", "/usr/local/share/man/man1/system.1"}

@@ -45,7 +45,7 @@ def test_a_source_that_the_agents_service_cannot_see_is_refused(text: str, probl
 
 def test_the_unit_of_the_agent_hides_what_is_said() -> None:
     unit = (Path(__file__).parents[3] / "etc/systemd/system/sysreg-agent.service").read_text()
-    assert "\nProtectHome=yes\n" in unit
+    assert "\nProtectHome=tmpfs\n" in unit
     assert "\nPrivateTmp=yes\n" in unit
 
 
@@ -82,6 +82,13 @@ def test_so_is_one_that_others_can_replace(programs: Path) -> None:
         host_facts.require_protected(programs, os.geteuid())
     parent.chmod(0o1777)  # as /tmp: others can't rename what is root's
     host_facts.require_protected(programs, os.geteuid())
+
+
+@pytest.mark.parametrize("hidden", ["/root/venv/bin", "/home/operator/sysreg/bin", "/tmp/venv/bin"])
+def test_a_program_directory_that_the_daemons_do_not_see_is_refused(hidden: str) -> None:
+    with pytest.raises(SysregError, match=f"could not run from {hidden}.*/opt/sysreg"):
+        host_facts.require_visible(Path(hidden))
+    host_facts.require_visible(Path("/opt/sysreg/bin"))
 
 
 def test_so_is_one_of_another_user(programs: Path) -> None:
