@@ -15,7 +15,16 @@ from starlette.routing import Route
 from sysreg_cli import __version__
 from sysreg_cli.settings import MAX_GRACE
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, PlannedChange, Preview
+from sysreg_cli.v1.certificates import (
+    Certificate,
+    CertificateHistory,
+    Certificates,
+    HistoryEntry,
+    Installation,
+    Mode,
+    PlannedChange,
+    Preview,
+)
 from sysreg_cli.v1.collections import (
     CollectionOptions,
     CollectionPlan,
@@ -27,11 +36,13 @@ from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.images import Image, Images
 
 _SCHEMAS = (
-    *(Image, Images, Certificate, Certificates, Installation, PlannedChange, Preview, ErrorBody),
+    *(Image, Images, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
+    *(HistoryEntry, CertificateHistory),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
 _TEXT = {"type": "string"}
 _FLAG = {"type": "string", "enum": ["0", "1", "True", "False"]}
+_SECONDS = {"type": "integer", "minimum": 0}
 # parameters of the query: name -> schema and meaning
 _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
@@ -44,6 +55,8 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
         {"type": "integer", "minimum": 0, "maximum": MAX_GRACE},
         "seconds for which uploaded content is kept",
     ),
+    "serial": ({"type": "string", "pattern": "^[0-9]{1,60}$"}, "serial number of a kept certificate"),
+    "wait": (_SECONDS, "seconds that the client waits for the response, as in the form of an install"),
     "plan": (_FLAG, "also what the last one had planned"),
 }
 _REQUIRED = ("image_name_and_tag", "garbage_collect")
@@ -141,6 +154,15 @@ _CALLS = (
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),
     _Call("post", paths.CERTIFICATE_PREVIEW, _PREVIEW, Preview, errors=(408,), form=_FORM),
+    _Call(
+        "post",
+        paths.CERTIFICATE_ROLLBACK,
+        "Go back to a kept certificate, the last one without `serial` (role admin).",
+        Installation,
+        errors=(404, 409),
+        query=("serial", "wait"),
+    ),
+    _Call("get", paths.CERTIFICATE_HISTORY, "Every install (role reader).", CertificateHistory),
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),
     _Call(
         "get", f"{_CERTIFICATE}/{{uuid}}", "One, by uuid or name (role reader).", Certificate, errors=(404,)

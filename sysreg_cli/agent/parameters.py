@@ -30,3 +30,13 @@ def seconds(request: Request, name: str, default: float, *, maximum: int) -> flo
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > maximum:
         raise UsageError(f"{name} is not a whole number of seconds from 0 to {maximum}")
     return float(text)
+
+
+def serial_number(request: Request, name: str) -> int | None:
+    """Return the serial number of a certificate in the query string, None if missing. Raises UsageError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,60}", text):
+        raise UsageError(f"{name} is not the serial number of a certificate in decimal")
+    return int(text)

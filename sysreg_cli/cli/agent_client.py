@@ -21,7 +21,14 @@ from sysreg_cli.cli import global_options
 from sysreg_cli.errors import BY_STATUS, NotAuthorized, ProtocolError, SysregError, Unavailable, UsageError
 from sysreg_cli.text import shorten
 from sysreg_cli.v1 import faults, paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, Preview
+from sysreg_cli.v1.certificates import (
+    Certificate,
+    CertificateHistory,
+    Certificates,
+    Installation,
+    Mode,
+    Preview,
+)
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.images import Images
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
@@ -114,6 +121,16 @@ class AgentClient:
     def preview_certificate(self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float) -> Preview:
         """Return what the install of a certificate would change. A refused one is no error; see Preview."""
         return self._send_certificate(Preview, paths.CERTIFICATE_PREVIEW, pem, mode, passphrase, read_timeout)
+
+    def roll_back_certificate(self, serial: str | None, *, read_timeout: float) -> Installation:
+        """Go back to a kept certificate of docker_registry; None: the one before the one in use."""
+        parameters = {"wait": int(read_timeout), **({"serial": serial} if serial else {})}
+        path = f"{paths.CERTIFICATE_ROLLBACK}?{urlencode(parameters)}"
+        return self._fetch(Installation, "POST", path, read_timeout=read_timeout)
+
+    def certificate_history(self) -> CertificateHistory:
+        """Return every install of a certificate, the oldest first."""
+        return self._fetch(CertificateHistory, "GET", paths.CERTIFICATE_HISTORY)
 
     def _send_certificate(
         self, kind: type[T], path: str, pem: bytes, mode: Mode, passphrase: str, read_timeout: float

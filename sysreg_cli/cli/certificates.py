@@ -21,19 +21,27 @@ if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
 
 _SOURCE = ["source", "source_seen", "source_problem"]
-_PROPERTIES = [
-    field.name for field in fields(Certificate) if field.name not in ("name", "warnings", *_SOURCE)
-]
+PROPERTIES = [field.name for field in fields(Certificate) if field.name not in ("name", "warnings", *_SOURCE)]
+_LISTED = ["Name", "Expiry Date", "Subject"]
+# column -> field of HistoryEntry
+_HISTORY = {
+    "Name": "name",
+    "Serial": "serial",
+    "Installed At": "installed_at",
+    "Installed By": "installed_by",
+    "Expiry Date": "expiry_date",
+    "State": "state",
+}
 # what --dry-run shows
 _PLANNED = [field.name for field in fields(PlannedChange)]
 # before it answers, the agent may have to restart the registry twice and wait for it
-_INSTALL_SECONDS = 300.0
+INSTALL_SECONDS = 300.0
 
 
 @command(
     "certificate-install",
     argument_help=[("CERTIFICATE_FILE", "PEM file with the certificates; `-` reads standard input.")],
-    columns=[*dict.fromkeys([*_PROPERTIES, "warnings", *_PLANNED])],
+    columns=[*dict.fromkeys([*PROPERTIES, "warnings", *_PLANNED])],
     variables=[*AGENT_VARIABLES, "SYSREG_PASSPHRASE"],
     examples=[
         (
@@ -82,7 +90,7 @@ def install(
     intermediates; - reads standard input. A file that holds a private key is removed once the new certificate
     is in use, and never before. If anything fails, the old certificate stays in use, and the file is kept.
     """
-    check_columns(invocation, _PLANNED if dry_run else [*_PROPERTIES, "warnings"])
+    check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "warnings"])
     kind = Mode(mode)
     with contextlib.ExitStack() as stack:
         try:
@@ -109,16 +117,16 @@ def _install(
     from sysreg_cli.cli.agent_client import AgentClient
 
     agent = AgentClient.from_invocation(invocation)
-    installation = _send(agent, file, mode, secret, invocation.given_timeout or _INSTALL_SECONDS)
+    installation = _send(agent, file, mode, secret, invocation.given_timeout or INSTALL_SECONDS)
     first, *others = installation.certificates
     refused = _say_refused(invocation, file, installation.refused)
     installed = [replace(first, warnings=(*first.warnings, *refused)), *others]
     if mode is Mode.DOCKER_REGISTRY or invocation.format == "table":
         for certificate in installed:
-            show_properties(invocation, _properties(certificate), warnings=certificate.warnings)
+            show_properties(invocation, properties_of(certificate), warnings=certificate.warnings)
     else:
-        rows = [[*_properties(certificate).values(), certificate.warnings] for certificate in installed]
-        show_list(invocation, [*_PROPERTIES, "warnings"], rows)
+        rows = [[*properties_of(certificate).values(), certificate.warnings] for certificate in installed]
+        show_list(invocation, [*PROPERTIES, "warnings"], rows)
     if removes:
         try:
             file.remove()
@@ -192,28 +200,44 @@ def _signature(pem: bytes) -> str:
 
 @command(
     "certificate-list",
-    columns=["Name", "Expiry Date", "Subject"],
+    columns=[*dict.fromkeys([*_LISTED, *_HISTORY])],
     variables=AGENT_VARIABLES,
     examples=[
         ("system certificate-list", "Show all installed certificates."),
+        ("system certificate-list --history", "Show which were installed, when, by whom, and what is kept."),
         ("system certificate-list -f json | jq -r '.[].expiry_date'", "Only the dates, for a script."),
     ],
 )
+@click.option("--history", is_flag=True, help="List every install, the oldest first.")
 @click.pass_obj
-def list_all(invocation: Invocation) -> None:
-    """List the installed certificates."""
+def list_all(invocation: Invocation, history: bool) -> None:
+    """List the installed certificates.
+
+    With --history: every install with the time, the user and what has become of it.
+    """
+    check_columns(invocation, list(_HISTORY) if history else _LISTED)
+
     from sysreg_cli.cli.agent_client import AgentClient
 
-    certificates = AgentClient.from_invocation(invocation).certificates().certificates
-    rows = [[certificate.name, certificate.expiry_date, certificate.subject] for certificate in certificates]
-    show_list(invocation, ["Name", "Expiry Date", "Subject"], rows)
+    agent = AgentClient.from_invocation(invocation)
+    if history:
+        installs = agent.certificate_history().history
+        rows = [[getattr(install, field) for field in _HISTORY.values()] for install in installs]
+        show_list(invocation, list(_HISTORY), rows, ordered=True)
+        return
+    certificates = agent.certificates().certificates
+    show_list(
+        invocation,
+        _LISTED,
+        [[certificate.name, certificate.expiry_date, certificate.subject] for certificate in certificates],
+    )
     hints.expiry((certificate.name, certificate.expiry_date) for certificate in certificates)
 
 
 @command(
     "certificate-show",
     argument_help=[("NAME_OR_UUID", "Name (docker_registry, ssl_ca_<serial>) or uuid of the certificate.")],
-    columns=[*_PROPERTIES, *_SOURCE],
+    columns=[*PROPERTIES, *_SOURCE],
     variables=AGENT_VARIABLES,
     examples=[("system certificate-show docker_registry", "Show the registry's certificate.")],
 )
@@ -231,9 +255,9 @@ def show(invocation: Invocation, certificate: str) -> None:
     require_utf8(certificate, "NAME_OR_UUID")
     installed = AgentClient.from_invocation(invocation).certificate(certificate)
     source = {name: getattr(installed, name) for name in _SOURCE}
-    show_properties(invocation, {**_properties(installed), **source})
+    show_properties(invocation, {**properties_of(installed), **source})
     hints.expiry([(certificate, installed.expiry_date)])
 
 
-def _properties(certificate: Certificate) -> dict[str, str]:
-    return {name: getattr(certificate, name) for name in _PROPERTIES}
+def properties_of(certificate: Certificate) -> dict[str, str]:
+    return {name: getattr(certificate, name) for name in PROPERTIES}

@@ -11,6 +11,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bash-completion": ("sysreg_cli.cli.basics:bash_completion", "Print all command and option words."),
     "certificate-install": ("sysreg_cli.cli.certificates:install", "Install a certificate."),
     "certificate-list": ("sysreg_cli.cli.certificates:list_all", "List the installed certificates."),
+    "certificate-rollback": (
+        "sysreg_cli.cli.certificate_undo:rollback",
+        "Go back to an earlier certificate of the registry.",
+    ),
     "certificate-show": ("sysreg_cli.cli.certificates:show", "Show an installed certificate."),
     "help": ("sysreg_cli.cli.basics:show_help", "Show the help of the program or of a command."),
     "registry-garbage-collect": ("sysreg_cli.cli.garbage:collect", "Free the space of deleted images."),

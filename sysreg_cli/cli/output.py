@@ -24,10 +24,16 @@ from sysreg_cli.errors import UsageError
 from sysreg_cli.text import printable
 
 
-def show_list(invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Show rows in plain byte order; the keys of json and yaml are the titles in snake_case."""
-    ordered = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
-    _show_rows(invocation, titles, ordered)
+def show_list(
+    invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]], *, ordered: bool = False
+) -> None:
+    """Show rows in plain byte order, or as they are if they are ``ordered``.
+
+    The keys of json and yaml are the titles in snake_case.
+    """
+    if not ordered:
+        rows = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
+    _show_rows(invocation, titles, rows)
 
 
 def show_properties(

@@ -79,7 +79,11 @@ class Generations:
 
     def certificates(self, name: str) -> tuple[x509.Certificate, ...]:
         """Return the chain of a generation, the server certificate first. Raises CertificateRefused."""
-        return read_certificates((self.path(name) / CHAIN_FILE).read_bytes())
+        return read_certificates(self.chain(name))
+
+    def chain(self, name: str) -> bytes:
+        """Return the chain of a generation, PEM."""
+        return (self.path(name) / CHAIN_FILE).read_bytes()
 
     def key(self, name: str) -> bytes:
         """Return the private key of a generation, PEM."""
@@ -98,7 +102,7 @@ class Generations:
                 return Origin(when.astimezone(UTC), str(record["installed_by"]))
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             pass
-        return Origin(datetime.fromtimestamp(path.stat().st_mtime, UTC), "")
+        return Origin(datetime.fromtimestamp(int(path.stat().st_mtime), UTC), "")
 
     def create(self, name: str, key: bytes, chain: bytes, *, by: str = "") -> None:
         """Write a generation durably. It is not in use yet. ``by`` names who installs it."""
@@ -128,6 +132,11 @@ class Generations:
             files.rename(self._previous, self._current)
         else:
             files.link(self._current, f"generations/{name}")
+
+    def outdated(self) -> list[str]:
+        """Return the generations that were in use, and that ``prune`` removes; the oldest first."""
+        current = self.current()
+        return self.before(current)[: 1 - KEPT] if current else []
 
     def prune(self) -> None:
         """Remove all generations but the current one and those before it, KEPT in all."""

@@ -95,3 +95,32 @@ class Preview:
     changes: tuple[PlannedChange, ...]
     reasons: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+
+
+class HistoryState(StrEnum):
+    """What has become of an installed certificate."""
+
+    IN_USE = "in use"
+    KEPT = "kept"  # certificate-rollback can bring it back
+    EXPIRED = "expired"  # it is kept, but nobody accepts it any more
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One install. ``installed_by`` is a user or the source of a renewal; "" if nobody recorded it."""
+
+    uuid: str
+    name: str
+    serial: str
+    installed_at: str
+    installed_by: str
+    expiry_date: str
+    state: HistoryState | str = HistoryState.REMOVED
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateHistory:
+    """The response to a request for the history, the oldest install first."""
+
+    history: tuple[HistoryEntry, ...]

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -13,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from sysreg_cli.agent import parameters
+from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
@@ -25,7 +28,14 @@ from sysreg_cli.pki.check import Authorities, ServerChain
 from sysreg_cli.pki.describe import describe
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.certificates import Certificate, Certificates, Installation, Mode, Preview
+from sysreg_cli.v1.certificates import (
+    Certificate,
+    CertificateHistory,
+    Certificates,
+    Installation,
+    Mode,
+    Preview,
+)
 
 #: Time for a client to send its form, in seconds.
 _FORM_SECONDS = 30
@@ -33,24 +43,38 @@ _FORM_SECONDS = 30
 #: response. The rest is for the install.
 _MAX_WAIT = 240.0
 _WAIT_SHARE = 0.8
+_MAX_CLIENT_WAIT = 86400
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def routes(
     context: AgentContext,
     change: CertificateChange,
     source: Callable[[], SourceRecord] = lambda: SourceRecord(""),
+    *,
+    clock: Callable[[], datetime] = _utc_now,
 ) -> list[BaseRoute]:
-    """Return the routes to install certificates, to list them, and to show one.
+    """Return the routes to install certificates, to go back, to list them, and to show one.
 
     ``source`` returns what is known about the source of renewed certificates.
     """
-    calls = _Calls(context.settings, CertificateInstaller(context.settings, change), source)
+    installer = CertificateInstaller(context.settings, change)
+    calls = _Calls(context.settings, installer, source, clock)
     return [
         context.route(
             "POST", paths.CERTIFICATE_INSTALL, calls.install, Role.ADMIN, action="certificate install"
         ),
         context.route(
             "POST", paths.CERTIFICATE_PREVIEW, calls.preview, Role.ADMIN, action="certificate preview"
+        ),
+        context.route(
+            "POST", paths.CERTIFICATE_ROLLBACK, calls.rollback, Role.ADMIN, action="certificate rollback"
+        ),
+        context.route(
+            "GET", paths.CERTIFICATE_HISTORY, calls.history, Role.READER, action="certificate history"
         ),
         context.route("GET", paths.CERTIFICATE, calls.list_all, Role.READER, action="certificate list"),
         context.route(
@@ -69,11 +93,16 @@ class _Form:
 
 class _Calls:
     def __init__(
-        self, settings: Settings, installer: CertificateInstaller, source: Callable[[], SourceRecord]
+        self,
+        settings: Settings,
+        installer: CertificateInstaller,
+        source: Callable[[], SourceRecord],
+        clock: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._installer = installer
         self._source = source
+        self._clock = clock
 
     async def install(self, request: Request, caller: Caller) -> Response:
         form = await _read_form(request)
@@ -82,13 +111,12 @@ class _Calls:
             # in a thread, so that the change goes on if the client disconnects
             installation = await asyncio.to_thread(self._install, form, caller.name)
         except CertificateRefused as error:
-            request.state.audit_outcome = f"refused: {error}"
-            return JSONResponse(wire.to_json(Installation(str(error), (), reasons=error.problems)))
+            return _refusal(request, error)
         request.state.audit_object = ", ".join(shown.signature for shown in installation.certificates)
         return JSONResponse(wire.to_json(installation))
 
     def _install(self, form: _Form, by: str) -> Installation:
-        checked = self._installer.check(form.material)
+        checked = self._installer.check(form.material, now=self._clock())
         certificates = self._installer.install(checked, by=by, wait=form.wait)
         return Installation("", certificates, refused=_refused(checked))
 
@@ -102,8 +130,24 @@ class _Calls:
         return JSONResponse(wire.to_json(preview))
 
     def _preview(self, material: Material) -> Preview:
-        checked = self._installer.check(material)
-        return Preview("", self._installer.plan(checked), refused=_refused(checked))
+        now = self._clock()
+        checked = self._installer.check(material, now=now)
+        return Preview("", self._installer.plan(checked, now=now), refused=_refused(checked))
+
+    async def rollback(self, request: Request, caller: Caller) -> Response:
+        request.state.audit_object = Mode.DOCKER_REGISTRY.value
+        serial = parameters.serial_number(request, "serial")
+        wait = _own_wait(parameters.seconds(request, "wait", math.inf, maximum=_MAX_CLIENT_WAIT))
+        try:
+            shown = await asyncio.to_thread(self._installer.rollback, serial, by=caller.name, wait=wait)
+        except CertificateRefused as error:
+            return _refusal(request, error)
+        request.state.audit_object = shown.signature
+        return JSONResponse(wire.to_json(Installation("", (shown,))))
+
+    async def history(self, _request: Request, _caller: Caller) -> Response:
+        entries = await asyncio.to_thread(History(self._settings).entries, self._clock())
+        return JSONResponse(wire.to_json(CertificateHistory(tuple(entries))))
 
     async def list_all(self, _request: Request, _caller: Caller) -> Response:
         certificates = Certificates(await asyncio.to_thread(self._installed))
@@ -136,6 +180,17 @@ class _Calls:
         )
 
 
+def _refusal(request: Request, error: CertificateRefused) -> Response:
+    """Return the response to an install that is refused, which is 200 as in StarlingX's API."""
+    request.state.audit_outcome = f"refused: {error}"
+    return JSONResponse(wire.to_json(Installation(str(error), (), reasons=error.problems)))
+
+
+def _own_wait(seconds: float) -> float:
+    """Return how long to wait for other changes if the client waits ``seconds`` for the response."""
+    return min(_MAX_WAIT, max(0.0, seconds * _WAIT_SHARE))
+
+
 def _refused(checked: ServerChain | Authorities) -> tuple[str, ...]:
     """Return why certificates of a bundle are left out."""
     return checked.refused if isinstance(checked, Authorities) else ()
@@ -161,4 +216,4 @@ async def _read_form(request: Request) -> _Form:
     except ValueError:
         raise UsageError("the field `wait` has to be a number of seconds") from None
     passphrase = fields.get("passphrase", "").encode() or None
-    return _Form(Material(data, mode, passphrase), min(_MAX_WAIT, max(0.0, wait * _WAIT_SHARE)))
+    return _Form(Material(data, mode, passphrase), _own_wait(wait))

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.transaction import CertificateChange
-from sysreg_cli.errors import CertificateRefused
+from sysreg_cli.errors import CertificateRefused, Conflict, NotFound
 from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.locks import services_lock
@@ -41,6 +42,7 @@ class CertificateInstaller:
         self._change = change
         self._generations = Generations(settings.certificate.directory)
         self._bundle = SystemBundle(settings.paths)
+        self._history = History(settings)
 
     def check(self, material: Material, *, now: datetime | None = None) -> ServerChain | Authorities:
         """Return what an install of ``material`` would install. Changes nothing.
@@ -90,14 +92,59 @@ class CertificateInstaller:
         """
         if isinstance(checked, ServerChain):
             left = self._change.install(checked, by=by, wait=wait, instead_of=instead_of)
-            warnings = [*checked.warnings, *left]
-            warnings += self._foreign_trust(checked)
-            return (describe(checked.certificates[0], Mode.DOCKER_REGISTRY, warnings),)
+            return (self._live(checked, left),)
         with services_lock(self._settings.paths.state, "CA install", wait=wait):
+            new = self._bundle.missing(checked.accepted)
             self._bundle.install(checked.accepted)
+            self._history.add_authorities((authority.certificate for authority in new), by=by)
         return tuple(
             describe(authority.certificate, Mode.SSL_CA, authority.warnings) for authority in checked.accepted
         )
+
+    def rollback(self, serial: int | None, *, by: str, wait: float) -> Certificate:
+        """Install a kept certificate of ``docker_registry`` again; None: the one before the one in use.
+
+        It is checked as any other. Raises NotFound if there is none with ``serial`` (decimal), Conflict if it
+        is in use, CertificateRefused, and what CertificateChange.install raises.
+        """
+        chosen: list[ServerChain] = []
+
+        def choose() -> ServerChain:
+            name = self._kept_generation(serial)
+            pem = self._generations.key(name) + self._generations.chain(name)
+            checked = self.check(Material(pem))
+            assert isinstance(checked, ServerChain)
+            chosen.append(checked)
+            return checked
+
+        warnings = self._change.install_chosen(choose, by=by, wait=wait)
+        return self._live(chosen[0], warnings)
+
+    def _kept_generation(self, serial: int | None) -> str:
+        """Return the newest kept generation with ``serial``, or the newest of another certificate."""
+        see = "see those that are kept with certificate-list --history"
+        current = self._generations.current()
+        in_use = self._in_use()
+        if current is None:
+            raise NotFound("no certificate was installed yet")
+        if in_use is not None and serial == in_use.serial_number:
+            raise Conflict(f"the certificate with the serial number {serial} is in use", next_step=see)
+        for name in reversed(self._generations.before(current)):
+            try:
+                kept = self._generations.certificates(name)[0]
+            except (OSError, CertificateRefused):
+                if serial is None:
+                    return name  # the check says what is wrong with it
+                continue
+            if kept.serial_number == serial or (serial is None and kept != in_use):
+                return name
+        which = "earlier certificate" if serial is None else f"certificate with the serial number {serial}"
+        raise NotFound(f"no {which} of docker_registry is kept", next_step=see)
+
+    def _live(self, chain: ServerChain, warnings: Sequence[str]) -> Certificate:
+        """Describe ``chain``, which has become live with ``warnings``."""
+        everything = [*chain.warnings, *warnings, *self._foreign_trust(chain)]
+        return describe(chain.certificates[0], Mode.DOCKER_REGISTRY, everything)
 
     def _plan_server(self, chain: ServerChain, now: datetime) -> PlannedChange:
         settings = self._settings

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable, text_of
 from sysreg_cli.host import anchors, files
@@ -86,6 +87,7 @@ class CertificateChange:
         self._collecting = collecting
         self._stopping = threading.Event()
         self._generations = Generations(settings.certificate.directory)
+        self._history = History(settings)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
         self._probe = probe or Probe(settings, with_agent=own_tls is not None)
@@ -96,36 +98,50 @@ class CertificateChange:
     ) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
 
-        ``by`` names for the history who installs it: a user, or the source of a renewal.
-        Waits up to ``wait`` seconds for a garbage collection or another change to end. Raises Conflict after
-        that, or if ``instead_of`` is a generation that is no longer the current one; Unavailable when the
-        agent stops, OSError, and SysregError if the certificate could not be made live. Then the old one is
-        live again, or the message says why not.
+        ``by`` names for the history who installs it: a user, or the source of a renewal. Waits up to ``wait``
+        seconds for a garbage collection or another change to end. Raises Conflict after that, or if
+        ``instead_of`` is a generation that is no longer the current one; Unavailable when the agent stops,
+        OSError, and SysregError if the certificate could not be made live. Then the old one is live again, or
+        the message says why not.
+        """
+
+        def choose() -> ServerChain:
+            if instead_of not in (None, self._generations.current()):
+                raise Conflict("certificate not installed: another was installed meanwhile")
+            return chain
+
+        return self.install_chosen(choose, by=by, wait=wait)
+
+    def install_chosen(self, choose: Callable[[], ServerChain], *, by: str, wait: float) -> list[str]:
+        """Install what ``choose`` returns when no other change is under way. See ``install``.
+
+        An error of ``choose`` changes nothing.
         """
         with self._exclusively(wait):
             with contextlib.suppress(SysregError, OSError):
                 # this change replaces an earlier one that cannot be ended
                 self._settle()
-            old = self._generations.current()
-            if instead_of not in (None, old):
-                raise Conflict("certificate not installed: another was installed meanwhile")
-            record = ChangeRecord(ChangePhase.PREPARED, old or "", self._generations.next_name())
-            switched = False
-            try:
-                self._journal.write(wire.to_json(record))
-                self._generations.create(record.new, chain.key_pem, chain.chain_pem, by=by)
-                _apply(anchors.trust_also(self._settings, chain.anchor))
-                self._generations.use(record.new)
-                switched = True
-                self._make_live(record.new)
-                self._commit(record)
-            except (SysregError, OSError) as error:
-                raise self._undo(error, old, switched) from None
-            try:
-                self._clean_up(record.new)
-            except (SysregError, OSError) as error:
-                log.warning("the certificate is live, cleaning up failed: %s", text_of(error))
-                return [f"cleaning up is left for the next change or start of the agent: {text_of(error)}"]
+            return self._replace(choose(), by)
+
+    def _replace(self, chain: ServerChain, by: str) -> list[str]:
+        old = self._generations.current()
+        record = ChangeRecord(ChangePhase.PREPARED, old or "", self._generations.next_name())
+        switched = False
+        try:
+            self._journal.write(wire.to_json(record))
+            self._generations.create(record.new, chain.key_pem, chain.chain_pem, by=by)
+            _apply(anchors.trust_also(self._settings, chain.anchor))
+            self._generations.use(record.new)
+            switched = True
+            self._make_live(record.new)
+            self._commit(record)
+        except (SysregError, OSError) as error:
+            raise self._undo(error, old, switched) from None
+        try:
+            self._clean_up(record.new)
+        except (SysregError, OSError) as error:
+            log.warning("the certificate is live, cleaning up failed: %s", text_of(error))
+            return [f"cleaning up is left for the next change or start of the agent: {text_of(error)}"]
         return []
 
     def stop_waiting(self) -> None:
@@ -272,6 +288,7 @@ class CertificateChange:
         if name is not None:
             anchor = self._generations.certificates(name)[-1]
             _apply(anchors.trust_only(self._settings, anchor))
+        self._history.add_outdated()
         self._generations.prune()
         self._journal.clear()
 

@@ -32,6 +32,7 @@ from tests.tls_clients import presented_chain
 
 HOST = "registry.local"
 PROBE_SECONDS = 3
+ROLLBACK = "/v1/certificate/certificate_rollback"
 INSTALL = "/v1/certificate/certificate_install"
 
 # $1 is restart or reload, $2 the unit. curl talks to supervisord, because supervisorctl takes half a second
@@ -203,6 +204,11 @@ class BreakableController:
         form = ("mode=docker_registry", "file=@-;filename=x", *fields)
         options = [argument for field in form for argument in ("-F", field)]
         response = self._curl(*options, f"http://agent{INSTALL}", data=wanted.pem)
+        return str(json.loads(response)["error"]) if response else "no answer"
+
+    def roll_back(self) -> str:
+        """Go back to the certificate before the one in use; returns "", or what went wrong."""
+        response = self._curl("-X", "POST", f"http://agent{ROLLBACK}")
         return str(json.loads(response)["error"]) if response else "no answer"
 
     # the services

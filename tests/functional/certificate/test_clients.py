@@ -259,3 +259,41 @@ def test_with_its_root_among_the_systems_cas_curl_needs_no_option(
     assert f"ssl_ca_{root.certificate.serial_number}" in done.stdout
     assert file.exists(), "there is no key in it"
     assert _curl(controller, url).returncode == 0
+
+
+def test_after_a_wrong_certificate_one_rollback_lets_remote_clients_pull_again(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """A remote client trusts the company's CA alone, and nobody changes that."""
+    company, other = make.authority("Company"), make.authority("Other Company")
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    (remote / "ca.crt").write_bytes(company.pem)
+
+    def pull() -> subprocess.CompletedProcess[str]:
+        source = f"docker://{controller.address}/{IMAGE}"
+        arguments = ["skopeo", "copy", "--src-cert-dir", str(remote), source, f"dir:{tmp_path / 'pulled'}"]
+        return controller.run(arguments, user="testuser")
+
+    def install(root: make.Issued) -> str:
+        leaf = make.server(root)
+        file = tmp_path / "server.pem"
+        file.write_bytes(make.bundle(leaf, root))
+        done = controller.system("certificate-install", "-m", "docker_registry", str(file))
+        assert (done.returncode, done.stderr) == (0, "")
+        return str(leaf.certificate.serial_number)
+
+    right = install(company)
+    assert login(controller).returncode == 0
+    assert pull().returncode == 0
+    wrong = install(other)
+    assert "x509: certificate signed by unknown authority" in pull().stderr
+
+    done = controller.system("certificate-rollback", "docker_registry")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"docker_registry_{right}" in done.stdout
+    done = pull()
+    assert done.returncode == 0, done.stderr
+    listed = controller.system("certificate-list", "--history", "-f", "value", "-c", "serial", "-c", "state")
+    assert listed.stdout.splitlines()[-3:] == [f"{right} kept", f"{wrong} kept", f"{right} in use"]

@@ -35,20 +35,29 @@ class Sweep:
     def __init__(self, breakable: BreakableController) -> None:
         self.breakable = breakable
         self.rows: list[Row] = []
-        self.live = breakable.certificates.new()
+        self.before = self.live = breakable.certificates.new()
         breakable.start_agent()
-        assert breakable.install(self.live) == ""
+        self._install_next()
         assert breakable.violations(self.live) == []
 
-    def trace(self, directory: Path) -> list[str]:
-        """The failpoints of an undisturbed install, in order."""
-        file = directory / "trace"
-        self.live = self.breakable.certificates.new()
-        self.breakable.set_agent_fault(f"trace:{file}")
+    def _install_next(self) -> None:
+        self.before, self.live = self.live, self.breakable.certificates.new()
         assert self.breakable.install(self.live) == ""
+
+    def trace(self, directory: Path, change: str = "install") -> list[str]:
+        """The failpoints of an undisturbed change, in order. Change is install or rollback."""
+        file = directory / "trace"
+        if change == "rollback":
+            self._install_next()
+        self.breakable.set_agent_fault(f"trace:{file}")
+        if change == "rollback":
+            assert self.breakable.roll_back() == ""
+            self.before, self.live = self.live, self.before
+        else:
+            self._install_next()
         return file.read_text().splitlines()
 
-    def install_with(
+    def change_with(
         self,
         name: str,
         failpoint: str = "",
@@ -56,18 +65,20 @@ class Sweep:
         meanwhile: threading.Timer | None = None,
         before_start: Callable[[], object] = lambda: None,
         after_start: Callable[[], object] = lambda: None,
+        change: str = "install",
     ) -> None:
-        """Install with a fault, start the agent again, and add a row with what is true then.
+        """Install or roll back with a fault, start the agent again, and add a row with what is true then.
 
         ``failpoint`` is a fault of the agent, ``service`` one of the service commands. ``meanwhile`` runs
         beside the install. The two callables run before and after the next start of the agent.
         """
-        breakable, old, new = self.breakable, self.live, self.breakable.certificates.new()
+        breakable, old = self.breakable, self.live
+        new = self.before if change == "rollback" else breakable.certificates.new()
         breakable.set_service_fault(service)
         breakable.set_agent_fault(failpoint)
         if meanwhile is not None:
             meanwhile.start()
-        error = breakable.install(new)
+        error = breakable.roll_back() if change == "rollback" else breakable.install(new)
         if meanwhile is not None:
             meanwhile.join()
         outcome = "refused" if error else "installed"
@@ -83,7 +94,7 @@ class Sweep:
         live = self._live(old, new)
         if outcome == "installed" and live != "new":
             violations.append("was reported as installed, but is not")
-        self.live = breakable.certificates.new()
+        self.before, self.live = new if live == "new" else old, breakable.certificates.new()
         if error := breakable.install(self.live):
             violations.append(f"a second install fails: {error}")
         else:
@@ -106,11 +117,12 @@ def sweep(breakable: BreakableController) -> Sweep:
 
 
 @pytest.mark.timeout(1200)
-def test_killed_after_every_step_the_next_start_settles_it(sweep: Sweep, tmp_path: Path) -> None:
-    failpoints = sweep.trace(tmp_path)
+@pytest.mark.parametrize("change", ["install", "rollback"])
+def test_killed_after_every_step_the_next_start_settles_it(sweep: Sweep, tmp_path: Path, change: str) -> None:
+    failpoints = sweep.trace(tmp_path, change)
     assert len(failpoints) > 15
     for number, name in enumerate(failpoints, 1):
-        sweep.install_with(f"killed before {number}: {name}", f"{number}:kill")
+        sweep.change_with(f"killed before {number}: {name}", f"{number}:kill", change=change)
     sweep.assert_no_violations()
     assert {row.outcome for row in sweep.rows} == {"killed"}
     assert {row.live for row in sweep.rows} == {"old", "new"}
@@ -121,7 +133,7 @@ def test_killed_at_any_moment_the_next_start_settles_it(sweep: Sweep) -> None:
     """Also between the failpoints, and during a command that outlives the agent."""
     for milliseconds in range(0, 480, 60):
         killer = threading.Timer(milliseconds / 1000, sweep.breakable.kill_agent)
-        sweep.install_with(f"killed after {milliseconds} ms", meanwhile=killer)
+        sweep.change_with(f"killed after {milliseconds} ms", meanwhile=killer)
     sweep.assert_no_violations()
 
 
@@ -138,7 +150,7 @@ def test_after_a_crash_of_the_whole_machine_the_start_settles_it(sweep: Sweep, t
                 sweep.breakable.restart_services(but=program)
                 late.start()
 
-            sweep.install_with(
+            sweep.change_with(
                 f"crash before {number}: {failpoints[number - 1]}, late {program}",
                 f"{number}:kill",
                 before_start=crash,
@@ -153,7 +165,15 @@ def test_no_failing_write_rename_or_command_leaves_anything_half_done(sweep: Swe
         kind = name.split()[0]
         errors = {"write": ["ENOSPC", "ENOSPC+"], "rename": ["EIO", "EROFS+"]}.get(kind, ["EIO"])
         for error in errors:
-            sweep.install_with(f"{error} at {number}: {name}", f"{number}:{error}")
+            sweep.change_with(f"{error} at {number}: {name}", f"{number}:{error}")
+    sweep.assert_no_violations()
+
+
+@pytest.mark.timeout(600)
+def test_a_full_disk_leaves_nothing_of_a_rollback_half_done(sweep: Sweep, tmp_path: Path) -> None:
+    for number, name in enumerate(sweep.trace(tmp_path, "rollback"), 1):
+        if name.startswith("write"):
+            sweep.change_with(f"ENOSPC+ at {number}: {name}", f"{number}:ENOSPC+", change="rollback")
     sweep.assert_no_violations()
 
 
@@ -161,9 +181,9 @@ def test_no_failing_write_rename_or_command_leaves_anything_half_done(sweep: Swe
 def test_services_that_fail_to_follow_are_brought_back(sweep: Sweep) -> None:
     controller = sweep.breakable.controller
     for fault in ("restart-fails-once", "restart-fails", "down-once", "down", "deaf-once", "deaf"):
-        sweep.install_with(fault, service=fault)
-    sweep.install_with("frozen-once (probe times out)", service="frozen-once")
-    sweep.install_with(
+        sweep.change_with(fault, service=fault)
+    sweep.change_with("frozen-once (probe times out)", service="frozen-once")
+    sweep.change_with(
         "frozen (probe times out)",
         service="frozen",
         before_start=lambda: controller.signal(TOKEN_SERVER, signal.SIGCONT),
@@ -188,7 +208,7 @@ def test_a_damaged_journal_does_not_keep_the_agent_from_settling(sweep: Sweep, t
             def damage_journal(damage: Callable[[bytes], bytes] = damage) -> None:
                 journal.write_bytes(damage(journal.read_bytes()))
 
-            sweep.install_with(
+            sweep.change_with(
                 f"journal {kind}, killed before {failpoints[number - 1]}",
                 f"{number}:kill",
                 before_start=damage_journal,

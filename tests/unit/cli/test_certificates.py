@@ -40,6 +40,11 @@ def fault(text: str) -> dict[str, str]:
     return {"error_message": json.dumps({"faultstring": text, "faultcode": "Client", "debuginfo": None})}
 
 
+def _is_bare(request: bytes) -> bool:
+    """Whether ``request`` has ended and has no body."""
+    return request.endswith(b"\r\n\r\n") and b"Content-Type" not in request
+
+
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, str]]]:
     """``agent(answer)``: an agent that answers one request so; returns the environment to find it."""
@@ -56,7 +61,11 @@ def agent(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, str]]]:
                     connection, _ = listener.accept()
                     with connection:
                         received = b""
-                        while b"--\r\n" not in received[-8:] and (more := connection.recv(65536)):
+                        while (
+                            b"--\r\n" not in received[-8:]
+                            and not _is_bare(received)
+                            and (more := connection.recv(65536))
+                        ):
                             received += more
                         during()
                         connection.sendall(answer)
@@ -351,3 +360,28 @@ def test_the_refused_certificates_of_a_bundle_are_named_on_stdout(
     output = capsys.readouterr()
     assert output.err == ""
     assert f"{file}: not installed: certificate 2 (Old): expired" in output.out
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "says"),
+    [
+        (SUCCESS, 0, ""),
+        ({**SUCCESS, "error": "certificate refused: expired", "certificates": []}, 1, "refused: expired"),
+        ({"error": "", "certificates": []}, 1, "names no certificate"),
+    ],
+)
+def test_a_rollback_succeeds_only_if_the_agent_names_the_certificate(
+    agent: Callable[[bytes], dict[str, str]],
+    answer: dict[str, object],
+    status: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["certificate-rollback", "docker_registry", "--to", "7", "--timeout", "30"]
+    assert run(words, Invocation(environ=agent(http(answer)))) == status
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["ssl_ca_1"], ["docker_registry", "--to", "0x7"], []])
+def test_a_rollback_of_anything_else_is_wrong_usage(words: list[str]) -> None:
+    assert run(["certificate-rollback", *words], Invocation(environ={})) == 2

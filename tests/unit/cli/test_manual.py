@@ -103,8 +103,9 @@ def test_the_sections_of_the_page_are_in_help_reference_and_man_page(name: str) 
     command = EVERY[name]
     terms = [term for term, _ in command.argument_help] + [line for line, _ in command.examples]
     for where, text in sections(name).items():
+        unwrapped = " ".join(text.split())
         for term in [*terms, *command.columns]:
-            assert term in text, f"{term} is not in the {where}"
+            assert term in unwrapped, f"{term} is not in the {where}"
 
 
 @pytest.mark.parametrize(

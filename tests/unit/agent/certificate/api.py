@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,11 +17,20 @@ from tests.unit.agent.certificate.host import Host
 from tests.unit.token_server import asgi
 
 
-def call(host: Host, method: str, path: str, fields: dict[str, str] | None = None, file: bytes = b"") -> Any:
-    """The JSON of a response to root; None for a response without a body."""
+def call(
+    host: Host,
+    method: str,
+    path: str,
+    fields: dict[str, str] | None = None,
+    file: bytes = b"",
+    *,
+    query: str = "",
+    now: datetime | None = None,
+) -> Any:
+    """The JSON of a response to root; None for a response without a body. ``now`` stops the agent's clock."""
     context = AgentContext(host.settings, CallerAuthenticator(host.settings.keystone))
     change = CertificateChange(host.settings, probe=host.services)
-    app = Starlette(routes=api.routes(context, change))
+    app = Starlette(routes=api.routes(context, change, clock=lambda: now or datetime.now(UTC)))
 
     async def as_root(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "state": {"peer": Peer(1, 0, 0)}}, receive, send)
@@ -30,5 +40,7 @@ def call(host: Host, method: str, path: str, fields: dict[str, str] | None = Non
     if fields is not None:
         body, content_type = multipart(fields, file)
         headers.append((b"content-type", content_type.encode()))
-    response = asyncio.run(asgi.call(as_root, method, path, headers=headers, body=[body]))
+    response = asyncio.run(
+        asgi.call(as_root, method, path, query=query.encode(), headers=headers, body=[body])
+    )
     return response.json() if response.body else None

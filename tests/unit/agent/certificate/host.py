@@ -58,11 +58,14 @@ class Host:
         self.generations.use(OLD)
         self.services = Services(self.generations, OLD)
         self.journal = directory / "state" / "certificate-journal"
+        self.history = directory / "state" / "certificate-history"
 
     def add(self, name: str) -> None:
         root = make.authority(name)
-        leaf = make.server(root)
-        self.generations.create(name, leaf.key_pem, leaf.pem + root.pem)
+        self.add_chain(name, make.server(root), root)
+
+    def add_chain(self, name: str, *chain: make.Issued) -> None:
+        self.generations.create(name, chain[0].key_pem, b"".join(one.pem for one in chain))
 
     def switch(self) -> None:
         self.generations.use(NEW)

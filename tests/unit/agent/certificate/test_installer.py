@@ -101,9 +101,10 @@ def test_a_dry_run_and_the_install_after_it_agree_on_200_random_files(host: Host
         mode, data, passphrase = inputs.draw()
         fields = {"mode": mode.value, "passphrase": passphrase}
         before = host.snapshot()
-        preview = call(host, "POST", paths.CERTIFICATE_PREVIEW, fields, data)
+        now = datetime.now(UTC)  # a reason may name the time
+        preview = call(host, "POST", paths.CERTIFICATE_PREVIEW, fields, data, now=now)
         assert host.snapshot() == before, f"the dry run of input {number} changed something"
-        installed = call(host, "POST", paths.CERTIFICATE_INSTALL, fields, data)
+        installed = call(host, "POST", paths.CERTIFICATE_INSTALL, fields, data, now=now)
         for field in ("error", "reasons", "refused"):
             assert installed[field] == preview[field], f"input {number}: {field}"
         if installed["error"]:
@@ -142,7 +143,7 @@ def test_a_dry_run_says_what_would_change(host: Host) -> None:
         "sysreg-token-server.service at registry.local:9002",
     ]
     assert change["restarts"] == ["reload sysreg-token-server.service", "restart docker-registry.service"]
-    assert any(line.startswith("distrust docker registry.local:9001 ") for line in change["trust"])
+    assert any(line.endswith("which docker trusts for registry.local:9001") for line in change["trust"])
 
 
 def test_a_bundle_is_refused_only_if_nothing_in_it_is_new(host: Host) -> None:
