@@ -1,10 +1,14 @@
-"""``HostPort``: where something listens. The one home of reading and writing ``host:port``."""
+"""``HostPort``: where something listens. The one home of reading and writing ``host:port``.
+
+Also ``network_of``: which clients count as one.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -41,6 +45,24 @@ class HostPort:
         except ValueError:
             return True
         return mine == theirs or mine.is_unspecified or theirs.is_unspecified
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return what a limit for each client counts by: the IPv4 address, or the /64 network of IPv6.
+
+    One IPv6 client has all addresses of its /64. An IPv4 address that a listener for both shows as IPv6
+    (``::ffff:192.0.2.1``) is that IPv4 address. What is no address stays as it is.
+    """
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
 
 
 def parse_port(text: str) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keystoneauth1.session import Session
     from requests import Response
 
+    from sysreg_cli.settings import KeystoneSettings
+
 _ADMIN_ROLE = "admin"
 # Keys of a token that acts for a user with fewer rights than the user has.
 _DELEGATIONS = ("application_credential", "OS-TRUST:trust", "OS-OAUTH1")
@@ -122,16 +124,24 @@ class TokenOwner:
     #: seconds of the wall clock
     expires_at: float
 
-    @property
-    def may_administer(self) -> bool:
-        """Whether an administrator's token has the administrator's rights: a delegation needs the role."""
-        return not self.delegated or _ADMIN_ROLE in self.roles
+    def roles_in(self, settings: KeystoneSettings) -> frozenset[str]:
+        """Return the roles that count, in lower case: those in the configured project and domain."""
+        if self.project != (settings.admin_project, settings.user_domain):
+            return frozenset()
+        return frozenset(role.lower() for role in self.roles)
 
-    def why_refused(self, user_domain: str) -> str:
+    def may_administer(self, settings: KeystoneSettings) -> bool:
+        """Whether an administrator's token has the administrator's rights.
+
+        A delegation has them only with the role admin in the configured project.
+        """
+        return not self.delegated or _ADMIN_ROLE in self.roles_in(settings)
+
+    def why_refused(self, settings: KeystoneSettings) -> str:
         """Return why sysreg refuses the token, "" if it accepts it."""
-        name = shorten(self.name)
-        if self.domain != user_domain:
-            return f"user {name} is not of the domain {shorten(user_domain)}, but of {shorten(self.domain)}"
+        name, domain = shorten(self.name), settings.user_domain
+        if self.domain != domain:
+            return f"user {name} is not of the domain {shorten(domain)}, but of {shorten(self.domain)}"
         if self.has_access_rules:
             return f"the application credential of user {name} has access rules; use one without"
         return ""

@@ -77,10 +77,7 @@ class _GuardedEndpoint:
             raise failure from error
 
     async def _authenticate(self, request: Request) -> Caller:
-        authenticate = self.context.authenticator.authenticate
         peer = getattr(request.state, "peer", None)
+        client = request.client.host if request.client else ""
         token = request.headers.get("x-auth-token")
-        if token is None:
-            # in this thread: root needs neither Keystone nor one of the threads that wait for it
-            return authenticate(None, peer)
-        return await asyncio.to_thread(authenticate, token, peer)
+        return await self.context.authenticator.authenticate(token, peer, client)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import enum
 import hashlib
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachetools import TLRUCache
 
+from sysreg_cli.addresses import network_of
+from sysreg_cli.daemon.fair_threads import FairThreads
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
 from sysreg_cli.keystone import NOT_A_TOKEN, TokenOwner, describe_failure, identity_url, open_session
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _MAX_CACHE_SECONDS = 30.0
 _MAX_CACHE_ENTRIES = 1000
+# Threads that ask Keystone, and those of them that one client may use at the same time
+_THREADS, _THREADS_FOR_CLIENT = 8, 2
 # Fernet and JWS tokens have some hundred bytes; Keystone refuses more than this
 _MAX_TOKEN = 8192
 
@@ -67,12 +71,16 @@ class Caller:
 
 
 class CallerAuthenticator:
-    """Finds the caller of a request. Keeps Keystone's response about a token for half a minute at most."""
+    """Finds the caller of a request. Keeps Keystone's response about a token for half a minute at most.
+
+    Only the event loop's thread may use it.
+    """
 
     def __init__(self, keystone: KeystoneSettings) -> None:
         self._keystone = keystone
         self._secret = secrets.token_bytes(32)
-        self._lock = threading.Lock()
+        # not those of the calls: while Keystone hangs, unknown tokens must not keep root waiting
+        self._threads = FairThreads("keystone", threads=_THREADS, for_client=_THREADS_FOR_CLIENT)
         # the value is the caller, and the time.time() at which the token expires
         self._known: TLRUCache[bytes, tuple[Caller, float]] = TLRUCache(
             _MAX_CACHE_ENTRIES,
@@ -81,11 +89,10 @@ class CallerAuthenticator:
 
     def forget(self) -> None:
         """Ask Keystone again about every token."""
-        with self._lock:
-            self._known.clear()
+        self._known.clear()
 
-    def authenticate(self, token: str | None, peer: Peer | None) -> Caller:
-        """Return the caller who sent ``token`` (None: no token) from ``peer``. Blocks on Keystone.
+    async def authenticate(self, token: str | None, peer: Peer | None, client: str = "") -> Caller:
+        """Return the caller who sent ``token`` (None: no token) from ``peer`` or the address ``client``.
 
         Raises NotAuthenticated, NotAuthorized (a user of another domain, an application credential with
         access rules), Unavailable and ProtocolError (no usable response from Keystone).
@@ -97,13 +104,12 @@ class CallerAuthenticator:
         if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
             raise NotAuthenticated("X-Auth-Token is not a Keystone token")
         key = hashlib.blake2b(token.encode(), key=self._secret, digest_size=32).digest()
-        with self._lock:
-            if known := self._known.get(key):
-                return known[0]
-        owner = self._validate(token)
+        if known := self._known.get(key):
+            return known[0]
+        asker = f"uid {peer.uid}" if peer else network_of(client)
+        owner = await self._threads.submit(partial(self._validate, token), asker).result
         caller = caller_of(owner, self._keystone)
-        with self._lock:
-            self._known[key] = caller, owner.expires_at
+        self._known[key] = caller, owner.expires_at
         return caller
 
     def _validate(self, token: str) -> TokenOwner:
@@ -151,10 +157,8 @@ def caller_of(owner: TokenOwner, settings: KeystoneSettings) -> Caller:
 
     Raises NotAuthorized for a user of another domain, and for an application credential with access rules.
     """
-    if why := owner.why_refused(settings.user_domain):
+    if why := owner.why_refused(settings):
         raise NotAuthorized(why)
-    role = Role.NONE
-    if owner.project == (settings.admin_project, settings.user_domain):
-        held = {name.upper() for name in owner.roles}
-        role = max((role for role in Role if role.name in held), default=Role.NONE)
-    return Caller(owner.name, role, may_administer=owner.may_administer)
+    held = owner.roles_in(settings)
+    role = max((role for role in Role if role.name.lower() in held), default=Role.NONE)
+    return Caller(owner.name, role, may_administer=owner.may_administer(settings))

@@ -178,6 +178,7 @@ class TokenServerSettings:
     signing_certificate: Path = _key(Path("/etc/sysreg/token/signing.crt"), _path)
     administrators: tuple[str, ...] = _key(("admin", "sysinv"), _words)
     reserved_users: tuple[str, ...] = _key(("mtce",), _words)
+    registry_like_users: tuple[str, ...] = _key((), _words)
     public_images: tuple[str, ...] = _key((), _words)
     read_lifetime: int = _key(300, _number(60, 86400))
     write_lifetime: int = _key(60, _number(60, 600))

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable, UsageError
+from sysreg_cli.errors import NotAuthenticated, SysregError, TooManyRequests, Unavailable, UsageError
 from sysreg_cli.token_server.credentials import Credentials, from_headers, from_pair
 from sysreg_cli.token_server.decision_log import DecisionLog
 from sysreg_cli.token_server.issuer import Issued, Issuer
@@ -33,7 +33,14 @@ _MAX_BODY_SECONDS = 15.0
 _MAX_LOGGED_SCOPES = 8
 # nginx's status for a client that closed the connection; only the log shows it
 _CLIENT_LEFT = 499
-_CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 503: "UNAVAILABLE"}
+_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "DENIED",
+    404: "NOT_FOUND",
+    429: "TOOMANYREQUESTS",
+    503: "UNAVAILABLE",
+}
 
 
 class TokenApp:
@@ -48,7 +55,7 @@ class TokenApp:
         docker_wait: float = 12.0,
         other_wait: float = 300.0,
     ) -> None:
-        """The waits are the seconds that a request is held while a collection runs.
+        """The waits are the seconds that a request for a write token is held while a collection runs.
 
         docker gives up a request after 15 s, and tries again after a 503. Other clients wait for minutes, but
         a 503 is final for them.
@@ -106,11 +113,11 @@ class TokenApp:
             return _error(500, "internal error of the token server")
 
     async def _respond(self, request: Request, decision: _Decision, credentials: Credentials) -> Response:
-        issued = await self._issuer.issue(credentials, decision.requested)
+        issued = self._issuer.issue_at_once(credentials, decision.requested)
         if issued is None:
             issued = await self._wait(request, credentials, decision.requested)
             if issued is None:
-                decision.log(_CLIENT_LEFT, "the client left while writes were held")
+                decision.log(_CLIENT_LEFT, "the client left before it got its token")
                 return Response(status_code=_CLIENT_LEFT)
         decision.issued = issued
         decision.log(200)
@@ -122,10 +129,12 @@ class TokenApp:
     async def _wait(
         self, request: Request, credentials: Credentials, requested: Sequence[Access]
     ) -> Issued | None:
-        """Hold the request until the write lock is free. Return None if the client leaves before."""
+        """Wait for Keystone and for the write lock. Return None if the client leaves before."""
         is_docker = request.headers.get("user-agent", "").startswith("docker/")
         wait = self._docker_wait if is_docker else self._other_wait
-        waiting = asyncio.create_task(self._issuer.issue_when_open(credentials, requested, wait))
+        client = request.client.host if request.client else ""
+        issuing = self._issuer.issue(credentials, requested, client=client, wait=wait)
+        waiting = asyncio.create_task(issuing)
         leaving = asyncio.create_task(_disconnected(request))
         try:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +149,7 @@ class TokenApp:
         headers = {}
         if isinstance(error, NotAuthenticated):
             headers["WWW-Authenticate"] = self._challenge
-        elif isinstance(error, Unavailable):
+        elif isinstance(error, Unavailable | TooManyRequests):
             headers["Retry-After"] = _RETRY_AFTER
         elif isinstance(error, UsageError):
             # the rest of the body would be taken for the next request

@@ -52,6 +52,10 @@ class Fingerprints:
         folded = name.casefold().encode("utf-8", "surrogatepass")
         return hmac.digest(self._key, b"name " + folded, "sha256")
 
+    def of_client(self, network: str) -> bytes:
+        """Hash the network of a client."""
+        return hmac.digest(self._key, b"client " + network.encode(), "sha256")
+
 
 def _load_key(path: Path) -> bytes:
     with contextlib.suppress(FileNotFoundError):

@@ -42,38 +42,28 @@ class Issuer:
         self._write_lock = write_lock
         self._gate = Gate(write_lock)
 
-    async def issue(self, credentials: Credentials, requested: Sequence[Access]) -> Issued | None:
-        """Return a token with the allowed part of ``requested``, or None while writes are held.
+    def issue_at_once(self, credentials: Credentials, requested: Sequence[Access]) -> Issued | None:
+        """Return a token with the allowed part of ``requested``.
 
-        Raises NotAuthenticated, NotAuthorized if the user can't use the registry at all, or Unavailable.
+        Return None if that has to wait: for Keystone, or because writes are held. Raises NotAuthenticated,
+        NotAuthorized if the user can't use the registry at all, or Unavailable.
         """
-        identity = await self._authenticator.identify(credentials)
-        why = self._grants.why_no_login(identity)
-        if why:
-            raise NotAuthorized(why, next_step="ask for a user with such a name")
-        access = self._grants.allowed(identity, requested)
-        if not any(entry.writes for entry in access):
-            return self._sign(identity, access, self._read_lifetime, self._read_lifetime)
-        issue = self._write_lock.try_issue()
-        if issue is None:
-            return None
-        with issue:
-            lifetime = write_token_lifetime(self._write_lifetime)
-            issued = self._sign(identity, access, lifetime, self._write_lifetime)
-            self._write_lock.record()
-        return issued
+        identity = self._authenticator.recall(credentials)
+        return None if identity is None else self._issue(identity, requested)
 
-    async def issue_when_open(
-        self, credentials: Credentials, requested: Sequence[Access], wait: float
+    async def issue(
+        self, credentials: Credentials, requested: Sequence[Access], *, client: str, wait: float
     ) -> Issued:
-        """Do the same as ``issue``, but wait up to ``wait`` seconds for the write lock.
+        """Do the same, but wait for Keystone, and for the write lock until ``wait`` seconds from now.
 
-        Raises also Unavailable if a collection holds the lock for longer.
+        ``client`` is the address from which the request came. Raises also what Authenticator.identify raises,
+        and Unavailable if a collection holds the lock for longer.
         """
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             # authenticates again, because the credentials may have been revoked meanwhile
-            issued = await self.issue(credentials, requested)
+            identity = await self._authenticator.identify(credentials, client)
+            issued = self._issue(identity, requested)
             if issued is not None:
                 return issued
             if not await self._gate.wait_until_open(deadline):
@@ -104,6 +94,23 @@ class Issuer:
         """Release threads and files."""
         self._authenticator.close()
         self._write_lock.close()
+
+    def _issue(self, identity: Identity, requested: Sequence[Access]) -> Issued | None:
+        """Return a token, or None while writes are held."""
+        why = self._grants.why_no_login(identity)
+        if why:
+            raise NotAuthorized(why, next_step="ask for a user with such a name")
+        access = self._grants.allowed(identity, requested)
+        if not any(entry.writes for entry in access):
+            return self._sign(identity, access, self._read_lifetime, self._read_lifetime)
+        issue = self._write_lock.try_issue()
+        if issue is None:
+            return None
+        with issue:
+            lifetime = write_token_lifetime(self._write_lifetime)
+            issued = self._sign(identity, access, lifetime, self._write_lifetime)
+            self._write_lock.record()
+        return issued
 
     def _sign(self, identity: Identity, access: Sequence[Access], lifetime: int, expires_in: int) -> Issued:
         token = self._signer.sign(identity.name, access, lifetime=lifetime, service=self._service)

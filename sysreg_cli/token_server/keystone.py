@@ -45,7 +45,7 @@ class Keystone:
         if not settings.auth_url:
             raise SettingsError("settings refused", ["section [keystone]: auth_url is missing"])
         self._url = identity_url(settings.auth_url)
-        self._domain = settings.user_domain
+        self._settings = settings
         self._retry_pause = retry_pause
         self._session = open_session(
             program="sysreg-token-server",
@@ -71,9 +71,10 @@ class Keystone:
                 f"Keystone at {self._url} can't be asked: {describe_failure(error)}",
                 next_step="try again in a while",
             ) from None
-        if why := owner.why_refused(self._domain):
+        if why := owner.why_refused(self._settings):
             raise NotAuthenticated(why)
-        return Authentication(Identity(owner.name, owner.may_administer), owner.expires_at - time.time())
+        identity = Identity(owner.name, owner.may_administer(self._settings))
+        return Authentication(identity, owner.expires_at - time.time())
 
     def _request(self, credentials: Credentials) -> Mapping[str, Any]:
         """Return Keystone's ``token`` object for ``credentials``. Tries a second time if that is safe."""
@@ -95,7 +96,7 @@ class Keystone:
                 self._url,
                 username=credentials.name,
                 password=credentials.secret,
-                user_domain_name=self._domain,
+                user_domain_name=self._settings.user_domain,
                 unscoped=True,
                 include_catalog=False,
                 reauthenticate=False,

@@ -28,21 +28,33 @@ _PREPARE = """
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS refused
         (pair BLOB PRIMARY KEY, name BLOB NOT NULL, refused_at REAL NOT NULL, times INTEGER NOT NULL);
-    CREATE INDEX IF NOT EXISTS refused_by_time ON refused (refused_at);
 """
+# Separate, because a database of 0.1.0 lacks it
+_ADD_CLIENT = "ALTER TABLE refused ADD COLUMN client BLOB NOT NULL DEFAULT ''"
+_ADD_INDEX = "CREATE INDEX IF NOT EXISTS refused_by_client ON refused (client, times, refused_at)"
 _ADD = """
-    INSERT INTO refused (pair, name, refused_at, times) VALUES (?, ?, ?, 1)
+    INSERT INTO refused (pair, name, client, refused_at, times) VALUES (?, ?, ?, ?, 1)
     ON CONFLICT (pair) DO UPDATE SET refused_at = excluded.refused_at, times = times + 1
     RETURNING times
 """
-_DROP_OLDEST = """
-    DELETE FROM refused
-    WHERE pair IN (SELECT pair FROM refused ORDER BY refused_at DESC LIMIT -1 OFFSET ?)
+_COPY_OUT = "SELECT pair, name, client, refused_at, times FROM refused"
+_COPY_IN = "INSERT INTO refused (pair, name, client, refused_at, times) VALUES (?, ?, ?, ?, ?)"
+# Of the client that has the most, so that one client that sends many wrong pairs forgets only its own
+_DROP_ONE = """
+    DELETE FROM refused WHERE pair = (
+        SELECT pair FROM refused
+        WHERE client = (
+            SELECT client FROM refused GROUP BY client ORDER BY count(*) DESC, min(refused_at) LIMIT 1)
+        ORDER BY times, refused_at LIMIT 1)
 """
 
 
 class LockoutGuard:
-    """The refusals of credentials, by fingerprint (column ``pair``). Times are seconds of the wall clock."""
+    """The refusals of credentials, by fingerprint (column ``pair``). Times are seconds of the wall clock.
+
+    When there are more than ``max_entries``, it forgets one of the client that has the most: the oldest of
+    those that were refused the fewest times. So a client that sends many wrong pairs makes it forget its own.
+    """
 
     def __init__(
         self, path: Path, *, max_entries: int = 10_000, clock: Callable[[], float] = time.time
@@ -65,10 +77,14 @@ class LockoutGuard:
             self._run("UPDATE refused SET refused_at = ? WHERE pair = ?", now, fingerprint)
         return max(0.0, min(refused_at, now) + _pause(times) - now)
 
-    def add(self, fingerprint: bytes, name: bytes) -> float:
-        """Record a refusal of ``name``. Return the seconds until Keystone may be asked again."""
-        ((times,),) = self._run(_ADD, fingerprint, name, self._clock())
-        self._run(_DROP_OLDEST, self._max_entries)
+    def add(self, fingerprint: bytes, name: bytes, client: bytes = b"") -> float:
+        """Record a refusal of ``name``. Return the seconds until Keystone may be asked again.
+
+        ``client`` stands for the network that the pair came from.
+        """
+        ((times,),) = self._run(_ADD, fingerprint, name, client, self._clock())
+        while len(self) > self._max_entries:
+            self._run(_DROP_ONE)
         return _pause(times)
 
     def forget_names(self, names: Iterable[bytes]) -> None:
@@ -99,8 +115,7 @@ class LockoutGuard:
             log.warning("refused logins can't be stored and won't survive a restart: %s", error)
         failed, self._database = self._database, _prepare(":memory:")
         with contextlib.suppress(sqlite3.Error), contextlib.closing(failed):
-            rows = failed.execute("SELECT pair, name, refused_at, times FROM refused").fetchall()
-            self._database.executemany("INSERT INTO refused VALUES (?, ?, ?, ?)", rows)
+            self._database.executemany(_COPY_IN, failed.execute(_COPY_OUT).fetchall())
         return self._database.execute(statement, values).fetchall()
 
 
@@ -136,6 +151,10 @@ def _prepare(path: Path | str) -> sqlite3.Connection:
     database = sqlite3.connect(path)
     try:
         database.executescript(_PREPARE)
+        columns = [row[1] for row in database.execute("PRAGMA table_info(refused)")]
+        if "client" not in columns:
+            database.execute(_ADD_CLIENT)
+        database.execute(_ADD_INDEX)
     except sqlite3.Error:
         database.close()
         raise

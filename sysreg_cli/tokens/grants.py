@@ -14,6 +14,8 @@ _EVERYTHING = frozenset({"pull", "push", "delete", "*"})
 _READ = frozenset({"pull"})
 _NOTHING: frozenset[str] = frozenset()
 _PUBLIC = "public"
+# docker's names for its own registry's official images, and for a registry on the same machine
+_REGISTRY_NAMES = frozenset({"library", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Grants:
         # a user with the name of a public image's first component would own what everybody pulls
         self._reserved = frozenset(settings.reserved_users) | {_PUBLIC}
         self._reserved |= {image.partition("/")[0] for image in settings.public_images}
+        self._registry_like_users = frozenset(settings.registry_like_users)
 
     def is_administrator(self, identity: Identity) -> bool:
         return identity.may_administer and identity.name in self._administrators
@@ -58,11 +61,21 @@ class Grants:
         if self.is_administrator(identity):
             return _EVERYTHING
         first, slash, _ = repository.partition("/")
-        if slash and first == identity.name and identity.name not in self._reserved:
+        if slash and first == identity.name and self._may_own(first):
             return _EVERYTHING
         if (slash and first == _PUBLIC) or repository in self._public_images:
             return _READ
         return _NOTHING
+
+    def _may_own(self, name: str) -> bool:
+        """Whether the images below ``name``/ belong to the user of that name.
+
+        Mirrors of other registries are below the names of these, such as ``docker.io/``. All nodes run them,
+        so no user becomes their owner by a name alone.
+        """
+        if name in self._reserved:
+            return False
+        return name in self._registry_like_users or not ("." in name or name in _REGISTRY_NAMES)
 
     def allowed(self, identity: Identity, requested: Iterable[Access]) -> list[Access]:
         """Return the allowed part of ``requested``, without the resources of which nothing is allowed."""

@@ -2,9 +2,10 @@
 
     scope         = resource { " " resource }
     resource      = type [ "(" class ")" ] ":" name ":" action { "," action }
+    action        = { "a" ... "z" } | "*"
 
 A name may contain colons (a host with its port), so the type ends at the first colon and the actions begin
-after the last one.
+after the last one. An action may be empty, and asks for nothing: ``repository:app:`` is a scope.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MAX_NAME = 512
 _MAX_SCOPE = 1024
 
 _TYPE = re.compile(r"([a-z0-9][a-z0-9_.-]{0,63})(?:\(([a-z0-9]{1,64})\))?")
-_ACTIONS = re.compile(r"(?:[a-z]{1,32}|\*)(?:,(?:[a-z]{1,32}|\*))*")
+_ACTIONS = re.compile(r"(?:[a-z]*|\*)(?:,(?:[a-z]*|\*))*")
 _NAME = re.compile(r"[\x21-\x7e]+")
 
 
@@ -55,4 +56,4 @@ def _parse(scope: str) -> Access:
         raise UsageError(
             f"{shorten(scope)} is not a scope", next_step="a scope is repository:NAME:ACTION,ACTION"
         )
-    return Access(type_match.group(1), name, tuple(actions.split(",")))
+    return Access(type_match.group(1), name, tuple(filter(None, actions.split(","))))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sysreg_cli.addresses import HostPort
+from sysreg_cli.addresses import HostPort, network_of
 
 
 @pytest.mark.parametrize("text", ["registry.local:9001", "127.0.0.1:9003", "[::1]:9003", "[::]:1"])
@@ -30,3 +30,19 @@ def test_listeners_clash_at_one_port_unless_both_name_different_addresses() -> N
     assert HostPort("a.local", 1).overlaps(HostPort("127.0.0.1", 1))
     assert not HostPort("127.0.0.1", 1).overlaps(HostPort("127.0.0.2", 1))
     assert not HostPort("127.0.0.1", 1).overlaps(HostPort("127.0.0.1", 2))
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("somewhere", "somewhere"),
+    ],
+)
+def test_clients_that_count_as_one(address: str, network: str) -> None:
+    assert network_of(address) == network

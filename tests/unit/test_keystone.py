@@ -8,6 +8,9 @@ import pytest
 
 from sysreg_cli import keystone
 from sysreg_cli.keystone import NOT_A_TOKEN, TokenOwner, identity_url
+from sysreg_cli.settings import KeystoneSettings
+
+SETTINGS = KeystoneSettings()
 
 
 @pytest.mark.parametrize("url", ["http://k:5000", "http://k:5000/", "http://k:5000/v3", "http://k:5000/v3/"])
@@ -25,15 +28,22 @@ def test_the_owner_and_the_rights_of_a_token_are_read() -> None:
     owner = TokenOwner.of(token(project=project, roles=[{"name": "reader"}]))
     assert (owner.name, owner.domain, owner.project) == ("admin", "Default", ("admin", "Default"))
     assert owner.roles == {"reader"}
-    assert owner.may_administer
+    assert owner.may_administer(SETTINGS)
     assert owner.expires_at == 60
     assert not owner.has_access_rules
 
 
 @pytest.mark.parametrize("key", ["application_credential", "OS-TRUST:trust", "OS-OAUTH1"])
 def test_a_delegation_administers_only_with_the_role(key: str) -> None:
-    assert not TokenOwner.of(token(**{key: {"id": "1"}}, roles=[{"name": "member"}])).may_administer
-    assert TokenOwner.of(token(**{key: {"id": "1"}}, roles=[{"name": "admin"}])).may_administer
+    def may_administer(role: str, project: str = "admin", domain: str = "Default") -> bool:
+        scope = {"name": project, "domain": {"name": domain}}
+        owner = TokenOwner.of(token(**{key: {"id": "1"}}, roles=[{"name": role}], project=scope))
+        return owner.may_administer(SETTINGS)
+
+    assert may_administer("admin")
+    assert not may_administer("member")
+    assert not may_administer("admin", project="another")
+    assert not may_administer("admin", domain="another")
 
 
 def test_the_method_of_a_login_names_an_application_credential_too() -> None:
@@ -43,9 +53,10 @@ def test_the_method_of_a_login_names_an_application_credential_too() -> None:
 
 def test_tokens_of_other_domains_and_with_access_rules_are_refused() -> None:
     restricted = TokenOwner.of(token(application_credential={"access_rules": [{"path": "/"}]}))
-    assert "has access rules" in restricted.why_refused("Default")
-    assert "is not of the domain 'Other'" in TokenOwner.of(token()).why_refused("Other")
-    assert TokenOwner.of(token(application_credential={"id": "1"})).why_refused("Default") == ""
+    assert "has access rules" in restricted.why_refused(SETTINGS)
+    other = KeystoneSettings(user_domain="Other")
+    assert "is not of the domain 'Other'" in TokenOwner.of(token()).why_refused(other)
+    assert TokenOwner.of(token(application_credential={"id": "1"})).why_refused(SETTINGS) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
+from keystoneclient.v3 import client
 
 from devstack.controller import Controller
 from devstack.images import single
@@ -195,16 +198,38 @@ def test_an_application_credential_of_an_administrator_without_the_role_admin_is
         own
     ]
     # Nor is a Keystone token that was made with it.
-    from keystoneauth1.identity.v3 import ApplicationCredential
-    from keystoneauth1.session import Session
-
-    auth = ApplicationCredential(
+    auth = v3.ApplicationCredential(
         controller.auth_url,
         application_credential_id=created.id,
         application_credential_secret=created.secret,
     )
     token = Session(auth=auth).get_token()
     assert request_token(controller, None, ANYTHING, CATALOG, own, token=token).access == [own]
+
+
+def test_an_administrator_of_another_project_has_no_rights_through_an_application_credential(
+    controller: Controller,
+) -> None:
+    admin = controller.keystone_admin()
+    project = admin.projects.create(f"p{uuid.uuid4().hex}", domain="default")
+    try:
+        me = admin.session.get_user_id()
+        (role,) = admin.roles.list(name="admin")
+        admin.roles.grant(role, user=me, project=project)
+        auth = v3.Password(
+            controller.auth_url,
+            username="admin",
+            password=controller.passwords["admin"],
+            user_domain_name="Default",
+            project_id=project.id,
+        )
+        scoped = client.Client(session=Session(auth=auth), endpoint_override=controller.auth_url)
+        created = scoped.application_credentials.create(f"c{uuid.uuid4().hex}", user=me)
+        own = "repository:admin/a:push"
+        response = request_token(controller, created.id, ANYTHING, CATALOG, own, password=created.secret)
+        assert response.access == [own]
+    finally:
+        admin.projects.delete(project)
 
 
 def test_an_application_credential_with_access_rules_is_refused(

@@ -1,9 +1,14 @@
 """Who a validated token stands for, and when no token is needed."""
 
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from sysreg_cli.agent.identity import Caller, CallerAuthenticator, Peer, Role, caller_of
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable
@@ -33,6 +38,10 @@ def token(
 
 def caller(document: dict[str, Any]) -> Caller:
     return caller_of(TokenOwner.of(document), SETTINGS)
+
+
+def authenticate(authenticator: CallerAuthenticator, sent: str | None, peer: Peer | None) -> Caller:
+    return asyncio.run(authenticator.authenticate(sent, peer, "192.0.2.1"))
 
 
 @pytest.mark.parametrize(
@@ -77,34 +86,34 @@ def test_an_application_credential_with_access_rules_is_refused() -> None:
 
 
 def test_root_at_the_socket_needs_no_token_and_no_keystone() -> None:
-    assert CallerAuthenticator(SETTINGS).authenticate(None, ROOT) == Caller("root", Role.ADMIN)
+    assert authenticate(CallerAuthenticator(SETTINGS), None, ROOT) == Caller("root", Role.ADMIN)
 
 
 @pytest.mark.parametrize("peer", [OTHER, None])
 def test_everybody_else_needs_a_token(peer: Peer | None) -> None:
     with pytest.raises(NotAuthenticated):
-        CallerAuthenticator(SETTINGS).authenticate(None, peer)
+        authenticate(CallerAuthenticator(SETTINGS), None, peer)
 
 
 @pytest.mark.parametrize("sent", ["", "\x00", "schlüssel", "x" * 10000])
 def test_a_sent_token_is_never_overruled_by_the_uid(sent: str) -> None:
     with pytest.raises(NotAuthenticated):
-        CallerAuthenticator(SETTINGS).authenticate(sent, ROOT)
+        authenticate(CallerAuthenticator(SETTINGS), sent, ROOT)
 
 
 def test_without_keystone_a_token_is_neither_right_nor_wrong() -> None:
     nowhere = KeystoneSettings(auth_url="http://127.0.0.1:1/v3", timeout=1)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
-        CallerAuthenticator(nowhere).authenticate("gAAAAA", ROOT)
+        authenticate(CallerAuthenticator(nowhere), "gAAAAA", ROOT)
     with pytest.raises(Unavailable, match="auth_url"):
-        CallerAuthenticator(SETTINGS).authenticate("gAAAAA", ROOT)
+        authenticate(CallerAuthenticator(SETTINGS), "gAAAAA", ROOT)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
 def test_keystone_is_found_with_and_without_v3_in_the_url(httpserver: HTTPServer, path: str) -> None:
     httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
     authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for(path)))
-    assert authenticator.authenticate("gAAAAA", None) == Caller("someone", Role.ADMIN, may_administer=True)
+    assert authenticate(authenticator, "gAAAAA", None) == Caller("someone", Role.ADMIN, may_administer=True)
 
 
 def test_a_redirect_is_neither_followed_nor_believed(httpserver: HTTPServer) -> None:
@@ -114,7 +123,7 @@ def test_a_redirect_is_neither_followed_nor_believed(httpserver: HTTPServer) -> 
     )
     authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
     with pytest.raises(Unavailable, match="redirects to another URL"):
-        authenticator.authenticate("gAAAAA", None)
+        authenticate(authenticator, "gAAAAA", None)
     assert [request.path for request, _ in httpserver.log] == ["/v3/auth/tokens"]
 
 
@@ -122,17 +131,17 @@ def test_what_keystone_said_about_a_token_is_kept_until_it_expires(httpserver: H
     httpserver.expect_request("/v3/auth/tokens").respond_with_json({"token": token()})
     authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for("")))
     for sent, requests in (("long", 1), ("long", 1), ("other", 2), ("long", 2)):
-        authenticator.authenticate(sent, None)
+        authenticate(authenticator, sent, None)
         assert len(httpserver.log) == requests
     authenticator.forget()
-    authenticator.authenticate("long", None)
+    authenticate(authenticator, "long", None)
     assert len(httpserver.log) == 3
     httpserver.clear()
     httpserver.expect_request("/v3/auth/tokens").respond_with_json(
         {"token": token(expires_at="2020-01-01T00:00:00.000000Z")}
     )
     for requests in (1, 2):
-        authenticator.authenticate("expired", None)
+        authenticate(authenticator, "expired", None)
         assert len(httpserver.log) == requests
 
 
@@ -142,3 +151,44 @@ def test_each_role_includes_those_below() -> None:
     operator.require(Role.OPERATOR)
     with pytest.raises(NotAuthorized, match="admin"):
         operator.require(Role.ADMIN)
+
+
+@pytest.fixture
+def parallel_httpserver() -> Iterator[HTTPServer]:
+    """Answers requests side by side."""
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
+def test_while_keystone_hangs_neither_root_nor_another_client_waits_behind_one_clients_tokens(
+    parallel_httpserver: HTTPServer,
+) -> None:
+    httpserver = parallel_httpserver
+    answered = threading.Event()
+
+    def hang(request: Request) -> Response:
+        if request.headers["X-Auth-Token"].startswith("unknown"):
+            answered.wait(20)
+        return Response(json.dumps({"token": token()}), content_type="application/json")
+
+    httpserver.expect_request("/v3/auth/tokens").respond_with_handler(hang)
+    authenticator = CallerAuthenticator(KeystoneSettings(auth_url=httpserver.url_for(""), timeout=30))
+
+    async def story() -> None:
+        # more than there are threads for calls
+        unknown = [
+            asyncio.create_task(authenticator.authenticate(f"unknown{number}", None, "192.0.2.1"))
+            for number in range(33)
+        ]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await authenticator.authenticate(None, ROOT) == Caller("root", Role.ADMIN)
+            await asyncio.to_thread(lambda: None)
+            assert (await authenticator.authenticate("known", None, "192.0.2.2")).name == "someone"
+        answered.set()
+        assert {caller.name for caller in await asyncio.gather(*unknown)} == {"someone"}
+
+    try:
+        asyncio.run(story())
+    finally:
+        answered.set()

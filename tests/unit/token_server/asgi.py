@@ -61,8 +61,12 @@ async def call(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body: Sequence[bytes] = (),
     leave: asyncio.Event | None = None,
+    client: str = "192.0.2.1",
 ) -> Response:
-    """One request to ``app``; the client leaves when ``leave`` is set, or after the answer."""
+    """One request to ``app`` from the address ``client``.
+
+    The client leaves when ``leave`` is set, or after the answer.
+    """
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in body]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
     sent: list[Any] = []
@@ -87,7 +91,7 @@ async def call(
         "query_string": query,
         "root_path": "",
         "headers": list(headers),
-        "client": ("192.0.2.1", 5000),
+        "client": (client, 5000),
         "server": ("192.0.2.2", 9002),
     }
     await app(scope, receive, send)
@@ -123,6 +127,7 @@ class Server:
         state: Path,
         answer: Callable[[Credentials], Authentication],
         *,
+        cache_ttl: float = 300.0,
         keystone_wait: float = 13.0,
         docker_wait: float = 12.0,
         other_wait: float = 300.0,
@@ -132,7 +137,7 @@ class Server:
         self.authenticator = Authenticator(
             self.keystone,
             Fingerprints(state),
-            CredentialCache(300),
+            CredentialCache(cache_ttl),
             LockoutGuard(state / "refused.db"),
             max_wait=keystone_wait,
         )

@@ -99,6 +99,40 @@ def test_refusals_are_bounded_and_the_oldest_goes(
         guard = start()
 
 
+def test_a_client_that_sends_many_wrong_pairs_makes_it_forget_only_its_own(
+    guard: LockoutGuard, clock: Clock
+) -> None:
+    guard.add(b"stale secret of a node", NAME, b"node")
+    for number in range(100):
+        clock.now += 1
+        guard.add(b"%d" % number, NAME, b"flood")
+    assert len(guard) == 10
+    assert guard.seconds_left(b"stale secret of a node") > 0
+    assert guard.seconds_left(b"99") > 0
+    clock.now += HOUR
+    for number in range(100):
+        guard.add(b"99", NAME, b"flood")
+        guard.add(b"other %d" % number, NAME, b"flood")
+    assert guard.seconds_left(b"99") == DAY
+
+
+def test_a_database_of_0_1_0_keeps_its_refusals(
+    path: Path, start: Callable[[], LockoutGuard], clock: Clock
+) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("""
+            CREATE TABLE refused
+                (pair BLOB PRIMARY KEY, name BLOB NOT NULL, refused_at REAL NOT NULL, times INTEGER NOT NULL);
+            CREATE INDEX refused_by_time ON refused (refused_at);
+        """)
+        database.execute("INSERT INTO refused VALUES (?, ?, ?, 2)", (PAIR, NAME, clock.now))
+        database.commit()
+    guard = start()
+    assert guard.seconds_left(PAIR) == HOUR
+    guard.add(b"other", NAME, b"client")
+    assert len(guard) == 2
+
+
 @pytest.mark.parametrize("damage", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 4096])
 def test_a_damaged_database_is_replaced(path: Path, start: Callable[[], LockoutGuard], damage: bytes) -> None:
     path.write_bytes(damage)
@@ -123,7 +157,7 @@ def test_a_database_with_a_column_of_a_later_version_is_used(
     guard.add(b"before", NAME)
     guard.close()
     with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("ALTER TABLE refused ADD COLUMN client TEXT")
+        database.execute("ALTER TABLE refused ADD COLUMN later TEXT")
     guard = start()
     guard.add(PAIR, NAME)
     guard.close()

@@ -55,6 +55,16 @@ def test_reserved_users_and_namesakes_of_public_images_own_nothing(user: str) ->
     assert GRANTS.actions(Identity(user), f"{user}/mine") == public
 
 
+@pytest.mark.parametrize("user", ["docker.io", "k8s.gcr.io", "localhost", "library", "192.0.2.1", "a.b"])
+def test_a_user_named_like_a_registry_owns_its_mirror_only_if_configured(user: str) -> None:
+    assert GRANTS.why_no_login(Identity(user)) == ""
+    assert granted(user, f"repository:{user}/image:pull,push,delete", f"repository:{user}/image:*") == []
+    owner = Grants(TokenServerSettings(registry_like_users=(user,)))
+    assert owner.actions(Identity(user), f"{user}/image") == EVERYTHING
+    reserved = Grants(TokenServerSettings(registry_like_users=(user,), reserved_users=(user,)))
+    assert reserved.actions(Identity(user), f"{user}/image") == set()
+
+
 @pytest.mark.parametrize(
     "user", ["Upper", "a b", "a/b", "", "..", "-a", "a-", "\N{SNOWMAN}", "admin\n", "Admin"]
 )
@@ -100,7 +110,7 @@ def test_only_star_is_an_action_of_the_catalog_and_only_actions_we_know_are_gran
 words = st.sampled_from(
     [
         *("testuser", "testuser2", "public", "mtce", "admin", "sysinv", "rabbitmq", "tools", "busybox", "a"),
-        *(".", "..", "A", "a-b", "a__b", "%2e", "host:5000"),
+        *("docker.io", "library", ".", "..", "A", "a-b", "a__b", "%2e", "host:5000"),
     ]
 ) | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8)
 names = st.lists(words, min_size=0, max_size=4).map("/".join)
@@ -118,7 +128,8 @@ def table_allows(user: str, may_administer: bool, repository: str) -> set[str]:
     reserved = user in ("mtce", "public", "rabbitmq", "tools")
     if not reserved and not is_component(user):
         return set()
-    if not reserved and repository.startswith(user + "/"):
+    like_a_registry = "." in user or user in ("library", "localhost")
+    if not reserved and not like_a_registry and repository.startswith(user + "/"):
         return EVERYTHING
     if repository.startswith("public/") or repository in ("rabbitmq", "tools/busybox"):
         return {"pull"}
@@ -128,6 +139,7 @@ def table_allows(user: str, may_administer: bool, repository: str) -> set[str]:
 @given(words, st.booleans(), st.lists(scopes, max_size=6))
 @example("testuser", True, ["repository:testuser2/a:*"])
 @example("public", True, ["repository:public/a:push"])
+@example("docker.io", True, ["repository:docker.io/a:push"])
 def test_no_token_ever_allows_anything_outside_the_table(
     user: str, may_administer: bool, texts: list[str]
 ) -> None:

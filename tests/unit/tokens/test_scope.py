@@ -17,6 +17,9 @@ from sysreg_cli.tokens.scope import MAX_SCOPES, parse_scopes
         ("repository(plugin):a/b:pull", Access("repository", "a/b", ("pull",))),
         ("registry:catalog:*", Access("registry", "catalog", ("*",))),
         ("repository:host:5000/a:pull", Access("repository", "host:5000/a", ("pull",))),
+        ("repository:a/b:", Access("repository", "a/b", ())),
+        ("repository:a/b:pull,", Access("repository", "a/b", ("pull",))),
+        ("repository:a/b:,push,,pull", Access("repository", "a/b", ("push", "pull"))),
     ],
 )
 def test_one_scope(text: str, expected: Access) -> None:
@@ -46,8 +49,6 @@ def test_no_scope_is_fine(nothing: list[str]) -> None:
         "repository",
         "repository:a",
         "repository::pull",
-        "repository:a:",
-        "repository:a:pull,",
         "repository:a:PULL",
         ":a:pull",
         "repository(:a:pull",
@@ -79,4 +80,20 @@ def test_any_text_is_parsed_or_refused(texts: list[str]) -> None:
         scopes = parse_scopes(texts)
     except UsageError:
         return
-    assert all(scope.type and scope.name and scope.actions for scope in scopes)
+    assert all(scope.type and scope.name and all(scope.actions) for scope in scopes)
+
+
+TYPES = st.from_regex(r"[a-z0-9]{1,16}(\([a-z0-9]{1,16}\))?", fullmatch=True)
+COMPONENTS = st.from_regex(r"[a-z0-9]{1,9}([_.-][a-z0-9]{1,9})?", fullmatch=True)
+HOSTS = st.from_regex(r"([A-Za-z0-9]{1,9}\.)?[A-Za-z0-9]{1,9}(:[0-9]{1,5})?/", fullmatch=True) | st.just("")
+ACTIONS = st.lists(st.from_regex(r"[a-z]{0,40}", fullmatch=True) | st.just("*"), min_size=1, max_size=6)
+
+
+@given(TYPES, HOSTS, st.lists(COMPONENTS, min_size=1, max_size=4), ACTIONS)
+def test_every_scope_of_the_specification_is_taken(
+    kind: str, host: str, components: list[str], actions: list[str]
+) -> None:
+    name = host + "/".join(components)
+    (scope,) = parse_scopes([f"{kind}:{name}:{','.join(actions)}"])
+    assert (scope.type, scope.name) == (kind.partition("(")[0], name)
+    assert scope.actions == tuple(dict.fromkeys(filter(None, actions)))

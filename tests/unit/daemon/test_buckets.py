@@ -1,10 +1,10 @@
-"""How many calls one address may make."""
+"""How much one client may do."""
 
 from __future__ import annotations
 
 import pytest
 
-from sysreg_cli.agent.rate import Buckets
+from sysreg_cli.daemon.buckets import Buckets
 
 
 class Clock:
@@ -50,7 +50,7 @@ def test_a_rest_fills_up_no_further_than_the_burst(clock: Clock) -> None:
 
 
 def test_the_memory_is_bounded(clock: Clock) -> None:
-    buckets = Buckets(clock=clock)
+    buckets = Buckets(per_second=1.0, burst=1.0, clock=clock)
     for number in range(10000):
         buckets.take(str(number))
     assert len(buckets) <= 4096
