@@ -121,7 +121,10 @@ def test_a_registry_that_refuses_or_is_away_is_told(controller: Controller, imag
 
 
 def test_a_request_that_is_too_long_is_413(api: Api) -> None:
-    long: dict[str, Any] = {"files": {"file": ("x.pem", b"x" * 300_000)}, "data": {"mode": "docker_registry"}}
+    long: dict[str, Any] = {
+        "files": {"file": ("x.pem", b"x" * 1_400_000)},
+        "data": {"mode": "docker_registry"},
+    }
     answer = api.call("POST", INSTALL, **long)
     assert answer.status_code == 413
     assert fault(answer)
