@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import sys
 import traceback
@@ -48,6 +49,8 @@ class LazyGroup(click.Group):
         target, _ = entry
         module, _, attribute = target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
+        gc.freeze()  # what was imported stays
+        gc.enable()
         if not isinstance(command, Command):
             raise TypeError(f"{target} is not a command")
         return command
