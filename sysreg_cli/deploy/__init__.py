@@ -12,6 +12,7 @@ The resources:
 
 file.py          files, links, and lines in files of other programs
 system_files.py  accounts, directories and lock files that systemd's programs make
+storage.py       the rights of the registry's user to its storage
 token_keys.py    the token-signing pair, and the registry's trust in it
 certificate.py   the registry's certificate
 client_trust.py  the trust of docker and containerd in it

@@ -15,10 +15,11 @@ from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
 from sysreg_cli.deploy.file import File, Link, MarkedLines, Retired
-from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
+from sysreg_cli.deploy.host_facts import HOSTS, REGISTRY_USER, HostFacts
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.resource import Resource
 from sysreg_cli.deploy.restart import Listener
+from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair, trust_bundle, trusted_certificates
 from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
@@ -66,6 +67,7 @@ class Deployment:
             *(sysusers, Accounts(sysusers, is_data=True), tmpfiles, directories),
             *_files(settings, facts, rendered),
             *_keys(settings),
+            StorageRights(settings.registry.storage, REGISTRY_USER),
             MadeDirectories(frozenset(entry.path for entry in directories.entries)),
             *(AppliedSettings(daemon.unit, daemon.digest(settings)) for daemon in daemons),
         )

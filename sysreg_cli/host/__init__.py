@@ -2,6 +2,7 @@
 
 files          files that are replaced atomically and durably
 failpoint      places at which a test makes a process fail
+ownership      the rights of the user to whom a storage belongs
 locks          one change of services at a time, and one sysreg-deploy
 journal        the record of a change under way, for the process that comes after a crash
 generations    key and chain of each certificate, and the link that says which are in use

@@ -16,7 +16,6 @@ snapshot         reads the storage
 layout           the paths of the storage
 sweep            carries out the plan under the write lock
 edits            changes the storage
-ownership        works with the rights of the storage's owner
 collector        runs ``docker-registry garbage-collect``
 registry_config  reads the registry's config.yml
 """

@@ -15,16 +15,16 @@ from sysreg_cli.agent.garbage import collector, edits, planning
 from sysreg_cli.agent.garbage.drain import DrainTimeouts
 from sysreg_cli.agent.garbage.manifest import StoredManifest
 from sysreg_cli.agent.garbage.mark import Marks
-from sysreg_cli.agent.garbage.ownership import as_owner
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.agent.garbage.registry_config import read as read_config
 from sysreg_cli.agent.garbage.snapshot import Snapshot
-from sysreg_cli.agent.garbage.sweep import Sweep
+from sysreg_cli.agent.garbage.sweep import Sweep, directories_to_change
 from sysreg_cli.agent.garbage.writers import Writers
 from sysreg_cli.errors import NotSupported, SysregError, text_of
+from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.collections import CollectionResult, Outcome, Phase
 
@@ -103,17 +103,23 @@ class Collection:
                 Deletion.remove(self._directory)
 
     def _scan(self, root: Path) -> None:
-        """Make the plan. Raises OSError."""
+        """Make the plan. Raises SysregError if it is known that the plan can't be carried out, OSError."""
         now = time.time()  # before the snapshot
         dereferenced = Deletion.load(self._directory)
-        with as_owner(root):
-            self.plan = planning.make(
-                self._snapshot(root),
-                now=now,
-                grace=self.recorder.options.grace,
-                delete_untagged=self.recorder.options.delete_untagged,
-                dereferenced=dereferenced,
-            )
+        try:
+            with as_owner(root):
+                self.plan = planning.make(
+                    self._snapshot(root),
+                    now=now,
+                    grace=self.recorder.options.grace,
+                    delete_untagged=self.recorder.options.delete_untagged,
+                    dereferenced=dereferenced,
+                )
+        except PermissionError as error:
+            raise no_rights(root, str(error.filename)) from None
+        require_rights(root, directories_to_change(root, self.plan, self.recorder.check))
+        if self.plan.blobs and not self.plan.obstacle:
+            collector.find()
         self.recorder.update(pinned=len(self.plan.pins), warnings=tuple(map(str, self.plan.damages)))
 
     def _snapshot(self, root: Path) -> Snapshot:

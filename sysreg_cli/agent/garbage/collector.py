@@ -70,12 +70,7 @@ def run(
     seconds to wait, several times a second, and ends the collector by raising. Raises CollectorFailed,
     SysregError if the collector is killed or missing, CollectorLives if it can't be ended.
     """
-    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if program is None:
-        raise SysregError(
-            f"the registry's collector is missing: no {' or '.join(_PROGRAMS)} in PATH",
-            next_step="install the package docker-registry",
-        )
+    program = find()
     command = [program, "garbage-collect", *(["--dry-run"] if write_lock is None else []), str(config.path)]
     out_path, error_path = directory / "collector.out", directory / "collector.err"
     with _create(out_path) as out, _create(error_path) as errors, out_path.open(errors="replace") as reader:
@@ -108,6 +103,16 @@ def run(
         kind = CollectorFailed if process.returncode > 0 else SysregError
         raise kind(f"the registry's collector failed: {_reason(process.returncode, error_path)}")
     return output
+
+
+def find() -> str:
+    """Return the collector's program. Raises SysregError if it is missing."""
+    if program := next(filter(None, map(shutil.which, _PROGRAMS)), None):
+        return program
+    raise SysregError(
+        f"the registry's collector is missing: no {' or '.join(_PROGRAMS)} in PATH",
+        next_step="install the package docker-registry",
+    )
 
 
 def terminate(pid: int) -> None:

@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.garbage import layout
-from sysreg_cli.agent.garbage.ownership import as_owner
+from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 
 #: has one component, so it belongs to no user: only administrators could push to it
@@ -102,24 +102,31 @@ def remove_pins(root: Path) -> bool:
     return True
 
 
-def _remove_tree(top: Path, check: Callable[[], None] = _go_on) -> None:
-    """Remove a directory, if it is there, with all that is in it. Follows no symbolic link below it."""
-    directories, pending = [], [str(top)]
+def tree(top: Path) -> Iterator[str]:
+    """Yield a directory, if it is there, and all below it, outer ones first. Follows no symbolic link."""
+    pending = [str(top)]
     while pending:
         directory = pending.pop()
         try:
             entries = os.scandir(directory)
         except FileNotFoundError:
             continue
-        directories.append(directory)
+        yield directory
         with entries:
+            pending.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _remove_tree(top: Path, check: Callable[[], None] = _go_on) -> None:
+    """Remove a directory, if it is there, with all that is in it. Follows no symbolic link below it."""
+    directories = []
+    for directory in tree(top):
+        check()
+        directories.append(directory)
+    for directory in reversed(directories):
+        with os.scandir(directory) as entries:
             for entry in entries:
                 check()
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                else:
-                    os.unlink(entry.path)  # noqa: PTH108 - text takes a tenth of the time of a Path
-    for directory in reversed(directories):
+                os.unlink(entry.path)  # noqa: PTH108 - text takes a tenth of the time of a Path
         check()
         os.rmdir(directory)  # noqa: PTH106
 

@@ -228,6 +228,9 @@ class Snapshot:
                             status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
                         except _MISSING:
                             continue
+                        except PermissionError as error:
+                            error.filename = f"{prefix.path}/{name}"
+                            raise
                         digest = sys.intern(f"{algorithm.name}:{name}")
                         if not is_digest(digest) or name[:2] != prefix.name:
                             self.foreign.append(f"{prefix.path}/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -167,6 +168,31 @@ class Sweep:
         if self._config.cache and self._deleting:
             with self._recorder.phase(Phase.RESTART, stoppable=False):
                 restart_registry(self._settings)
+
+
+def directories_to_change(root: Path, plan: SweepPlan, check: Callable[[], None]) -> Iterator[str]:
+    """Yield the directories in which the plan removes or creates something."""
+    if plan.nothing_to_do:
+        return
+    blobs = str(layout.blobs(root))
+    yield str(layout.repositories(root))  # of the pins
+    yield blobs
+    for digest in (*plan.blobs, *(plan.pins if not plan.obstacle else ())):
+        check()
+        directory = os.path.dirname(layout.data_path(blobs, digest))  # noqa: PTH120
+        yield os.path.dirname(directory)  # noqa: PTH120
+        if digest in plan.blobs:
+            yield directory
+    for name, digests in plan.manifests.items():
+        for digest in digests:
+            check()
+            link = layout.revision(root, name, digest)
+            yield from (str(link.parent.parent), str(link.parent))
+    for name in plan.repositories:
+        for own in layout.OWN:
+            for directory in edits.tree(layout.repository(root, name) / own):
+                check()
+                yield directory
 
 
 def restart_registry(settings: Settings) -> None:

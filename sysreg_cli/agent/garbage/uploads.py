@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sysreg_cli.agent.garbage import layout
-from sysreg_cli.agent.garbage.ownership import as_owner
+from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.text import printable
 
 _MAX_NAMED = 5

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from devstack import images
 from devstack.controller import Controller
-from tests.functional.garbage.conftest import collect, collected, writes_ended
+from tests.functional.garbage.conftest import collect, collected, status, writes_ended
 
 
 def replace_by_directory(path: Path) -> None:
@@ -33,6 +36,16 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": os.unlink,
     "directory": replace_by_directory,
     "link": replace_by_link,
+}
+
+#: how each kind of file is damaged; a layer of the right size is seen to be damaged only by a client
+TRIED = {
+    "tag": ("empty", "newline", "missing", "directory"),
+    "revision": ("cut", "newline", "other", "link"),
+    "layer": ("empty", "other", "missing", "directory"),
+    "manifest": ("empty", "other", "missing", "link"),
+    "platform": ("cut", "missing"),
+    "blob": ("empty", "missing", "directory"),
 }
 
 
@@ -63,15 +76,13 @@ def damage_everything(controller: Controller) -> dict[str, images.Image]:
     """Push an image for each kind of damage, and damage it. The tag ``2`` beside it stays whole."""
     client = controller.client()
     made = {}
-    for kind in ("tag", "revision", "layer", "manifest", "platform", "blob"):
-        for name, damage in DAMAGES.items():
-            if (kind, name) == ("blob", "other"):
-                continue  # of the right size: only a client that pulls it notices
+    for kind, names in TRIED.items():
+        for name in names:
             repository = f"{kind}/{name}"
             image = images.multi_arch() if kind == "platform" else images.single()
             client.push(repository, "1", image)
             client.push(repository, "2", images.single())
-            damage(damaged_file(controller, repository, kind, image))
+            DAMAGES[name](damaged_file(controller, repository, kind, image))
             made[repository] = image
     return made
 
@@ -125,3 +136,33 @@ def test_everything_that_is_damaged_is_named_with_a_remedy_that_works(registry: 
     for repository in made:
         assert client.is_whole(repository, "2"), repository
         assert repository not in pushed or client.is_whole(repository, "1"), repository
+
+
+@pytest.mark.parametrize("place", ["blob", "manifest", "link", "repository"])
+def test_wrong_owners_are_told_before_writes_are_held_also_by_a_dry_run(
+    registry: Controller, place: str
+) -> None:
+    """As a restore by root leaves them."""
+    client = registry.client()
+    gone, kept = images.single(), images.single()
+    client.push("gone", "1", gone)
+    client.push("kept", "1", kept)
+    client.delete("gone", gone.digest)
+    storage = registry.paths.storage / "docker/registry/v2"
+    path, mode = {
+        "blob": (storage / "blobs/sha256" / gone.digest[7:9] / gone.digest[7:], 0o755),
+        "manifest": (storage / "blobs/sha256" / kept.digest[7:9] / kept.digest[7:] / "data", 0o600),
+        "link": (storage / "repositories/kept/_manifests/tags/1/current/link", 0o600),
+        "repository": (storage / "repositories/gone/_layers", 0o755),
+    }[place]
+    shutil.chown(path, "root", "root")
+    path.chmod(mode)
+    before = status(registry)["results"]
+    for options in (("--dry-run",), ()):
+        done = collect(registry, *options)
+        assert done.returncode == 1, done
+        assert f"may not read or change {path}: it belongs to root, with mode" in done.stderr
+    assert [result["writes_held"] for result in status(registry)["results"] if result not in before] == [0, 0]
+    command = done.stderr.partition("give the storage back to that user: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    assert collected(registry)["repositories"] == 1

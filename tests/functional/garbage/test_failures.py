@@ -94,6 +94,8 @@ def test_a_missing_collector_is_named(sandbox: Sandbox, monkeypatch: pytest.Monk
     result = sandbox.collect()
     assert result.outcome == "failed"
     assert "collector is missing" in result.error
+    assert result.writes_held == 0.0
+    assert sandbox.collect(dry_run=True).error == result.error
     assert sandbox.writes_are_open
     assert not sandbox.pins
 
@@ -168,7 +170,9 @@ def test_storage_that_is_read_only_is_named(sandbox: Sandbox, unmount: list[Path
     mounted("-o", "remount,bind,ro", str(sandbox.storage.root))
     result = sandbox.collect()
     assert result.outcome == "failed"
-    assert "Read-only file system" in result.error
+    assert "is on a read-only file system; mount it writable" in result.error
+    assert result.writes_held == 0.0
+    assert sandbox.collect(dry_run=True).error == result.error
     assert needed <= sandbox.storage.all_blobs()
     assert sandbox.writes_are_open
 

@@ -14,6 +14,7 @@ from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER
 from sysreg_cli.deploy.deployment import Deployment
 from sysreg_cli.deploy.file import File, Link
 from sysreg_cli.deploy.host_facts import HostFacts
+from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair
 from sysreg_cli.deploy.units import RunningUnit
@@ -35,7 +36,7 @@ def files(facts: HostFacts = FACTS) -> dict[Path, bytes]:
 def test_what_others_need_comes_before_them() -> None:
     deployment = build()
     kinds = [type(resource) for resource in deployment.resources]
-    order = [File, Accounts, Tmpfiles, SigningPair, ServerCertificate, ClientTrust]
+    order = [File, Accounts, Tmpfiles, SigningPair, ServerCertificate, ClientTrust, StorageRights]
     assert sorted(order, key=kinds.index) == order
     assert not any(isinstance(resource, RunningUnit) for resource in deployment.on_disk)
 

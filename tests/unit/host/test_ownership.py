@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import edits, layout
-from sysreg_cli.agent.garbage.ownership import as_owner
+from sysreg_cli.host.ownership import as_owner
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
 

@@ -1,0 +1,94 @@
+"""Works in the registry's storage with the rights of its owner instead of root's.
+
+The storage belongs to the user of a daemon that serves the network. An attacker who controls that daemon
+could plant symbolic links there, and root would follow them anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sysreg_cli.errors import SysregError
+
+_libc = ctypes.CDLL(None)
+_INVALID_ID = ctypes.c_uint(-1)  # setfsuid(2) with it changes nothing and returns the present user
+
+
+@contextlib.contextmanager
+def as_owner(root: Path) -> Iterator[None]:
+    """Access files with the rights of the owner of ``root``, in this thread only.
+
+    New files belong to that user. Does nothing if this process is not root's, or if ``root`` belongs to root.
+    Raises SysregError, OSError.
+    """
+    status = root.stat()
+    with _as_user(status.st_uid, status.st_gid):
+        yield
+
+
+@contextlib.contextmanager
+def _as_user(uid: int, gid: int) -> Iterator[None]:
+    """Access files with the rights of a user. For others than root, setfsuid(2) also drops capabilities."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    try:
+        # the group first: without root's user it can't be changed any more
+        _libc.setfsgid(gid)
+        _libc.setfsuid(uid)
+        if _libc.setfsuid(_INVALID_ID) != uid:
+            raise SysregError(f"the rights of the user {_name(uid)} can't be taken")
+        yield
+    finally:
+        _libc.setfsuid(0)
+        _libc.setfsgid(0)
+
+
+def require_rights(root: Path, directories: Iterable[str], user: str = "") -> None:
+    """Require that ``user`` may list and change the directories below ``root``. Missing ones don't count.
+
+    Without a name, it is the owner of ``root``. ``directories`` may read the storage itself: it is iterated
+    with the rights of that user. Raises SysregError with the remedy, OSError.
+    """
+    status = root.stat()
+    uid, gid = (status.st_uid, status.st_gid) if not user else pwd.getpwnam(user)[2:4]
+    denied = None
+    with _as_user(uid, gid):
+        try:
+            denied = next((path for path in directories if not _may_change(path)), None)
+        except PermissionError as error:
+            denied = str(error.filename)
+    if denied is not None:
+        raise no_rights(root, denied, uid)
+
+
+def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
+    """Return the error that a user, by default the owner of ``root``, may not read or change ``path``."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return SysregError(f"{path} is on a read-only file system", next_step="mount it writable")
+    status = os.lstat(path)
+    user = _name(root.stat().st_uid if uid is None else uid)
+    return SysregError(
+        f"the user {user} may not read or change {path}: it belongs to {_name(status.st_uid)}, with mode"
+        f" {stat.S_IMODE(status.st_mode):04o}",
+        next_step=f"give the storage back to that user: chown -R {user}: {root} && chmod -R u+rwX {root}",
+    )
+
+
+def _may_change(path: str) -> bool:
+    # With effective ids, the kernel checks for the user of _as_user.
+    whole = os.R_OK | os.W_OK | os.X_OK
+    return os.access(path, whole, effective_ids=True) or not os.path.lexists(path)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
