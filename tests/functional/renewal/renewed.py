@@ -105,12 +105,15 @@ class RenewedController:
         if fault == "kill":
             breakable.wait_for_agents_end()
         else:
-            # the record cannot be written while the disk is full
+            # the agent's word, because it cannot keep its record while the disk is full
             wait_until(
-                lambda: self.shown()["source_problem"] or not breakable.violations(new),
+                lambda: (
+                    self.shown()["source_problem"] or presented_chain(breakable.ports[0], HOST) == new.der
+                ),
                 MINUTE,
-                what="it ends",
+                what="the renewal fails, or goes live",
             )
+            # waits for the end of a renewal that may still go back
             breakable.stop_agent()
         self.renewer.hide()
         breakable.start_agent()
