@@ -324,8 +324,8 @@ class Controller:
         if self.options.netns:
             return USUAL_PORTS
         if self.paths.ports.exists():
-            chosen: dict[str, int] = json.loads(self.paths.ports.read_text())
-            return chosen
+            # the data of an older version lacks some
+            return {**USUAL_PORTS, **json.loads(self.paths.ports.read_text())}
         chosen = dict(zip(USUAL_PORTS, ports.free_ports(len(USUAL_PORTS)), strict=True))
         if self.options.running_keystone:
             chosen["keystone"] = self.options.running_keystone.port

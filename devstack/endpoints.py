@@ -10,7 +10,14 @@ from devstack.keystone_server import auth_url
 HOST_NAME = "registry.local"
 # The address of a controller in a network namespace (TEST-NET-2, RFC 5737).
 NAMESPACE_ADDRESS = "198.51.100.10"
-USUAL_PORTS = {"keystone": 5000, "registry": 9001, "token_server": 9002, "agent": 9003, "debug": 5001}
+USUAL_PORTS = {
+    "keystone": 5000,
+    "registry": 9001,
+    "token_server": 9002,
+    "agent": 9003,
+    "debug": 5001,
+    "metrics": 5002,
+}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ Sections = Mapping[str, Mapping[str, str]]
 class Options:
     """The options of one embedded controller. The defaults are a whole controller on free ports."""
 
-    #: keystone, registry, token_server, agent, debug -> fixed port
+    #: keystone, registry, token_server, agent, debug, metrics -> fixed port
     ports: Mapping[str, int] = field(default_factory=dict)
     #: changes of sysreg.conf
     settings: Sections = field(default_factory=dict)

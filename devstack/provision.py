@@ -65,6 +65,7 @@ def write_settings(paths: Paths, endpoints: Endpoints, supervisor: Supervisor, o
             "agent": {
                 "socket": str(paths.agent_socket),
                 "listen": f"{endpoints.listen}:{endpoints.ports['agent']}",
+                "metrics": f"127.0.0.1:{endpoints.ports['metrics']}",
                 "restart_command": supervisor.ctl("restart", "{unit}"),
                 "reload_command": supervisor.ctl("signal", "HUP", "{unit}"),
             },

@@ -15,6 +15,7 @@ A request passes through the modules in this order:
     certificate/     certificates
     alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call
+    metrics          facts about certificates, collections and space for Prometheus
     parameters       parses query parameters
     openapi          the description of the API
 """

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import uvicorn
 from starlette.routing import BaseRoute
 
-from sysreg_cli.agent import openapi, registry_image
+from sysreg_cli.addresses import HostPort
+from sysreg_cli.agent import metrics, openapi, registry_image
 from sysreg_cli.agent.alarms.delivery import Alarms
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
@@ -29,12 +31,13 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
+from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import tcp_listener, unix_listener
 from sysreg_cli.daemon.tls import ServerTLS, load_server_tls
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import SysregError, Unavailable
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.collections import Phase
 
@@ -42,6 +45,7 @@ log = logging.getLogger("sysreg.agent")
 
 _PROGRAM = "sysreg-agent"
 _MAX_CONNECTIONS = 200
+_MAX_SCRAPES = 10
 # An install that rolls back takes the longest of all calls.
 _STOP_SECONDS = 200
 # At the start an interrupted install may have to be undone.
@@ -104,6 +108,9 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     ]
     if settings.agent.listen:
         listeners.append((configuration(tls=tls), tcp_listener(settings.agent.listen)))
+    if settings.agent.metrics:
+        figures = AgentMetrics(settings, collections, lambda: renewal.record)
+        listeners += _metrics_listener(settings.agent.metrics, figures)
     background = [asyncio.create_task(task) for task in (remind(settings.certificate), alarms.watch())]
 
     def stop() -> None:
@@ -146,6 +153,17 @@ def _routes(
         *registry_image.routes(context),
         *openapi.routes(),
     ]
+
+
+def _metrics_listener(address: HostPort, figures: AgentMetrics) -> list[tuple[uvicorn.Config, socket.socket]]:
+    """Return the listener for the metrics; none if the port is taken: the agent has more to do."""
+    try:
+        listener = tcp_listener(address)
+    except Unavailable as error:
+        log.error("there are no metrics: %s", error)
+        return []
+    config = server.configuration(metrics.build(figures), max_connections=_MAX_SCRAPES, stop_seconds=1)
+    return [(config, listener)]
 
 
 def _reload(authenticator: CallerAuthenticator, tls: ServerTLS | None) -> None:

@@ -86,6 +86,13 @@ def _optional_host_port(value: str) -> HostPort | None:
     return None if value in ("", "none") else HostPort.parse(value)
 
 
+def _optional_loopback(value: str) -> HostPort | None:
+    address = _optional_host_port(value)
+    if address is not None and address.host not in ("127.0.0.1", "::1"):
+        raise ValueError(f"{value!r} is not 127.0.0.1:PORT or [::1]:PORT")
+    return address
+
+
 def _unit(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.service", value):
         raise ValueError(f"{value!r} is not the name of a .service unit")
@@ -193,6 +200,7 @@ class AgentSettings:
     socket: Path = _key(Path("/run/sysreg/agent.sock"), _path)
     group: str = _key("sysreg", _text)
     listen: HostPort | None = _key(None, _optional_host_port)
+    metrics: HostPort | None = _key(None, _optional_loopback)
     restart_command: str = _key("systemctl restart {unit}", _text)
     reload_command: str = _key("systemctl reload {unit}", _text)
     restart_timeout: int = _key(60, _number(1, 600))
@@ -265,4 +273,6 @@ class Settings:
         }
         if self.agent.listen:
             listeners["agent", "listen"] = self.agent.listen
+        if self.agent.metrics:
+            listeners["agent", "metrics"] = self.agent.metrics
         return listeners

@@ -86,7 +86,14 @@ class TokenApp:
             await self._routed(scope, receive, send)
 
     async def _health(self, request: Request) -> Response:
-        return _json({"status": "ok", "held": self._issuer.waiting, "signing_key": self._issuer.signing_key})
+        return _json(
+            {
+                "status": "ok",
+                "held": self._issuer.waiting,
+                "refused_logins": self._issuer.refusals,
+                "signing_key": self._issuer.signing_key,
+            }
+        )
 
     async def _get(self, request: Request) -> Response:
         return await self._decide(request, _read_get)

@@ -110,6 +110,11 @@ class Authenticator:
             self._threads.join(login.call, network)
         return await self._wait(login, fingerprint)
 
+    @property
+    def refusals(self) -> int:
+        """The number of credentials that Keystone refused, and that are remembered."""
+        return len(self._guard)
+
     def forget_refusals(self) -> None:
         """Ask Keystone again about all credentials that it refused."""
         self._guard.clear()

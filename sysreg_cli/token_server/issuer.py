@@ -78,6 +78,11 @@ class Issuer:
         return self._gate.waiting
 
     @property
+    def refusals(self) -> int:
+        """The number of refused credentials that are remembered."""
+        return self._authenticator.refusals
+
+    @property
     def signing_key(self) -> str:
         """The fingerprint of the certificate whose key signs."""
         return self._signer.fingerprint

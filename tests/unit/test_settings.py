@@ -58,6 +58,13 @@ def test_addresses_may_be_host_names_of_the_registry() -> None:
     assert settings.parse("[registry]\nhost_names = ::1", "x").registry.base_url == "https://[::1]:9001"
 
 
+@pytest.mark.parametrize("text", ["0.0.0.0:9004", "198.51.100.10:9004", "9004"])
+def test_metrics_are_for_this_machine_alone(text: str) -> None:
+    assert settings.parse("[agent]\nmetrics = [::1]:9004", "x").agent.metrics == HostPort("::1", 9004)
+    with pytest.raises(SettingsError, match="x:2: metrics: "):
+        settings.parse(f"[agent]\nmetrics = {text}", "x")
+
+
 def test_every_problem_is_named_with_file_and_line() -> None:
     text = "\n".join(
         [

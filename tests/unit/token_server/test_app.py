@@ -475,7 +475,17 @@ def test_other_paths_and_methods(server: Server, method: str, path: str, status:
 def test_health(server: Server) -> None:
     health = run(call(server.app, path="/health")).json()
     assert re.fullmatch("[0-9a-f]{64}", health.pop("signing_key"))
-    assert health == {"status": "ok", "held": 0}
+    assert health == {"status": "ok", "held": 0, "refused_logins": 0}
+
+
+def test_health_counts_the_credentials_that_keystone_refused(server: Server) -> None:
+    def refuse(_credentials: Credentials) -> Authentication:
+        raise NotAuthenticated("Keystone refused them")
+
+    server.keystone.answer = refuse
+    for password in ("one", "two", "two"):
+        assert run(server.get(PULL, basic("testuser", password))).status == 401
+    assert run(call(server.app, path="/health")).json()["refused_logins"] == 2
 
 
 octets = st.binary(max_size=200) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
