@@ -1,6 +1,6 @@
 """Fails a renewal at each of its failpoints: the agent is killed, or the disk is full from there on.
 
-``python -m tests.soak.renewal`` takes about 15 minutes. After each fault the next start of the agent has to
+``python -m tests.soak.renewal`` takes about 6 minutes. After each fault the next start of the agent has to
 leave exactly the old or exactly the new certificate, and the renewal has to go live then.
 """
 

@@ -38,7 +38,7 @@ class Followed:
         self._stopping.set()
 
     def ended(self) -> bool:
-        self._thread.join(30)
+        self._thread.join(0.05)
         return not self._thread.is_alive()
 
     def last_is(self, content: bytes) -> bool:
@@ -63,8 +63,12 @@ def followed(api: KubernetesApi, tmp_path: Path) -> Iterator[Followed]:
     followed = Followed(tmp_path / "admin.conf")
     yield followed
     followed.stop()
-    api.disconnect()
-    assert followed.ended()
+
+    def ended() -> bool:
+        api.disconnect()  # it may have begun another watch meanwhile
+        return followed.ended()
+
+    wait_until(ended)
 
 
 def put(api: KubernetesApi, content: bytes) -> None:
@@ -131,7 +135,7 @@ def test_an_api_that_is_away_is_said(tmp_path: Path) -> None:
     wait_until(lambda: "cannot be reached: " in followed.problem)
     assert "0x" not in followed.problem
     followed.stop()
-    assert followed.ended()
+    wait_until(followed.ended)
 
 
 def test_an_api_with_another_certificate_gets_no_credentials(
