@@ -78,5 +78,9 @@ def open_registry(invocation: Invocation) -> RegistryClient:
         invocation.text(global_options.REGISTRY_CA), invocation.settings.paths.docker_trust / where.lower()
     )
     write_wait = invocation.given_timeout or max(timeout, _WRITE_WAIT)
-    authorizer = TokenServerAuthorizer(caller, context, timeout=timeout, write_wait=write_wait)
+    # Somebody who can change the answers of our own registry must not get a password.
+    servers = invocation.settings.token_servers if is_configured(invocation) else ()
+    authorizer = TokenServerAuthorizer(
+        caller, context, timeout=timeout, write_wait=write_wait, servers=servers
+    )
     return RegistryClient(Transport(f"https://{where}", context, timeout=timeout), authorizer)

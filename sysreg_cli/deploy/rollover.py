@@ -33,7 +33,8 @@ from sysreg_cli.host.locks import services_lock
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
-from sysreg_cli.tokens.signer import REGISTRY_LEEWAY, TokenSigner, write_token_accepted
+from sysreg_cli.tokens.signer import TokenSigner, write_token_accepted
+from sysreg_cli.tokens.times import REGISTRY_LEEWAY
 
 _LIVE_SECONDS = 20.0
 _PAUSE = 0.05

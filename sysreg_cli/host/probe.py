@@ -20,6 +20,7 @@ from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import TokenSigner
+from sysreg_cli.tokens.times import wrong_clock
 
 _PAUSE_SECONDS = 0.05
 #: to connect to an endpoint, and between bytes
@@ -39,11 +40,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an endpoint presented, as DER, and how it responded."""
+    """What an endpoint presented, as DER, and how it responded. The header ``date`` shows its clock."""
 
     chain: list[bytes]
     status: int
     body: bytes
+    date: str = ""
 
 
 def endpoints(settings: Settings, *, with_agent: bool) -> list[Endpoint]:
@@ -98,7 +100,9 @@ class Probe:
                     other_chain = True
                     problems.append(f"{_label(endpoint)} presents another certificate")
                 elif response.status != 200:
-                    problems.append(f"{_label(endpoint)} answers GET {endpoint.path} with {response.status}")
+                    clock = wrong_clock(token, response.date) if response.status == 401 else ""
+                    problem = f"{_label(endpoint)} answers GET {endpoint.path} with {response.status}"
+                    problems.append(f"{problem}: {clock}" if clock else problem)
             if not problems:
                 return
             if time.monotonic() >= deadline or (fail_fast and other_chain):
@@ -121,7 +125,7 @@ def request(endpoint: Endpoint, token: str = "") -> Response:
         headers = {"Authorization": f"Bearer {token}"} if endpoint.needs_token else {}
         connection.request("GET", endpoint.path, headers=headers)
         response = connection.getresponse()
-        return Response(chain, response.status, response.read())
+        return Response(chain, response.status, response.read(), response.getheader("Date", ""))
     except TimeoutError:
         raise Unavailable(f"{_label(endpoint)} does not answer within {_TIMEOUT:g} s") from None
     except (OSError, http.client.HTTPException) as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 from urllib.parse import SplitResult, urlencode, urlsplit
 
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import NotAuthenticated, ProtocolError, SysregError, TooManyRequests, Unavailable
 from sysreg_cli.registry.challenge import Challenge
 from sysreg_cli.registry.credentials import RegistryCredentials
@@ -33,21 +34,29 @@ class TokenServerAuthorizer:
     """Gets tokens from the challenge's realm, and reuses each while it is valid. Several threads may use it.
 
     ``write_wait`` is the timeout in seconds of a request for a write token: the token server holds it while a
-    garbage collection runs, instead of refusing it.
+    garbage collection runs, instead of refusing it. ``servers`` are the only token servers (host:port) that
+    get the credentials; if it is empty, any does.
     """
 
     def __init__(
-        self, credentials: RegistryCredentials, context: ssl.SSLContext, *, timeout: float, write_wait: float
+        self,
+        credentials: RegistryCredentials,
+        context: ssl.SSLContext,
+        *,
+        timeout: float,
+        write_wait: float,
+        servers: Collection[str] = (),
     ) -> None:
         self._credentials = credentials
         self._context = context
         self._timeout = timeout
         self._write_wait = write_wait
+        self._allowed = servers
         self._servers: dict[str, Transport] = {}
         self._tokens: dict[tuple[Access, ...], tuple[str, float]] = {}
 
     def token(self, challenge: Challenge, access: Sequence[Access], *, fresh: bool = False) -> str:
-        """Raises NotAuthenticated, TooManyRequests, Unavailable, ProtocolError (a realm without https)."""
+        """Raises NotAuthenticated, TooManyRequests, Unavailable, and ProtocolError for a realm of others."""
         key = tuple(access)
         cached = self._tokens.get(key)
         if cached and not fresh and time.monotonic() < cached[1]:
@@ -60,6 +69,14 @@ class TokenServerAuthorizer:
     def _fetch(self, challenge: Challenge, access: tuple[Access, ...]) -> tuple[str, float]:
         """Return a token and its lifetime in seconds."""
         realm = _split_realm(challenge.realm)
+        address = str(HostPort(realm.hostname or "", realm.port or 443))
+        if self._allowed and address not in self._allowed:
+            raise ProtocolError(
+                f"the registry names {shorten(address)} as its token server, and sysreg.conf"
+                f" {' or '.join(self._allowed)}",
+                next_step="no password was sent; find out who changed auth.token.realm of the registry, or"
+                " correct host_names and the port of the token server in sysreg.conf",
+            )
         server = self._servers.setdefault(
             realm.netloc,
             Transport(challenge.realm, self._context, timeout=self._timeout, role="token server"),

@@ -28,6 +28,7 @@ from sysreg_cli.registry.pages import next_page
 from sysreg_cli.registry.transport import CONNECTIONS, Response, Transport
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.times import SET_CLOCKS, wrong_clock
 
 _CATALOG = (Access("registry", "catalog", ("*",)),)
 # Entries of a page, in the order of trying. 2.8 allows 1,000, or what its catalog.maxentries says.
@@ -225,17 +226,18 @@ class RegistryClient:
         body: bytes | None = None,
     ) -> Response:
         """Send one request with a token for ``access``. Raises an error unless its status is ``allowed``."""
-        challenge = self._first_challenge()
+        challenge, token = self._first_challenge(), ""
         for fresh in (False, True):
             sent = dict(headers or {})
             if challenge:
-                sent["Authorization"] = "Bearer " + self._authorizer.token(challenge, access, fresh=fresh)
+                token = self._authorizer.token(challenge, access, fresh=fresh)
+                sent["Authorization"] = f"Bearer {token}"
             response = self._transport.request(method, target, headers=sent, body=body)
             refused = _challenge_of(response) if response.status == 401 else None
             if refused is None or refused.error == "insufficient_scope" or challenge is None:
                 break
         if response.status not in allowed:
-            raise self._refusal(response, what)
+            raise self._refusal(response, what, token)
         return response
 
     def _first_challenge(self) -> Challenge | None:
@@ -256,7 +258,7 @@ class RegistryClient:
             self._challenge, self._version_checked = challenge, True
         return self._challenge
 
-    def _refusal(self, response: Response, what: str) -> SysregError:
+    def _refusal(self, response: Response, what: str, token: str = "") -> SysregError:
         status = response.status
         if status == 401:
             refused = _challenge_of(response)
@@ -265,8 +267,10 @@ class RegistryClient:
                     f"{what} failed: {self.where}: this user may not do it",
                     next_step="use the credentials of its owner or of an administrator",
                 )
-            suffix = response.error.suffix
-            return NotAuthenticated(f"{what} failed: {self.where} refused the token{suffix}")
+            refused_token = f"{what} failed: {self.where} refused the token"
+            if clock := wrong_clock(token, response.headers.get("Date", "")):
+                return NotAuthenticated(f"{refused_token}: {clock}", next_step=SET_CLOCKS)
+            return NotAuthenticated(f"{refused_token}{response.error.suffix}")
         if status == 405:
             return NotSupported(
                 f"{what} failed: {self.where} is read-only, or has deletes switched off",

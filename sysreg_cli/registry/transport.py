@@ -48,6 +48,8 @@ _CERTIFICATE_PROBLEMS = {
     62: ("its certificate does not carry this name", _SEE_CERTIFICATE),
     64: ("its certificate does not carry this address", _SEE_CERTIFICATE),
 }
+# those that may come from a wrong clock
+_OUT_OF_TIME = (9, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,10 @@ class Transport:
         if isinstance(cause, ssl.SSLCertVerificationError):
             other = (f"its certificate is refused: {cause.verify_message}", _SEE_CERTIFICATE)
             problem, advice = _CERTIFICATE_PROBLEMS.get(cause.verify_code, other)
+            if cause.verify_code in _OUT_OF_TIME:
+                problem += (
+                    f" (this machine's clock says {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC)"
+                )
             return CertificateNotTrusted(
                 f"{self.where}: {problem}", next_step=advice.format(address=self._address)
             )

@@ -264,6 +264,11 @@ class Settings:
     paths: PathSettings = field(default_factory=PathSettings)
 
     @property
+    def token_servers(self) -> tuple[str, ...]:
+        """Every host:port by which clients reach the token server."""
+        return tuple(str(HostPort(name, self.token_server.port)) for name in self.registry.host_names)
+
+    @property
     def listeners(self) -> dict[tuple[str, str], HostPort]:
         """Where the services listen, by the section and the key that decide it."""
         listeners = {

@@ -6,5 +6,6 @@ The token server and the agent issue them with these modules:
     scope       parses the scopes that clients ask for
     grants      who may do what with which repository
     signer      signs tokens
+    times       the times in a token, and whether a clock is why it was refused
     write_lock  stops the issue of write tokens while a collection runs
 """

@@ -21,9 +21,7 @@ from jwt.algorithms import ECAlgorithm
 from sysreg_cli.errors import SettingsError
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.access import Access
-
-# The registry accepts a token for this many seconds after its `exp` (2.8 and 3.x; not configurable).
-REGISTRY_LEEWAY = 60
+from sysreg_cli.tokens.times import REGISTRY_LEEWAY
 
 # Clients keep a token for at least 60 s, whatever `expires_in` says. The registry accepts a write token for
 # these seconds longer than clients keep it. So it refuses none in use, and a drain is short.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 
 from devstack.controller import Controller
 from devstack.options import Options
-from devstack.programs import KEYSTONE, TOKEN_SERVER
+from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.waiting import wait_until
 from tests.functional.conftest import NewController
 from tests.functional.token_server.requesting import (
@@ -40,7 +41,7 @@ class Minutes:
 def strict(new_controller: NewController) -> Iterator[Controller]:
     """A controller whose Keystone locks an account at the fifth failure, as StarlingX's does."""
     lockout = {"security_compliance": {"lockout_failure_attempts": "5", "lockout_duration": "1800"}}
-    options = Options(keystone=lockout, programs=(KEYSTONE, TOKEN_SERVER), fake_clock=True)
+    options = Options(keystone=lockout, programs=(KEYSTONE, TOKEN_SERVER, REGISTRY), fake_clock=True)
     with new_controller(options, own_keystone=True) as controller:
         yield controller
 
@@ -149,3 +150,16 @@ def test_neither_logs_nor_state_hold_a_password(strict: Controller) -> None:
         assert user.name.encode() in written
         assert password.encode() not in written
         assert b"stale-secret" not in written
+
+
+def test_a_clock_that_is_wrong_is_named_with_the_difference(strict: Controller, clock: Minutes) -> None:
+    """The registry has the real clock, the token server one that is ahead."""
+    clock.pass_by(10)
+    refused = strict.system("registry-image-tags", "admin/a")
+    assert refused.returncode == 1
+    seconds = re.search(
+        r"refused the token: the registry's clock is (\d+) s behind that of the token server, .*timedatectl",
+        refused.stderr,
+    )
+    assert seconds, refused.stderr
+    assert abs(int(seconds[1]) - clock.now * 60) <= 30

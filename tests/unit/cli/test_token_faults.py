@@ -41,6 +41,34 @@ def test_no_password_is_sent_to_a_realm_that_is_not_https(
     assert not any("Authorization" in request.headers for request, _ in https_server.log)
 
 
+def test_our_own_registrys_password_goes_to_our_token_server_alone(
+    system: System, https_server: HTTPServer, tmp_path: Path
+) -> None:
+    port = https_server.port
+    _with_tokens(https_server, lambda _: Response(json.dumps({"token": "t"}), 200))
+    conf = tmp_path / "sysreg.conf"
+
+    def listing(*more: str) -> Outcome:
+        return system("registry-image-list", "-f", "value", *more, SYSREG_CONF=str(conf))
+
+    ours = f"[registry]\nhost_names = localhost\nurl = https://localhost:{port}\n"
+    conf.write_text(f"{ours}[token_server]\nport = {port}\n")
+    assert listing()[:2] == (0, "app\n")
+    sent = len(https_server.log)
+    conf.write_text(ours)
+    for options in ([], ["--registry", f"LOCALHOST:{port}"]):
+        code, _, err = listing(*options)
+        assert code == 1
+        assert (
+            f"names 'localhost:{port}' as its token server, and sysreg.conf localhost:9002; no password"
+            in err
+        )
+    assert not any("Authorization" in request.headers for request, _ in https_server.log[sent:])
+    # another registry may have any token server
+    conf.write_text("[registry]\nhost_names = localhost\n")
+    assert listing("--registry", f"localhost:{port}")[:2] == (0, "app\n")
+
+
 def _said(code: str, message: str) -> str:
     return json.dumps({"errors": [{"code": code, "message": message}]})
 
@@ -124,7 +152,8 @@ def test_the_own_registry_is_answered_for_by_the_agent(
     _refuse_the_catalog(https_server)
     settings = tmp_path / "sysreg.conf"
     settings.write_text(
-        f"[registry]\nhost_names = localhost\nport = {https_server.port}\n[agent]\nsocket = /nowhere\n"
+        f"[registry]\nhost_names = localhost\nurl = https://localhost:{https_server.port}\n"
+        f"[token_server]\nport = {https_server.port}\n[agent]\nsocket = /nowhere\n"
     )
     given = [word.format(port=https_server.port) for word in words]
     code, _, err = system("registry-image-list", *given, OS_AUTH_TOKEN="given")
