@@ -19,11 +19,13 @@ from sysreg_cli.v1.certificates import (
     Certificate,
     CertificateHistory,
     Certificates,
+    ClientRestart,
     HistoryEntry,
     Installation,
     Mode,
     PlannedChange,
     Preview,
+    Uninstallation,
 )
 from sysreg_cli.v1.collections import (
     CollectionOptions,
@@ -37,12 +39,13 @@ from sysreg_cli.v1.images import Image, Images
 
 _SCHEMAS = (
     *(Image, Images, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
-    *(HistoryEntry, CertificateHistory),
+    *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
 _TEXT = {"type": "string"}
 _FLAG = {"type": "string", "enum": ["0", "1", "True", "False"]}
 _SECONDS = {"type": "integer", "minimum": 0}
+_RESTART_CLIENTS = "restart docker and containerd, which read CA certificates only when they start"
 # parameters of the query: name -> schema and meaning
 _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
@@ -57,6 +60,7 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "serial": ({"type": "string", "pattern": "^[0-9]{1,60}$"}, "serial number of a kept certificate"),
     "wait": (_SECONDS, "seconds that the client waits for the response, as in the form of an install"),
+    "restart_clients": (_FLAG, _RESTART_CLIENTS),
     "plan": (_FLAG, "also what the last one had planned"),
 }
 _REQUIRED = ("image_name_and_tag", "garbage_collect")
@@ -69,6 +73,7 @@ _FORM = {
         "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
         "passphrase": _TEXT,
         "force": {"type": "string", "description": "ignored"},
+        "restart_clients": {**_FLAG, "description": _RESTART_CLIENTS},
         "wait": {
             "type": "number",
             "description": "seconds that the client waits for the response; the agent waits for four fifths"
@@ -166,6 +171,14 @@ _CALLS = (
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),
     _Call(
         "get", f"{_CERTIFICATE}/{{uuid}}", "One, by uuid or name (role reader).", Certificate, errors=(404,)
+    ),
+    _Call(
+        "delete",
+        f"{_CERTIFICATE}/{{uuid}}",
+        "Remove a CA certificate, by uuid or name (role admin).",
+        Uninstallation,
+        errors=(404, 409),
+        query=("wait", "restart_clients"),
     ),
 )
 

@@ -16,8 +16,13 @@ _FLAGS = {
 
 def flag(request: Request, name: str) -> bool:
     """Return a flag of the query string, False if it is missing. Raises UsageError."""
+    return parse_flag(request.query_params.get(name, ""), name)
+
+
+def parse_flag(text: str, name: str) -> bool:
+    """Return the flag ``name`` that ``text`` means. Raises UsageError."""
     try:
-        return _FLAGS[request.query_params.get(name, "").lower()]
+        return _FLAGS[text.lower()]
     except KeyError:
         raise UsageError(f"{name} is neither True nor False") from None
 

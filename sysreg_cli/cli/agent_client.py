@@ -28,6 +28,7 @@ from sysreg_cli.v1.certificates import (
     Installation,
     Mode,
     Preview,
+    Uninstallation,
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.images import Images
@@ -108,19 +109,35 @@ class AgentClient:
         return self._fetch(Certificate, "GET", f"{paths.CERTIFICATE}/{quote(name, safe='')}")
 
     def install_certificate(
-        self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float
+        self,
+        pem: bytes,
+        mode: Mode,
+        passphrase: str,
+        *,
+        read_timeout: float,
+        restart_clients: bool = False,
     ) -> Installation:
         """Install a certificate. A refused one is no error; see Installation.
 
         The agent waits for other changes for a part of ``read_timeout``, which is in seconds.
         """
-        return self._send_certificate(
-            Installation, paths.CERTIFICATE_INSTALL, pem, mode, passphrase, read_timeout
-        )
+        fields = {"mode": mode.value, "passphrase": passphrase}
+        if restart_clients:
+            fields["restart_clients"] = "1"
+        return self._send_certificate(Installation, paths.CERTIFICATE_INSTALL, pem, fields, read_timeout)
 
     def preview_certificate(self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float) -> Preview:
         """Return what the install of a certificate would change. A refused one is no error; see Preview."""
-        return self._send_certificate(Preview, paths.CERTIFICATE_PREVIEW, pem, mode, passphrase, read_timeout)
+        fields = {"mode": mode.value, "passphrase": passphrase}
+        return self._send_certificate(Preview, paths.CERTIFICATE_PREVIEW, pem, fields, read_timeout)
+
+    def uninstall_certificate(
+        self, name: str, *, read_timeout: float, restart_clients: bool
+    ) -> Uninstallation:
+        """Remove a CA certificate by its name or UUID."""
+        query = urlencode({"wait": int(read_timeout), "restart_clients": restart_clients})
+        path = f"{paths.CERTIFICATE}/{quote(name, safe='')}?{query}"
+        return self._fetch(Uninstallation, "DELETE", path, read_timeout=read_timeout)
 
     def roll_back_certificate(self, serial: str | None, *, read_timeout: float) -> Installation:
         """Go back to a kept certificate of docker_registry; None: the one before the one in use."""
@@ -133,14 +150,10 @@ class AgentClient:
         return self._fetch(CertificateHistory, "GET", paths.CERTIFICATE_HISTORY)
 
     def _send_certificate(
-        self, kind: type[T], path: str, pem: bytes, mode: Mode, passphrase: str, read_timeout: float
+        self, kind: type[T], path: str, pem: bytes, fields: Mapping[str, str], read_timeout: float
     ) -> T:
-        fields = {
-            "mode": mode.value,
-            "wait": str(read_timeout),
-            **({"passphrase": passphrase} if passphrase else {}),
-        }
-        body, content_type = multipart(fields, pem)
+        given = {name: text for name, text in fields.items() if text}
+        body, content_type = multipart({**given, "wait": str(read_timeout)}, pem)
         headers = {"Content-Type": content_type}
         return self._fetch(kind, "POST", path, body=body, headers=headers, read_timeout=read_timeout)
 

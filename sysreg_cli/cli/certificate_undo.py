@@ -1,13 +1,21 @@
-"""`system certificate-rollback`."""
+"""`system certificate-rollback` and `certificate-uninstall`: what undoes an install."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from sysreg_cli.cli.certificates import INSTALL_SECONDS, PROPERTIES, properties_of
-from sysreg_cli.cli.invocation import Invocation
-from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, show_properties
+from sysreg_cli.cli.certificates import (
+    INSTALL_SECONDS,
+    PROPERTIES,
+    RESTART_CLIENTS_HELP,
+    properties_of,
+    show_clients,
+)
+from sysreg_cli.cli.invocation import Invocation, require_utf8
+from sysreg_cli.cli.options import AGENT_VARIABLES, Command, command
+from sysreg_cli.cli.output import check_columns, say, show_properties, show_report
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
 from sysreg_cli.text import shorten
 from sysreg_cli.v1.certificates import Mode
@@ -53,3 +61,48 @@ def rollback(invocation: Invocation, name: str, serial: str | None) -> None:
         raise ProtocolError("the agent's response names no certificate", next_step="see certificate-list")
     installed = installation.certificates[0]
     show_properties(invocation, properties_of(installed), warnings=installed.warnings)
+
+
+def _uninstall_command(name: str) -> Command:
+    """Declare the command that uninstalls under one of its names."""
+    declare = command(
+        name,
+        argument_help=[("NAME_OR_UUID", "Name (ssl_ca_<serial>) or uuid of the CA certificate.")],
+        columns=PROPERTIES,
+        variables=AGENT_VARIABLES,
+        examples=[
+            (f"system {name} ssl_ca_4711", "End the trust in a CA."),
+            ("system certificate-list", "Show the names of the installed certificates."),
+        ],
+    )
+    argument = click.argument("certificate", metavar="NAME_OR_UUID")
+    option = click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
+
+    def function(*arguments: Any, **options: Any) -> None:
+        _uninstall(*arguments, **options)
+
+    function.__doc__ = _uninstall.__doc__
+    return declare(argument(option(click.pass_obj(function))))
+
+
+def _uninstall(invocation: Invocation, certificate: str, restart_clients: bool) -> None:
+    """Remove a CA certificate that certificate-install added.
+
+    This host stops to trust it. If anything fails, it stays trusted. The certificate of the registry cannot
+    be removed, only replaced.
+    """
+    check_columns(invocation, PROPERTIES)
+    require_utf8(certificate, "NAME_OR_UUID")
+
+    from sysreg_cli.cli.agent_client import AgentClient
+
+    agent = AgentClient.from_invocation(invocation)
+    timeout = invocation.given_timeout or INSTALL_SECONDS
+    done = agent.uninstall_certificate(certificate, read_timeout=timeout, restart_clients=restart_clients)
+    say(invocation, f"Certificate {done.certificate.signature} uninstalled: {done.certificate.subject}")
+    show_report(invocation, [properties_of(done.certificate)])
+    show_clients(invocation, done.clients)
+
+
+uninstall = _uninstall_command("certificate-uninstall")
+ca_uninstall = _uninstall_command("ca-certificate-uninstall")

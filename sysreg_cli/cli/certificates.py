@@ -15,7 +15,15 @@ from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, requi
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
-from sysreg_cli.v1.certificates import MAX_BYTES, Certificate, Installation, Mode, PlannedChange
+from sysreg_cli.v1.certificates import (
+    MAX_BYTES,
+    Certificate,
+    ClientRestart,
+    Installation,
+    Mode,
+    PlannedChange,
+    RestartState,
+)
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
@@ -34,6 +42,7 @@ _HISTORY = {
 }
 # what --dry-run shows
 _PLANNED = [field.name for field in fields(PlannedChange)]
+RESTART_CLIENTS_HELP = "Restart docker and containerd: they read CA certificates only when they start."
 # before it answers, the agent may have to restart the registry twice and wait for it
 INSTALL_SECONDS = 300.0
 
@@ -75,6 +84,7 @@ INSTALL_SECONDS = 300.0
 @click.option(
     "--dry-run", is_flag=True, help="Check the file as an install does, and say what would change; no more."
 )
+@click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
 @click.pass_obj
 def install(
     invocation: Invocation,
@@ -83,6 +93,7 @@ def install(
     passphrase: str | None,
     keep_file: bool,
     dry_run: bool,
+    restart_clients: bool,
 ) -> None:
     """Install a certificate.
 
@@ -92,6 +103,8 @@ def install(
     """
     check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "warnings"])
     kind = Mode(mode)
+    if restart_clients and kind is not Mode.SSL_CA:
+        raise UsageError("--restart-clients is for ssl_ca: of docker_registry the clients learn at once")
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(opened(certificate_file, MAX_BYTES[kind]))
@@ -100,11 +113,16 @@ def install(
         if dry_run:
             _preview(invocation, file, kind, _passphrase(invocation, file, passphrase))
         else:
-            _install(invocation, file, kind, passphrase, keep_file)
+            _install(invocation, file, kind, passphrase, keep_file, restart_clients)
 
 
 def _install(
-    invocation: Invocation, file: CertificateFile, mode: Mode, passphrase: str | None, keep_file: bool
+    invocation: Invocation,
+    file: CertificateFile,
+    mode: Mode,
+    passphrase: str | None,
+    keep_file: bool,
+    restart_clients: bool,
 ) -> None:
     removes = mode is Mode.DOCKER_REGISTRY and file.holds_key and not keep_file and file.status is not None
     if removes and (reason := file.reason_to_keep()):
@@ -117,7 +135,8 @@ def _install(
     from sysreg_cli.cli.agent_client import AgentClient
 
     agent = AgentClient.from_invocation(invocation)
-    installation = _send(agent, file, mode, secret, invocation.given_timeout or INSTALL_SECONDS)
+    timeout = invocation.given_timeout or INSTALL_SECONDS
+    installation = _send(agent, file, mode, secret, timeout, restart_clients)
     first, *others = installation.certificates
     refused = _say_refused(invocation, file, installation.refused)
     installed = [replace(first, warnings=(*first.warnings, *refused)), *others]
@@ -127,11 +146,27 @@ def _install(
     else:
         rows = [[*properties_of(certificate).values(), certificate.warnings] for certificate in installed]
         show_list(invocation, [*PROPERTIES, "warnings"], rows)
+    show_clients(invocation, installation.clients)
     if removes:
         try:
             file.remove()
         except SysregError as error:
             invocation.report(error)
+
+
+def show_clients(invocation: Invocation, clients: Sequence[ClientRestart]) -> None:
+    """Say which daemons were restarted, and which have to be. One that failed is an error."""
+    for client in clients:
+        if client.state == RestartState.DONE:
+            say(invocation, f"{client.unit} restarted")
+        elif client.state == RestartState.FAILED:
+            invocation.report(
+                SysregError(
+                    f"{client.unit} was not restarted: {client.reason}",
+                    next_step="restart it; it reads CA certificates only when it starts",
+                )
+            )
+    hints.restarts(client.unit for client in clients if client.state == RestartState.NEEDED)
 
 
 def _preview(invocation: Invocation, file: CertificateFile, mode: Mode, passphrase: str) -> None:
@@ -174,12 +209,19 @@ def _passphrase(invocation: Invocation, file: CertificateFile, given: str | None
 
 
 def _send(
-    agent: AgentClient, file: CertificateFile, mode: Mode, passphrase: str, read_timeout: float
+    agent: AgentClient,
+    file: CertificateFile,
+    mode: Mode,
+    passphrase: str,
+    read_timeout: float,
+    restart_clients: bool,
 ) -> Installation:
     """Have the agent install the certificate. Raises SysregError unless the response says that it did."""
     look = "look with certificate-list; the file is kept"
     try:
-        installation = agent.install_certificate(file.data, mode, passphrase, read_timeout=read_timeout)
+        installation = agent.install_certificate(
+            file.data, mode, passphrase, read_timeout=read_timeout, restart_clients=restart_clients
+        )
     except ProtocolError as error:
         raise ProtocolError(
             f"{error.message}: it is not known whether the certificate is installed", next_step=look

@@ -9,6 +9,10 @@ from __future__ import annotations
 # Command name -> ("module:attribute" of its click command, the line that `system --help` shows for it).
 COMMANDS: dict[str, tuple[str, str]] = {
     "bash-completion": ("sysreg_cli.cli.basics:bash_completion", "Print all command and option words."),
+    "ca-certificate-uninstall": (
+        "sysreg_cli.cli.certificate_undo:ca_uninstall",
+        "Remove a CA certificate that certificate-install added.",
+    ),
     "certificate-install": ("sysreg_cli.cli.certificates:install", "Install a certificate."),
     "certificate-list": ("sysreg_cli.cli.certificates:list_all", "List the installed certificates."),
     "certificate-rollback": (
@@ -16,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Go back to an earlier certificate of the registry.",
     ),
     "certificate-show": ("sysreg_cli.cli.certificates:show", "Show an installed certificate."),
+    "certificate-uninstall": (
+        "sysreg_cli.cli.certificate_undo:uninstall",
+        "Remove a CA certificate that certificate-install added.",
+    ),
     "help": ("sysreg_cli.cli.basics:show_help", "Show the help of the program or of a command."),
     "registry-garbage-collect": ("sysreg_cli.cli.garbage:collect", "Free the space of deleted images."),
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),

@@ -80,6 +80,15 @@ def expiry(certificates: Iterable[tuple[str, str]]) -> None:
             _hint_expiry(name, datetime.fromisoformat(date) - datetime.now(UTC))
 
 
+def restarts(units: Iterable[str]) -> None:
+    """Say which daemons do not know a change of the CA certificates before their restart."""
+    if names := " ".join(units):
+        hint(
+            f"{names} will know this after a restart: systemctl restart {names}, or give --restart-clients"
+            " next time"
+        )
+
+
 def registry_expiry(registry: RegistryClient) -> None:
     """Say whether the certificate that the registry has just presented expires soon."""
     if wanted() and (end := registry.certificate_ends) is not None:

@@ -13,10 +13,10 @@ from sysreg_cli.deploy.resource import Change, Context, Resource
 from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
+from sysreg_cli.host.system_bundle import remove_links
 from sysreg_cli.settings import Settings
 
 _HOSTS = "hosts.toml"
-_SYSTEM_LINKS = Path("/etc/ssl/certs")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ClientTrust(Resource):
         authorities = [] if kept else anchors.managed_anchors(self.settings.paths.system_trust)
         for path in authorities:
             path.unlink()
-            _remove_links(path)
+            remove_links(path)
         if authorities:
             context.programs.change(*self.settings.paths.system_trust_command.split())
         removed += authorities
@@ -113,11 +113,3 @@ def _clear(directory: Path) -> list[Path]:
     for path in paths:
         path.unlink()
     return paths
-
-
-def _remove_links(authority: Path) -> None:
-    """Remove the links to a CA certificate: update-ca-certificates leaves those of a file that is gone."""
-    link = f"{authority.stem}.pem"
-    for path in _SYSTEM_LINKS.iterdir():
-        if path.is_symlink() and (path.name == link or str(path.readlink()) == link):
-            path.unlink()

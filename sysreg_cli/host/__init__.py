@@ -8,6 +8,7 @@ journal        the record of a change under way, for the process that comes afte
 generations    key and chain of each certificate, and the link that says which are in use
 anchors        whom docker and containerd trust for the registry
 system_bundle  which CA certificates the whole host trusts
+clients        which of docker and containerd run here, and have to be restarted to trust a CA
 services       restarts and reloads, through the configured commands
 probe          what the live services present, and whether they work
 """

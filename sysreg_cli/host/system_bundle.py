@@ -20,11 +20,19 @@ from sysreg_cli.host.services import run_command, split_command
 from sysreg_cli.pki.check import Authority, read_certificates
 from sysreg_cli.settings import PathSettings
 
+#: What the journal says of a file: an install adds it, or an uninstall takes it away.
+_NEW, _REMOVED = "new", "removed"
+#: The name of a file while it is taken away: programs that build bundles read only *.crt.
+_REMOVED_SUFFIX = ".removed"
+#: where update-ca-certificates leaves a link to a file that is gone
+_SYSTEM_LINKS = Path("/etc/ssl/certs")
+
 
 class SystemBundle:
-    """Adds CA certificates, all or none. ``command_timeout`` is in seconds.
+    """Adds and removes CA certificates, all or none. ``command_timeout`` is in seconds.
 
-    The journal names the files that an install adds. ``recover`` removes them if that install did not end.
+    The journal names the files that a change adds or removes. ``recover`` undoes a change that did not end.
+    To undo needs no space on the disk: a removed file keeps its content under another name until the end.
     """
 
     def __init__(self, paths: PathSettings, *, command_timeout: float = 120) -> None:
@@ -50,7 +58,7 @@ class SystemBundle:
             self.recover()
         new = {self.path(authority.certificate): authority.pem for authority in self.missing(authorities)}
         try:
-            self._journal.write({path.name: "new" for path in new})
+            self._journal.write({path.name: _NEW for path in new})
             make_public_directory(self._directory)
             for path, pem in new.items():
                 files.write(path, pem, mode=0o644)
@@ -61,19 +69,52 @@ class SystemBundle:
                 self.recover()
             raise SysregError(f"CA certificates not installed: {text_of(error)}") from None
 
+    def remove(self, certificate: x509.Certificate) -> None:
+        """Take a CA certificate out of the bundle.
+
+        Raises SysregError; then the bundle is what it was, now or after the next ``recover``.
+        """
+        with contextlib.suppress(OSError, SysregError):
+            self.recover()
+        path = self.path(certificate)
+        try:
+            self._journal.write({path.name: _REMOVED})
+            files.rename(path, _set_aside(path))
+            self._rebuild()
+            self._journal.clear()
+        except (OSError, SysregError) as error:
+            with contextlib.suppress(OSError, SysregError):
+                self.recover()
+            raise SysregError(f"CA certificate not removed: {text_of(error)}") from None
+        with contextlib.suppress(OSError):  # the next recovery removes it
+            files.remove(_set_aside(path))
+        remove_links(path)
+
     def recover(self) -> None:
-        """Remove what an ``install`` added that did not end. Raises OSError, SysregError."""
+        """Undo a change that did not end. Raises OSError, SysregError."""
         try:
             record = self._journal.read()
         except JournalDamaged:
             # Which files are new is not known. Each is a checked CA certificate, so all stay.
-            record = {}
+            record = {path.name.removesuffix(_REMOVED_SUFFIX): _REMOVED for path in self._all_set_aside()}
         if record is None:
+            for path in self._all_set_aside():
+                files.remove(path)
             return
-        for name in filter(is_anchor_name, record):
-            files.remove(self._directory / name)
+        for name, change in record.items():
+            path = self._directory / name
+            if not is_anchor_name(name):
+                continue
+            if change == _NEW:
+                files.remove(path)
+            elif _set_aside(path).exists():
+                files.rename(_set_aside(path), path)
         self._rebuild()
         self._journal.clear()
+
+    def _all_set_aside(self) -> list[Path]:
+        paths = self._directory.glob(f"sysreg-*{_REMOVED_SUFFIX}")
+        return [path for path in paths if is_anchor_name(path.name.removesuffix(_REMOVED_SUFFIX))]
 
     def installed(self) -> tuple[x509.Certificate, ...]:
         """Return the CA certificates that ``install`` added, by serial number."""
@@ -88,3 +129,16 @@ class SystemBundle:
         failpoint.reach("rebuild bundle")
         command = split_command(self._command, "system_trust_command in section [paths]")
         run_command(command, "the system's CA certificates", timeout=self._command_timeout)
+
+
+def remove_links(authority: Path) -> None:
+    """Remove the links to a CA certificate that is gone. Programs skip them, so an error does not matter."""
+    link = f"{authority.stem}.pem"
+    with contextlib.suppress(OSError):
+        for path in _SYSTEM_LINKS.iterdir():
+            if path.is_symlink() and (path.name == link or str(path.readlink()) == link):
+                path.unlink()
+
+
+def _set_aside(path: Path) -> Path:
+    return path.with_name(path.name + _REMOVED_SUFFIX)

@@ -46,12 +46,37 @@ class Certificates:
     certificates: tuple[Certificate, ...]
 
 
+class RestartState(StrEnum):
+    """Whether a daemon was restarted that reads the CA certificates only when it starts."""
+
+    NEEDED = "needed"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRestart:
+    """A docker or containerd for which a change of the CA certificates counts only after a restart."""
+
+    unit: str
+    state: RestartState | str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstallation:
+    """The response to an uninstall: what was removed, and which daemons trust it until their restart."""
+
+    certificate: Certificate
+    clients: tuple[ClientRestart, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """The response to an install. ``error`` says why the certificate was refused; empty: it is live.
 
     ``reasons`` are those of ``error``, one by one. ``refused`` says which certificates of a bundle were left
-    out, and why.
+    out, and why. ``clients`` are the daemons that trust new CA certificates only after a restart.
     """
 
     error: str
@@ -60,6 +85,7 @@ class Installation:
     body: str = ""
     reasons: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    clients: tuple[ClientRestart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

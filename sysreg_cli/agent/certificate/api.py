@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from sysreg_cli.agent import parameters
+from sysreg_cli.agent.certificate.authorities import client_restarts, uninstall
 from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
 from sysreg_cli.agent.certificate.transaction import CertificateChange
@@ -32,9 +33,11 @@ from sysreg_cli.v1.certificates import (
     Certificate,
     CertificateHistory,
     Certificates,
+    ClientRestart,
     Installation,
     Mode,
     Preview,
+    Uninstallation,
 )
 
 #: Time for a client to send its form, in seconds.
@@ -80,6 +83,13 @@ def routes(
         context.route(
             "GET", f"{paths.CERTIFICATE}/{{uuid}}", calls.show, Role.READER, action="certificate show"
         ),
+        context.route(
+            "DELETE",
+            f"{paths.CERTIFICATE}/{{uuid}}",
+            calls.uninstall,
+            Role.ADMIN,
+            action="certificate uninstall",
+        ),
     ]
 
 
@@ -89,6 +99,7 @@ class _Form:
 
     material: Material
     wait: float
+    restart_clients: bool
 
 
 class _Calls:
@@ -118,7 +129,10 @@ class _Calls:
     def _install(self, form: _Form, by: str) -> Installation:
         checked = self._installer.check(form.material, now=self._clock())
         certificates = self._installer.install(checked, by=by, wait=form.wait)
-        return Installation("", certificates, refused=_refused(checked))
+        clients: tuple[ClientRestart, ...] = ()
+        if isinstance(checked, Authorities):
+            clients = client_restarts(self._settings, restart=form.restart_clients)
+        return Installation("", certificates, refused=_refused(checked), clients=clients)
 
     async def preview(self, request: Request, _caller: Caller) -> Response:
         form = await _read_form(request)
@@ -144,6 +158,26 @@ class _Calls:
             return _refusal(request, error)
         request.state.audit_object = shown.signature
         return JSONResponse(wire.to_json(Installation("", (shown,))))
+
+    async def uninstall(self, request: Request, _caller: Caller) -> Response:
+        name = request.path_params["uuid"]
+        request.state.audit_object = name
+        restart = parameters.flag(request, "restart_clients")
+        wait = _own_wait(parameters.seconds(request, "wait", math.inf, maximum=_MAX_CLIENT_WAIT))
+        removed = await asyncio.to_thread(self._uninstall, name, wait)
+        request.state.audit_object = removed.signature
+        clients = await asyncio.to_thread(client_restarts, self._settings, restart=restart)
+        return JSONResponse(wire.to_json(Uninstallation(removed, clients)))
+
+    def _uninstall(self, name: str, wait: float) -> Certificate:
+        servers = [one for one in self._installed() if one.certtype == Mode.DOCKER_REGISTRY]
+        if name == Mode.DOCKER_REGISTRY or name in [one.uuid for one in servers]:
+            raise UsageError(
+                f"{name} is the certificate that the registry serves with, and cannot be uninstalled",
+                next_step="install another (certificate-install -m docker_registry), or go back to an earlier"
+                " one (certificate-rollback docker_registry)",
+            )
+        return uninstall(self._settings, name, wait=wait)
 
     async def history(self, _request: Request, _caller: Caller) -> Response:
         entries = await asyncio.to_thread(History(self._settings).entries, self._clock())
@@ -215,5 +249,6 @@ async def _read_form(request: Request) -> _Form:
         wait = float(fields.get("wait", math.inf))
     except ValueError:
         raise UsageError("the field `wait` has to be a number of seconds") from None
+    restart = parameters.parse_flag(fields.get("restart_clients", ""), "restart_clients")
     passphrase = fields.get("passphrase", "").encode() or None
-    return _Form(Material(data, mode, passphrase), _own_wait(wait))
+    return _Form(Material(data, mode, passphrase), _own_wait(wait), restart)

@@ -15,6 +15,7 @@ from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.errors import CertificateRefused, Conflict, NotFound
 from sysreg_cli.host import anchors
+from sysreg_cli.host.clients import running_units
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.probe import endpoints
@@ -73,10 +74,12 @@ class CertificateInstaller:
         if isinstance(checked, ServerChain):
             return (self._plan_server(checked, now),)
         missing = self._bundle.missing(checked.accepted)
+        restarts = tuple(f"needed before it counts: {unit}" for unit in running_units())
         return tuple(
             replace(
                 _planned([authority.certificate], Mode.SSL_CA, now),
                 trust=(f"add {self._bundle.path(authority.certificate)}",) if authority in missing else (),
+                restarts=restarts if authority in missing else (),
                 warnings=authority.warnings,
             )
             for authority in checked.accepted

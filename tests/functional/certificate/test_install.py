@@ -216,6 +216,33 @@ def test_the_good_certificates_of_a_large_bundle_are_installed(inside: Controlle
     assert "no certificate is new: certificate 21 (Old): expired at" in again.stderr
 
 
+def test_an_uninstalled_ca_is_trusted_no_more(inside: Controller, tmp_path: Path) -> None:
+    ca = authority("Left Company")
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_bytes(server(ca).pem)
+    verify = [
+        "openssl",
+        "verify",
+        "-CApath",
+        "/etc/ssl/certs",
+        "-CAfile",
+        "/etc/ssl/certs/ca-certificates.crt",
+    ]
+    install = ("certificate-install", "-m", "ssl_ca", str(file_with(tmp_path, ca.pem)))
+    assert inside.system(*install).returncode == 0
+    assert inside.run([*verify, str(leaf)]).returncode == 0
+
+    done = inside.system("certificate-uninstall", f"ssl_ca_{ca.certificate.serial_number}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inside.run([*verify, str(leaf)]).returncode != 0
+    links = inside.run(["find", "/etc/ssl/certs", "-xtype", "l", "-lname", "*sysreg-*"])
+    assert links.stdout == ""
+    refused = inside.system("certificate-uninstall", "docker_registry")
+    assert refused.returncode == 1
+    assert "certificate-rollback docker_registry" in refused.stderr
+
+
 def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller) -> None:
     shown = json.loads(inside.system("certificate-show", "docker_registry", "-f", "json").stdout)
     by_uuid = json.loads(inside.system("certificate-show", shown["uuid"], "-f", "json").stdout)

@@ -385,3 +385,37 @@ def test_a_rollback_succeeds_only_if_the_agent_names_the_certificate(
 @pytest.mark.parametrize("words", [["ssl_ca_1"], ["docker_registry", "--to", "0x7"], []])
 def test_a_rollback_of_anything_else_is_wrong_usage(words: list[str]) -> None:
     assert run(["certificate-rollback", *words], Invocation(environ={})) == 2
+
+
+AUTHORITY = {**INSTALLED, "certtype": "ssl_ca", "signature": "ssl_ca_7", "subject": "CN=Old CA"}
+
+
+@pytest.mark.parametrize("name", ["certificate-uninstall", "ca-certificate-uninstall"])
+def test_an_uninstall_names_what_it_removed(
+    agent: Callable[[bytes], dict[str, str]], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"certificate": AUTHORITY, "clients": [{"unit": "docker.service", "state": "needed"}]}
+    assert run([name, "ssl_ca_7"], Invocation(environ=agent(http(answer)))) == 0
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("Certificate ssl_ca_7 uninstalled: CN=Old CA\n", "")
+
+
+def test_a_daemon_that_does_not_restart_is_a_failure_that_says_what_was_done(
+    agent: Callable[[bytes], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clients = [
+        {"unit": "containerd.service", "state": "done"},
+        {"unit": "docker.service", "state": "failed", "reason": "no such unit"},
+    ]
+    answer = http({"certificate": AUTHORITY, "clients": clients})
+    words = ["certificate-uninstall", "ssl_ca_7", "--restart-clients"]
+    assert run(words, Invocation(environ=agent(answer))) == 1
+    output = capsys.readouterr()
+    assert "uninstalled" in output.out
+    assert "containerd.service restarted" in output.out
+    assert "docker.service was not restarted: no such unit" in output.err
+
+
+def test_clients_are_not_restarted_for_the_certificate_of_the_registry(file: Path) -> None:
+    assert install({}, "--restart-clients", file) == 2
+    assert file.exists()

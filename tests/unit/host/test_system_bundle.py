@@ -8,9 +8,11 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from sysreg_cli.errors import SysregError
 from sysreg_cli.host import failpoint
@@ -192,3 +194,112 @@ def test_debians_own_command_puts_them_into_the_bundle(
         ["openssl", "verify", "-CAfile", bundle, leaf], capture_output=True, timeout=30, check=False
     )
     assert verified.returncode == 0, verified.stderr
+
+
+class Rebuilt:
+    """A directory of CA certificates, and the bundle that a command rebuilds from its files."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self.bundle = directory / "bundle"
+        script = directory / "rebuild"
+        script.write_text(f"#!/bin/sh\ncat {settings.paths.system_trust}/*.crt > {self.bundle}\n")
+        script.chmod(0o755)
+        self.settings = with_command(settings, str(script))
+
+    def remove(self, authority: make.Issued) -> None:
+        bundle_of(self.settings).remove(authority.certificate)
+
+    def trusted(self) -> set[x509.Certificate]:
+        """What the bundle holds after the next start, when nothing else is left."""
+        bundle_of(self.settings).recover()
+        found = set(bundle_of(self.settings).installed())
+        assert set(read_certificates(self.bundle.read_bytes())) == found
+        left = [path.name for path in self.settings.paths.system_trust.iterdir()]
+        assert sorted(left) == sorted(anchor_name(certificate) for certificate in found)
+        assert not (self.settings.paths.state / "authorities-journal").exists()
+        return found
+
+
+@pytest.fixture
+def rebuilt(tmp_path: Path, settings: Settings, old: make.Issued, new: make.Issued) -> Rebuilt:
+    rebuilt = Rebuilt(tmp_path, settings)
+    install(rebuilt.settings, old, new)
+    return rebuilt
+
+
+def test_one_is_removed_and_the_others_stay(rebuilt: Rebuilt, old: make.Issued, new: make.Issued) -> None:
+    rebuilt.remove(old)
+    assert rebuilt.trusted() == {new.certificate}
+
+
+def killed(place: int, change: Callable[[], None]) -> bool:
+    """Whether ``change`` was killed at failpoint ``place``, in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        os.environ[failpoint.VARIABLE] = f"{place}:kill"
+        failpoint.reset()
+        change()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
+    return os.WIFSIGNALED(status)
+
+
+def test_a_removal_that_is_killed_anywhere_is_done_or_undone(
+    rebuilt: Rebuilt, old: make.Issued, new: make.Issued
+) -> None:
+    outcomes = []
+    for place in range(1, len(_failpoints(rebuilt, old)) + 2):
+        was_killed = killed(place, lambda: rebuilt.remove(old))
+        for leftover in rebuilt.settings.paths.state.glob(".sysreg-*"):
+            leftover.unlink()
+        outcomes.append(rebuilt.trusted())
+        install(rebuilt.settings, old)
+    assert not was_killed
+    assert outcomes[-1] == {new.certificate}
+    assert len(outcomes) > 5
+    assert all(outcome in ({new.certificate}, {old.certificate, new.certificate}) for outcome in outcomes)
+    assert {old.certificate, new.certificate} in outcomes
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "ENOSPC+", "EIO", "EROFS+"])
+def test_a_removal_that_fails_anywhere_is_done_or_undone(
+    rebuilt: Rebuilt, old: make.Issued, new: make.Issued, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(1, len(_failpoints(rebuilt, old)) + 1):
+        monkeypatch.setenv(failpoint.VARIABLE, f"{place}:{fault}")
+        failpoint.reset()
+        try:
+            rebuilt.remove(old)
+            expected = {new.certificate}
+        except SysregError as error:
+            assert "CA certificate not removed" in str(error)
+            expected = {old.certificate, new.certificate}
+        monkeypatch.delenv(failpoint.VARIABLE)
+        assert rebuilt.trusted() == expected, f"{fault} at failpoint {place}"
+        install(rebuilt.settings, old)
+
+
+def test_a_failing_rebuild_undoes_a_removal(rebuilt: Rebuilt, old: make.Issued, new: make.Issued) -> None:
+    failing = with_command(rebuilt.settings, "false")
+    with pytest.raises(SysregError, match="CA certificate not removed"):
+        bundle_of(failing).remove(old.certificate)
+    assert rebuilt.trusted() == {old.certificate, new.certificate}
+
+
+def test_a_removal_whose_journal_is_damaged_is_undone(
+    rebuilt: Rebuilt, old: make.Issued, new: make.Issued
+) -> None:
+    assert killed(_failpoints(rebuilt, old).index("rebuild bundle") + 1, lambda: rebuilt.remove(old))
+    (rebuilt.settings.paths.state / "authorities-journal").write_text("{}")
+    assert rebuilt.trusted() == {old.certificate, new.certificate}
+
+
+def _failpoints(rebuilt: Rebuilt, authority: make.Issued) -> list[str]:
+    """The failpoints of an undisturbed removal, in order."""
+    trace = rebuilt.bundle.with_name("trace")
+    os.environ[failpoint.VARIABLE] = f"trace:{trace}"
+    rebuilt.remove(authority)
+    del os.environ[failpoint.VARIABLE]
+    install(rebuilt.settings, authority)
+    return trace.read_text().splitlines()
