@@ -17,5 +17,5 @@ layout           the paths of the storage
 sweep            carries out the plan under the write lock
 edits            changes the storage
 collector        runs ``docker-registry garbage-collect``
-registry_config  reads the registry's config.yml
+registry_config  reads the registry's config.yml, and the environment that overrides it
 """

@@ -19,7 +19,7 @@ from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.garbage.registry_config import RegistryConfig
-from sysreg_cli.agent.garbage.registry_config import read as read_config
+from sysreg_cli.agent.garbage.registry_config import load as load_config
 from sysreg_cli.agent.garbage.snapshot import Snapshot
 from sysreg_cli.agent.garbage.sweep import Sweep, directories_to_change
 from sysreg_cli.agent.garbage.writers import Writers
@@ -64,7 +64,7 @@ class Collection:
         return self.recorder.end(Outcome.DONE)
 
     def _run(self) -> None:
-        config = read_config(self._settings.registry.config)
+        config = load_config(self._settings)
         if config.cache not in _CACHES:
             raise NotSupported(
                 f"{config.path}: a blob descriptor cache of the kind {config.cache} outlives a restart of "

@@ -81,7 +81,7 @@ def run(
                 stdout=out,
                 stderr=errors,
                 cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+                env={**config.environment, "PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
                 pass_fds=() if write_lock is None else (write_lock,),
                 start_new_session=True,
                 **_owner(config.root),

@@ -16,7 +16,7 @@ from sysreg_cli.agent.garbage.collection import Collection
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Progress, Recorder
 from sysreg_cli.agent.garbage.records import History, RunningCollection
-from sysreg_cli.agent.garbage.registry_config import read as read_config
+from sysreg_cli.agent.garbage.registry_config import load as load_config
 from sysreg_cli.agent.garbage.sweep import restart_registry
 from sysreg_cli.errors import Conflict, NotFound, SysregError
 from sysreg_cli.host import files
@@ -222,7 +222,7 @@ class CollectionService:
         """Empty a stale cache, which needs the hold, then remove the pins. Returns what went wrong, or ""."""
         try:
             with hold:
-                config = read_config(self._settings.registry.config)
+                config = load_config(self._settings)
                 if config.cache and running.phase not in _CACHE_IS_RIGHT and not running.options.dry_run:
                     restart_registry(self._settings)
             if config.root is not None:

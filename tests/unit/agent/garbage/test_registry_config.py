@@ -22,6 +22,32 @@ def test_debians_own_config_is_understood(tmp_path: Path) -> None:
     assert (config.listen, config.debug) == (HostPort("", 5000), None)
 
 
+def test_variables_override_the_file_as_in_the_registry(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("storage: {filesystem: {rootdirectory: /srv, maxthreads: 9}}\nhttp: {addr: ':5000'}\n")
+    config = registry_config.read(
+        path,
+        {
+            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/elsewhere",
+            "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR": "redis",
+            "REGISTRY_HTTP_ADDR": "127.0.0.1:9001",
+            "REGISTRY_HTTP_SECRET": "secret",
+            "registry_http_debug_addr": "127.0.0.1:5001",
+            "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED": "true",
+            "AWS_REGION": "here",
+        },
+    )
+    assert (config.driver, config.root, config.cache) == ("filesystem", Path("/elsewhere"), "redis")
+    assert (config.listen, config.debug) == (HostPort("127.0.0.1", 9001), HostPort("127.0.0.1", 5001))
+    assert config.environment["AWS_REGION"] == "here"
+    assert "secret" not in config.environment.values()
+    assert registry_config.read(path, {"REGISTRY_STORAGE": "inmemory"}).root is None
+    with pytest.raises(SysregError, match="or several"):
+        registry_config.read(path, {"REGISTRY_STORAGE_S3_BUCKET": "images"})
+    with pytest.raises(SysregError, match="or a variable, is not YAML"):
+        registry_config.read(path, {"REGISTRY_STORAGE_S3_BUCKET": "{"})
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
