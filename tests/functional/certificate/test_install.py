@@ -243,10 +243,24 @@ def test_an_uninstalled_ca_is_trusted_no_more(inside: Controller, tmp_path: Path
     assert "certificate-rollback docker_registry" in refused.stderr
 
 
-def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller) -> None:
+def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller, tmp_path: Path) -> None:
     shown = json.loads(inside.system("certificate-show", "docker_registry", "-f", "json").stdout)
     by_uuid = json.loads(inside.system("certificate-show", shown["uuid"], "-f", "json").stdout)
     assert by_uuid == shown
+    data = b"".join(authority(f"Twin {number}", serial=77).pem for number in (1, 2))
+    installed = inside.system("certificate-install", "-m", "ssl_ca", str(file_with(tmp_path, data)))
+    assert installed.returncode == 0
+    listed = json.loads(inside.system("certificate-list", "-f", "json").stdout)
+    assert shown["uuid"] in [certificate["uuid"] for certificate in listed]
+    twins = [certificate for certificate in listed if certificate["name"].startswith("ssl_ca_77_")]
+    assert {twin["subject"] for twin in twins} == {"CN=Twin 1", "CN=Twin 2"}
+    for twin in twins:
+        by_name = json.loads(inside.system("certificate-show", twin["name"], "-f", "json").stdout)
+        assert by_name["uuid"] == twin["uuid"]
+    several = inside.system("certificate-show", "ssl_ca_77").stderr
+    assert all(twin["name"] in several for twin in twins)
+    assert "UUID" not in inside.system("certificate-list").stdout
+    assert shown["uuid"] in inside.system("certificate-list", "-c", "uuid", "-f", "value").stdout
     missing = inside.system("certificate-show", "ssl_ca_1")
     assert missing.returncode == 1
     assert missing.stderr == "system: no certificate ssl_ca_1; see the names with certificate-list\n"

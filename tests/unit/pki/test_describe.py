@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from sysreg_cli.pki.describe import describe
+from sysreg_cli.pki.describe import describe, with_unique_names
 from sysreg_cli.pki.selfsigned import self_signed
 from sysreg_cli.v1.certificates import Mode
 from tests import certificates as make
@@ -33,6 +33,15 @@ def test_the_uuid_is_that_of_the_certificate_and_its_mode() -> None:
     assert describe(certificate, Mode.SSL_CA).uuid == describe(certificate, Mode.SSL_CA).uuid
     assert describe(certificate, Mode.SSL_CA).uuid != describe(other, Mode.SSL_CA).uuid
     assert describe(certificate, Mode.SSL_CA).uuid != describe(certificate, Mode.DOCKER_REGISTRY).uuid
+
+
+def test_two_cas_with_one_serial_number_have_names_of_their_own() -> None:
+    shown = [describe(make.authority(serial=serial).certificate, Mode.SSL_CA) for serial in (7, 7, 8)]
+    first, second, other = with_unique_names(shown)
+    assert first.name == f"ssl_ca_7_{shown[0].uuid[:8]}" != second.name
+    assert first.signature == second.signature == "ssl_ca_7"
+    assert other.name == "ssl_ca_8"
+    assert with_unique_names([shown[0], shown[0]]) == (shown[0], shown[0]), "it is one certificate"
 
 
 def test_a_subject_is_one_safe_line() -> None:
