@@ -158,7 +158,7 @@ def _rearranged(data: bytes, random: Random) -> bytes:
     elif what == 4:
         at = random.randrange(len(blocks))
         label = random.choice(blocks + list(_blocks())).label
-        blocks[at] = pem.PemBlock(label, armour(label, _body(blocks[at])))
+        blocks[at] = pem.PemBlock(label, armour(label, _body(blocks[at])), blocks[at].line)
     else:
         blocks[random.randrange(len(blocks))] = random.choice(_blocks())
     return b"".join(block.text for block in blocks)

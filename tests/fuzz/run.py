@@ -1,4 +1,4 @@
-"""`make fuzz`: atheris, guided by the coverage of sysreg_cli.pki, for ten minutes; then a minute against Go.
+"""`make fuzz`: atheris, guided by the coverage of sysreg_cli.pki, for ten minutes; then joined files, and Go.
 
 A finding is left in the working directory as libFuzzer's crash-* or timeout-* file; it becomes a test in
 tests/unit/pki, and then goes.
@@ -35,8 +35,10 @@ def main() -> int:
     done = subprocess.run([*command, "--work", str(options.work)], cwd=ROOT, check=False)
     findings = set(options.work.glob("*-*")) - before
     took = time.monotonic() - start
-    from tests.fuzz import against_go  # the child must import pki under instrumentation, and first there
+    # the child must import pki under instrumentation, and first there
+    from tests.fuzz import against_go, joined
 
+    print(f"fuzz: {dict(joined.run(5000))} of 5,000 joined files")
     accepted, refused = against_go.run(options.seconds / 10, seed=int(start))
     print(f"fuzz: {accepted} bent chains accepted, {len(refused)} of them refused by Go")
     for number, chain in enumerate(refused):
