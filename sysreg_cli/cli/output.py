@@ -153,18 +153,14 @@ def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         print()
         return
-    import tabulate
-
-    print(
-        tabulate.tabulate(
-            [[_cell(value) for value in row] for row in rows],
-            headers=list(titles),
-            tablefmt="pretty",
-            stralign="left",
-            disable_numparse=True,
-            preserve_whitespace=True,
-        )
+    lines = [[_cell(value) for value in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    border = "+".join(("", *("-" * (width + 2) for width in widths), ""))
+    header, *body = (
+        "".join(f"| {cell:{width}} " for cell, width in zip(line, widths, strict=True)) + "|"
+        for line in lines
     )
+    _write_lines((border, header, border, *body, border))
 
 
 def _write_data(format_: str, data: Any) -> None:
