@@ -170,7 +170,11 @@ _CALLS = (
     _Call("get", paths.CERTIFICATE_HISTORY, "Every install (role reader).", CertificateHistory),
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),
     _Call(
-        "get", f"{_CERTIFICATE}/{{uuid}}", "One, by uuid or name (role reader).", Certificate, errors=(404,)
+        "get",
+        f"{_CERTIFICATE}/{{uuid}}",
+        "One, by uuid or name (role reader).",
+        Certificate,
+        errors=(404, 409),
     ),
     _Call(
         "delete",

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _SOURCE = ["source", "source_seen", "source_problem"]
 PROPERTIES = [field.name for field in fields(Certificate) if field.name not in ("name", "warnings", *_SOURCE)]
-_LISTED = ["Name", "Expiry Date", "Subject"]
+_LISTED = ["Name", "Expiry Date", "Subject", "UUID"]
+# Scripts count the columns of the other formats; in json and yaml a further key disturbs nobody.
+_FORMATS_WITH_UUID = ("json", "yaml")
 # column -> field of HistoryEntry
 _HISTORY = {
     "Name": "name",
@@ -255,6 +257,8 @@ def _signature(pem: bytes) -> str:
 def list_all(invocation: Invocation, history: bool) -> None:
     """List the installed certificates.
 
+    The formats json and yaml show the uuid, too; the others show it with -c uuid.
+
     With --history: every install with the time, the user and what has become of it.
     """
     check_columns(invocation, list(_HISTORY) if history else _LISTED)
@@ -268,11 +272,10 @@ def list_all(invocation: Invocation, history: bool) -> None:
         show_list(invocation, list(_HISTORY), rows, ordered=True)
         return
     certificates = agent.certificates().certificates
-    show_list(
-        invocation,
-        _LISTED,
-        [[certificate.name, certificate.expiry_date, certificate.subject] for certificate in certificates],
-    )
+    rows = [[shown.name, shown.expiry_date, shown.subject, shown.uuid] for shown in certificates]
+    with_uuid = invocation.columns or invocation.format in _FORMATS_WITH_UUID
+    width = len(_LISTED) if with_uuid else len(_LISTED) - 1
+    show_list(invocation, _LISTED[:width], [row[:width] for row in rows])
     hints.expiry((certificate.name, certificate.expiry_date) for certificate in certificates)
 
 

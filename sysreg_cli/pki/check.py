@@ -200,7 +200,7 @@ def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], lis
                 chain.append(facts)
         except CertificateProblem as problem:
             chain.append(None)
-            problems.append(f"{_label(len(chain), certificate)}: {problem}")
+            problems.append(f"{_label(len(chain), certificate)}: {problem} (line {block.line})")
     if not chain:
         others = sorted({block.label for block in blocks if not block.is_private_key})
         hint = f" (only {', '.join(others)})" if others else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -30,6 +31,23 @@ def describe(certificate: x509.Certificate, mode: Mode, warnings: Iterable[str] 
         subject=subject_of(certificate),
         name=mode.value if mode is Mode.DOCKER_REGISTRY else signature,
         warnings=tuple(warnings),
+    )
+
+
+def with_unique_names(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    """Give certificates that share a name the beginning of their uuid as well.
+
+    CA certificates are named by their serial number, which is unique for each issuer only.
+    """
+    listed = tuple(certificates)
+    sharing: dict[str, set[str]] = {}
+    for certificate in listed:
+        sharing.setdefault(certificate.name, set()).add(certificate.uuid)
+    return tuple(
+        replace(certificate, name=f"{certificate.name}_{certificate.uuid[:8]}")
+        if len(sharing[certificate.name]) > 1
+        else certificate
+        for certificate in listed
     )
 
 

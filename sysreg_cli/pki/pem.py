@@ -32,14 +32,18 @@ _STRING_END = re.compile(rb"[\"'][+,;\\\s]*?(?=\n|\Z)")
 _EDGES = re.compile(rb"\A(?:" + _BLANK + rb"|[>\"'])+|(?:" + _BLANK + rb"|[\"',;\\])+\Z")
 _HEADER = re.compile(rb"[A-Za-z0-9-]+:.*")
 _LINE_LENGTH = 64
+# a line of base64 in UTF-16, whose letters have zeros between them, and one in any other encoding
+_WIDE = re.compile(rb"(?:[A-Za-z0-9+/=-]\0){20,}")
+_PLAIN = re.compile(rb"[A-Za-z0-9+/=-]{20,}")
 
 
 @dataclass(frozen=True, slots=True)
 class PemBlock:
-    """One PEM block. Its text is in the one form that every parser accepts."""
+    """One PEM block. Its text is in the one form that every parser accepts. ``line`` is that of its BEGIN."""
 
     label: str
     text: bytes
+    line: int
 
     def __repr__(self) -> str:
         # The text may be a private key, and logs hold reprs.
@@ -61,7 +65,7 @@ def split(data: bytes) -> tuple[tuple[PemBlock, ...], tuple[str, ...]]:
         return (), (problem,)
     blocks: list[PemBlock] = []
     problems: list[str] = []
-    label, body_at = "", 0
+    label, body_at, begun = "", 0, 0
     for armour in _ARMOUR.finditer(text):
         number = text.count(b"\n", 0, armour.start()) + 1
         kind = armour[1] or armour[3]
@@ -74,17 +78,17 @@ def split(data: bytes) -> tuple[tuple[PemBlock, ...], tuple[str, ...]]:
         elif kind == b"BEGIN":
             if label:
                 problems.append(f"line {number}: the {label} block before it has no END line")
-            label, body_at = found, armour.end()
+            label, body_at, begun = found, armour.end(), number
         elif not label:
             problems.append(f"line {number}: END {found} has no BEGIN line before it")
         else:
             if found == label:
-                blocks.append(_block(label, text[body_at : armour.start()]))
+                blocks.append(_block(label, text[body_at : armour.start()], begun))
             else:
                 problems.append(f"line {number}: END {found} closes a {label} block")
             label = ""
     if label:
-        problems.append(f"the last {label} block has no END line: the file is cut short")
+        problems.append(f"line {begun}: this {label} block has no END line: the file is cut short")
     return tuple(blocks), tuple(problems)
 
 
@@ -95,20 +99,20 @@ def holds_private_key(data: bytes) -> bool:
 
 def _decode(data: bytes) -> tuple[bytes, str]:
     """Return the text in UTF-8 with plain line ends, and what is wrong with its encoding."""
-    if b"\0" in data:
-        big_endian = data.startswith((b"\xfe\xff", b"\0-"))
-        text = data.decode("utf-16-be" if big_endian else "utf-16-le", "replace").removeprefix("\ufeff")
-        # a file that was joined from several has parts in another encoding, whose blocks would vanish
-        visible = data.count(b"BEGIN") + data.count(b"B\0E\0G\0I\0N")
-        if visible and text.count("BEGIN") != visible:
-            return b"", "parts of the file are in UTF-16 and others not; save all of it as UTF-8"
-        if not visible:
-            return data, ""  # DER or PKCS #12: it has no block
-        data = text.encode()
+    wide = list(_WIDE.finditer(data)) if b"\0" in data else []
+    if wide:
+        # Blocks of a part in another encoding, or with other byte order, would vanish.
+        big_endian = wide[0].start() % 2 == 1
+        others = [match for match in wide if match.start() % 2 != big_endian]
+        if other := next(iter(others), None) or _PLAIN.search(data):
+            line = data.count(b"\n", 0, max(other.start(), wide[0].start())) + 1
+            return b"", f"line {line}: the encoding changes; save all of the file as UTF-8"
+        text = data.decode("utf-16-be" if big_endian else "utf-16-le", "replace")
+        data = text.removeprefix("\ufeff").encode()
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), ""
 
 
-def _block(label: str, body: bytes) -> PemBlock:
+def _block(label: str, body: bytes, line: int) -> PemBlock:
     # a block that was taken from a program or JSON has the two characters \n in place of line ends
     body = _STRING_END.sub(b"", body).replace(b"\\r", b"").replace(b"\\n", b"\n")
     lines = [_EDGES.sub(b"", line) for line in body.split(b"\n")]
@@ -123,4 +127,4 @@ def _block(label: str, body: bytes) -> PemBlock:
     # Some tools write X509 CERTIFICATE. cryptography reads both, but writes and expects the plain label.
     plain = b"CERTIFICATE" if label in CERTIFICATE_LABELS else label.encode()
     text = [b"-----BEGIN %s-----" % plain, *headers, *wrapped, b"-----END %s-----" % plain]
-    return PemBlock(label, b"\n".join(text) + b"\n")
+    return PemBlock(label, b"\n".join(text) + b"\n", line)

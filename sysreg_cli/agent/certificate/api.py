@@ -15,18 +15,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from sysreg_cli.agent import parameters
-from sysreg_cli.agent.certificate.authorities import client_restarts, uninstall
+from sysreg_cli.agent.certificate.authorities import choose, client_restarts, uninstall
 from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.renewal.record import SourceRecord
-from sysreg_cli.errors import CertificateRefused, NotFound, UsageError
+from sysreg_cli.errors import CertificateRefused, UsageError
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import Authorities, ServerChain
-from sysreg_cli.pki.describe import describe
+from sysreg_cli.pki.describe import describe, with_unique_names
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import (
@@ -189,10 +189,8 @@ class _Calls:
 
     async def show(self, request: Request, _caller: Caller) -> Response:
         name = request.path_params["uuid"]
-        for certificate in await asyncio.to_thread(self._installed):
-            if name in (certificate.uuid, certificate.name):
-                return JSONResponse(wire.to_json(certificate))
-        raise NotFound(f"no certificate {name}", next_step="see the names with certificate-list")
+        certificate = choose(await asyncio.to_thread(self._installed), name)
+        return JSONResponse(wire.to_json(certificate))
 
     def _installed(self) -> tuple[Certificate, ...]:
         generations = Generations(self._settings.certificate.directory)
@@ -210,7 +208,7 @@ class _Calls:
                 )
                 for certificate in servers
             ),
-            *(describe(certificate, Mode.SSL_CA) for certificate in authorities),
+            *with_unique_names(describe(certificate, Mode.SSL_CA) for certificate in authorities),
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sysreg_cli.errors import Conflict, NotFound, SysregError
 from sysreg_cli.host.clients import running_units
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.services import Services
 from sysreg_cli.host.system_bundle import SystemBundle
-from sysreg_cli.pki.describe import describe
+from sysreg_cli.pki.describe import describe, with_unique_names
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.certificates import Certificate, ClientRestart, Mode, RestartState
 
@@ -20,21 +22,25 @@ def uninstall(settings: Settings, name: str, *, wait: float) -> Certificate:
     """
     bundle = SystemBundle(settings.paths)
     with services_lock(settings.paths.state, "CA uninstall", wait=wait):
-        found = [
-            (shown, certificate)
-            for certificate in bundle.installed()
-            if name in ((shown := describe(certificate, Mode.SSL_CA)).uuid, shown.name)
-        ]
-        if not found:
-            raise NotFound(f"no CA certificate {name}", next_step="see the names with certificate-list")
-        if len(found) > 1:
-            uuids = ", ".join(shown.uuid for shown, _ in found)
-            raise Conflict(
-                f"{len(found)} CA certificates have the name {name}", next_step=f"give a UUID: {uuids}"
-            )
-        shown, certificate = found[0]
-        bundle.remove(certificate)
-        return shown
+        installed = bundle.installed()
+        shown = with_unique_names(describe(certificate, Mode.SSL_CA) for certificate in installed)
+        chosen = choose(shown, name)
+        bundle.remove(installed[shown.index(chosen)])
+        return chosen
+
+
+def choose(certificates: Sequence[Certificate], name: str) -> Certificate:
+    """Return the certificate with this name or UUID. Raises NotFound, Conflict if CAs share the name."""
+    for certificate in certificates:
+        if name in (certificate.uuid, certificate.name):
+            return certificate
+    authorities = [certificate for certificate in certificates if certificate.certtype == Mode.SSL_CA]
+    if sharing := [authority.name for authority in authorities if authority.signature == name]:
+        raise Conflict(
+            f"{len(sharing)} CA certificates have the serial number of {name}",
+            next_step=f"give one of {', '.join(sharing)}",
+        )
+    raise NotFound(f"no certificate {name}", next_step="see the names with certificate-list")
 
 
 def client_restarts(settings: Settings, *, restart: bool) -> tuple[ClientRestart, ...]:
