@@ -18,10 +18,13 @@ from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import (
     Certificate,
     CertificateHistory,
+    CertificateRequest,
+    CertificateRequests,
     Certificates,
     ClientRestart,
     HistoryEntry,
     Installation,
+    KeyKind,
     Mode,
     PlannedChange,
     Preview,
@@ -39,6 +42,7 @@ from sysreg_cli.v1.images import Image, Images
 
 _SCHEMAS = (
     *(Image, Images, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
+    *(CertificateRequest, CertificateRequests),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
@@ -46,6 +50,7 @@ _TEXT = {"type": "string"}
 _FLAG = {"type": "string", "enum": ["0", "1", "True", "False"]}
 _SECONDS = {"type": "integer", "minimum": 0}
 _RESTART_CLIENTS = "restart docker and containerd, which read CA certificates only when they start"
+_KEY_KIND = {"type": "string", "enum": [kind.value for kind in KeyKind]}
 # parameters of the query: name -> schema and meaning
 _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
@@ -61,6 +66,11 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "serial": ({"type": "string", "pattern": "^[0-9]{1,60}$"}, "serial number of a kept certificate"),
     "wait": (_SECONDS, "seconds that the client waits for the response, as in the form of an install"),
     "restart_clients": (_FLAG, _RESTART_CLIENTS),
+    "name": ({"type": "array", "items": _TEXT}, "DNS names and IP addresses beside the configured ones"),
+    "key": (
+        {"type": "string", "enum": [kind.value for kind in KeyKind]},
+        "kind of the new key; p256 if missing",
+    ),
     "plan": (_FLAG, "also what the last one had planned"),
 }
 _REQUIRED = ("image_name_and_tag", "garbage_collect")
@@ -166,6 +176,21 @@ _CALLS = (
         Installation,
         errors=(404, 409),
         query=("serial", "wait"),
+    ),
+    _Call(
+        "post",
+        paths.CERTIFICATE_REQUEST,
+        "Make a key that stays here, and a certificate signing request for it (role admin).",
+        CertificateRequest,
+        errors=(409,),
+        query=("name", "key"),
+    ),
+    _Call("get", paths.CERTIFICATE_REQUEST, "The pending requests (role reader).", CertificateRequests),
+    _Call(
+        "delete",
+        f"{paths.CERTIFICATE_REQUEST}/{{uuid}}",
+        "Cancel a request, and remove its key (role admin).",
+        errors=(404,),
     ),
     _Call("get", paths.CERTIFICATE_HISTORY, "Every install (role reader).", CertificateHistory),
     _Call("get", _CERTIFICATE, "The installed certificates (role reader).", Certificates),

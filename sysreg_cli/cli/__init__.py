@@ -11,6 +11,7 @@ collection_watch.py   wait for the end of a collection, with a progress bar
 collection_report.py  what is shown of a collection
 certificates.py       certificate-install, certificate-list, certificate-show
 certificate_undo.py   certificate-rollback, certificate-uninstall, ca-certificate-uninstall
+csr.py                certificate-request
 certificate_file.py   the operator's file, which holds a private key: read and remove it
 global_options.py     the table of the options with a text value
 options.py            how a command is declared, and the click options of every command

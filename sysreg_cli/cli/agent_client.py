@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -24,8 +24,11 @@ from sysreg_cli.v1 import faults, paths, wire
 from sysreg_cli.v1.certificates import (
     Certificate,
     CertificateHistory,
+    CertificateRequest,
+    CertificateRequests,
     Certificates,
     Installation,
+    KeyKind,
     Mode,
     Preview,
     Uninstallation,
@@ -144,6 +147,19 @@ class AgentClient:
         parameters = {"wait": int(read_timeout), **({"serial": serial} if serial else {})}
         path = f"{paths.CERTIFICATE_ROLLBACK}?{urlencode(parameters)}"
         return self._fetch(Installation, "POST", path, read_timeout=read_timeout)
+
+    def request_certificate(self, names: Sequence[str], kind: KeyKind) -> CertificateRequest:
+        """Make a key, which the agent keeps, and a certificate signing request for it."""
+        query = urlencode({"name": names, "key": kind.value}, doseq=True)
+        return self._fetch(CertificateRequest, "POST", f"{paths.CERTIFICATE_REQUEST}?{query}")
+
+    def certificate_requests(self) -> CertificateRequests:
+        """Return the pending requests, the oldest first."""
+        return self._fetch(CertificateRequests, "GET", paths.CERTIFICATE_REQUEST)
+
+    def cancel_request(self, uuid: str) -> None:
+        """Cancel a pending request. The agent removes its key."""
+        self._send("DELETE", f"{paths.CERTIFICATE_REQUEST}/{quote(uuid, safe='')}")
 
     def certificate_history(self) -> CertificateHistory:
         """Return every install of a certificate, the oldest first."""

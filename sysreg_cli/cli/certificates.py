@@ -100,8 +100,9 @@ def install(
     """Install a certificate.
 
     CERTIFICATE_FILE is PEM: for docker_registry the private key, the server certificate, then its
-    intermediates; - reads standard input. A file that holds a private key is removed once the new certificate
-    is in use, and never before. If anything fails, the old certificate stays in use, and the file is kept.
+    intermediates; - reads standard input. A key that certificate-request made is not in the file. A file that
+    holds a private key is removed once the new certificate is in use, and never before. If anything fails,
+    the old certificate stays in use, and the file is kept.
     """
     check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "warnings"])
     kind = Mode(mode)

@@ -15,6 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "certificate-install": ("sysreg_cli.cli.certificates:install", "Install a certificate."),
     "certificate-list": ("sysreg_cli.cli.certificates:list_all", "List the installed certificates."),
+    "certificate-request": (
+        "sysreg_cli.cli.csr:request",
+        "Make a key and a certificate signing request for the registry.",
+    ),
     "certificate-rollback": (
         "sysreg_cli.cli.certificate_undo:rollback",
         "Go back to an earlier certificate of the registry.",

@@ -9,6 +9,7 @@ weaknesses.py  what makes a certificate unfit in every mode
 names.py       host names against SANs and name constraints
 der.py         parts of a certificate exactly as they are encoded
 describe.py    a certificate as certificate-show shows it
+csr.py         a certificate signing request with a new key
 selfsigned.py  a first certificate for a new controller
 
 These checks are written by hand: no library reports every reason at once, and a certificate must pass Go's

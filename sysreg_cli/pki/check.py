@@ -58,21 +58,20 @@ def check_server(
     host_names: Sequence[str],
     now: datetime,
     min_days_warning: int = 30,
-    pending_keys: Sequence[ServerKey] = (),
+    pending_keys: Iterable[ServerKey] | None = None,
 ) -> ServerChain:
     """Check a server certificate (docs/contracts.rst, "Certificate", mode ``docker_registry``).
 
     ``now`` is aware. The subject alternative names must cover all ``host_names``. A file without a key takes
-    that of ``pending_keys`` which fits its first certificate.
+    that of ``pending_keys`` which fits its first certificate; it is read only then.
 
     Raises CertificateRefused with every reason found.
     """
     blocks, problems = _split(data, MAX_BYTES[Mode.DOCKER_REGISTRY])
     chain, chain_problems = _read_chain(blocks)
     key, key_problems = _read_key(blocks, passphrase)
-    if key is None and not any(block.is_private_key for block in blocks):
-        key = _pending(chain, pending_keys)
-        key_problems = key_problems if key is None else []
+    if pending_keys is not None and not any(block.is_private_key for block in blocks):
+        key, key_problems = _pending(chain, pending_keys)
     problems += [*key_problems, *chain_problems, *_mismatch(key, chain)]
     warnings: list[str] = []
     for position, facts in enumerate(chain):
@@ -174,12 +173,15 @@ def _read_key(blocks: Sequence[pem.PemBlock], passphrase: bytes | None) -> tuple
         return None, [str(problem)]
 
 
-def _pending(chain: Sequence[Facts | None], pending_keys: Iterable[ServerKey]) -> ServerKey | None:
-    """Return the key of ``pending_keys`` that belongs to the first certificate."""
-    if not chain or chain[0] is None:
-        return None
-    own = public_key(chain[0].certificate)
-    return next((key for key in pending_keys if key.public_key() == own), None)
+def _pending(
+    chain: Sequence[Facts | None], pending_keys: Iterable[ServerKey]
+) -> tuple[ServerKey | None, list[str]]:
+    """Return the key of ``pending_keys`` that belongs to the first certificate, or the problem."""
+    own = public_key(chain[0].certificate) if chain and chain[0] is not None else None
+    for key in pending_keys:
+        if key.public_key() == own:
+            return key, []
+    return None, ["there is no private key, and no request of certificate-request is pending for it"]
 
 
 def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], list[str]]:

@@ -13,6 +13,26 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.names import as_address
 
+TLS_SERVER_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def general_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """Return the subject alternative names for DNS names and IP addresses, each once."""
+    values = dict.fromkeys(as_address(host) or host for host in hosts)
+    return x509.SubjectAlternativeName(
+        [x509.DNSName(value) if isinstance(value, str) else x509.IPAddress(value) for value in values]
+    )
+
 
 def self_signed(
     host_names: Sequence[str],
@@ -26,28 +46,13 @@ def self_signed(
     The certificate passes ``check_server``. It is not a CA, so its key cannot sign for another name.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    hosts = [as_address(host) or host for host in (*host_names, *addresses)]
-    sans = [
-        x509.DNSName(host) if isinstance(host, str) else x509.IPAddress(host) for host in dict.fromkeys(hosts)
-    ]
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    unused = (
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    )
-    usage = x509.KeyUsage(digital_signature=True, **dict.fromkeys(unused, False))
     certificate = (
         # Valid from five minutes ago, for clients whose clock is a little behind.
         _builder(key, host_names[0], now - timedelta(minutes=5), now + timedelta(days=days))
-        .add_extension(usage, critical=True)
+        .add_extension(TLS_SERVER_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(sans), critical=False)
+        .add_extension(general_names((*host_names, *addresses)), critical=False)
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )

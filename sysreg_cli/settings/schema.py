@@ -20,7 +20,8 @@ CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
 #: the longest grace time of a garbage collection in seconds, a year
 MAX_GRACE = 31_536_000
 
-_HOST_NAME = r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
+#: a DNS name in lower case, as a regular expression
+HOST_NAME = r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
 _URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:[0-9]{1,5})?(/[^\s]*)?"
 
 
@@ -44,7 +45,7 @@ def _host_names(value: str) -> tuple[str, ...]:
 def _host_name(name: str) -> str:
     """Read a host name or an address. An IPv6 address may have brackets, and gets its shortest form."""
     if ":" not in name:
-        if not re.fullmatch(_HOST_NAME, name):
+        if not re.fullmatch(HOST_NAME, name):
             raise ValueError(f"{name!r} is not a host name")
         return name
     try:
@@ -126,7 +127,7 @@ def _source(value: str) -> DirectorySource | SecretSource | None:
         return None
     if kind == "files":
         return DirectorySource(_path(place))
-    if kind == "secret" and re.fullmatch(rf"[a-z0-9-]{{1,63}}/{_HOST_NAME}", place):
+    if kind == "secret" and re.fullmatch(rf"[a-z0-9-]{{1,63}}/{HOST_NAME}", place):
         return SecretSource(*place.split("/"))
     raise ValueError(f"{value!r} is not none, files:/DIRECTORY or secret:NAMESPACE/NAME")
 

@@ -88,6 +88,32 @@ class Installation:
     clients: tuple[ClientRestart, ...] = ()
 
 
+class KeyKind(StrEnum):
+    """The kind of a key that the agent makes for a certificate request."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA3072 = "rsa3072"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A pending request. ``csr`` is PEM (PKCS #10). Its key stays with the agent."""
+
+    uuid: str
+    names: tuple[str, ...]
+    key: str
+    created_at: str
+    csr: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequests:
+    """The response to a request for all pending ones, the oldest first."""
+
+    requests: tuple[CertificateRequest, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
     """What the install of one certificate would change.

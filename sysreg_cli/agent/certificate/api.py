@@ -18,6 +18,7 @@ from sysreg_cli.agent import parameters
 from sysreg_cli.agent.certificate.authorities import choose, client_restarts, uninstall
 from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
+from sysreg_cli.agent.certificate.requests import PendingRequests
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
@@ -32,9 +33,11 @@ from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import (
     Certificate,
     CertificateHistory,
+    CertificateRequests,
     Certificates,
     ClientRestart,
     Installation,
+    KeyKind,
     Mode,
     Preview,
     Uninstallation,
@@ -79,6 +82,19 @@ def routes(
         context.route(
             "GET", paths.CERTIFICATE_HISTORY, calls.history, Role.READER, action="certificate history"
         ),
+        context.route(
+            "POST", paths.CERTIFICATE_REQUEST, calls.request, Role.ADMIN, action="certificate request"
+        ),
+        context.route(
+            "GET", paths.CERTIFICATE_REQUEST, calls.list_requests, Role.READER, action="request list"
+        ),
+        context.route(
+            "DELETE",
+            f"{paths.CERTIFICATE_REQUEST}/{{uuid}}",
+            calls.cancel_request,
+            Role.ADMIN,
+            action="certificate request cancel",
+        ),
         context.route("GET", paths.CERTIFICATE, calls.list_all, Role.READER, action="certificate list"),
         context.route(
             "GET", f"{paths.CERTIFICATE}/{{uuid}}", calls.show, Role.READER, action="certificate show"
@@ -114,6 +130,7 @@ class _Calls:
         self._installer = installer
         self._source = source
         self._clock = clock
+        self._requests = PendingRequests(settings)
 
     async def install(self, request: Request, caller: Caller) -> Response:
         form = await _read_form(request)
@@ -178,6 +195,24 @@ class _Calls:
                 " one (certificate-rollback docker_registry)",
             )
         return uninstall(self._settings, name, wait=wait)
+
+    async def request(self, request: Request, _caller: Caller) -> Response:
+        kind = request.query_params.get("key", KeyKind.P256)
+        if kind not in list(KeyKind):
+            raise UsageError(f"key has to be {', '.join(KeyKind)}")
+        names = request.query_params.getlist("name")
+        made = await asyncio.to_thread(self._requests.create, names, KeyKind(kind))
+        request.state.audit_object = made.uuid
+        return JSONResponse(wire.to_json(made))
+
+    async def list_requests(self, _request: Request, _caller: Caller) -> Response:
+        pending = await asyncio.to_thread(self._requests.all)
+        return JSONResponse(wire.to_json(CertificateRequests(tuple(pending))))
+
+    async def cancel_request(self, request: Request, _caller: Caller) -> Response:
+        request.state.audit_object = request.path_params["uuid"]
+        await asyncio.to_thread(self._requests.cancel, request.path_params["uuid"])
+        return Response(status_code=204)
 
     async def history(self, _request: Request, _caller: Caller) -> Response:
         entries = await asyncio.to_thread(History(self._settings).entries, self._clock())

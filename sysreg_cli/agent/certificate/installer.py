@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from sysreg_cli.agent.certificate.history import History
+from sysreg_cli.agent.certificate.requests import PendingRequests
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.errors import CertificateRefused, Conflict, NotFound
 from sysreg_cli.host import anchors
@@ -28,7 +29,10 @@ from sysreg_cli.v1.certificates import Certificate, Mode, PlannedChange
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What somebody wants to install, as PEM: for ``docker_registry`` a key and its chain."""
+    """What somebody wants to install, as PEM: for ``docker_registry`` a key and its chain.
+
+    The key may be that of a pending request.
+    """
 
     data: bytes = field(repr=False)
     mode: Mode = Mode.DOCKER_REGISTRY
@@ -44,6 +48,7 @@ class CertificateInstaller:
         self._generations = Generations(settings.certificate.directory)
         self._bundle = SystemBundle(settings.paths)
         self._history = History(settings)
+        self._requests = PendingRequests(settings)
 
     def check(self, material: Material, *, now: datetime | None = None) -> ServerChain | Authorities:
         """Return what an install of ``material`` would install. Changes nothing.
@@ -60,6 +65,7 @@ class CertificateInstaller:
                 host_names=settings.registry.host_names,
                 now=now,
                 min_days_warning=days,
+                pending_keys=self._requests.keys(),
             )
         authorities = check_authorities(material.data, now=now, min_days_warning=days)
         if authorities.refused and not self._bundle.missing(authorities.accepted):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sysreg_cli.agent.certificate.history import History
+from sysreg_cli.agent.certificate.requests import PendingRequests
 from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable, text_of
 from sysreg_cli.host import anchors, files
@@ -88,6 +89,7 @@ class CertificateChange:
         self._stopping = threading.Event()
         self._generations = Generations(settings.certificate.directory)
         self._history = History(settings)
+        self._requests = PendingRequests(settings)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
         self._probe = probe or Probe(settings, with_agent=own_tls is not None)
@@ -190,6 +192,7 @@ class CertificateChange:
         roots = (paths.docker_trust, paths.containerd_trust)
         files.remove_leftovers(
             *(paths.state, paths.system_trust, self._settings.certificate.directory),
+            self._requests.directory,
             *(root / address for root in roots for address in addresses),
         )
 
@@ -286,8 +289,9 @@ class CertificateChange:
     def _clean_up(self, name: str | None) -> None:
         """End a change: trust and keep nothing but what belongs to ``name``, the current generation."""
         if name is not None:
-            anchor = self._generations.certificates(name)[-1]
-            _apply(anchors.trust_only(self._settings, anchor))
+            chain = self._generations.certificates(name)
+            _apply(anchors.trust_only(self._settings, chain[-1]))
+            self._requests.fulfil(chain[0])
         self._history.add_outdated()
         self._generations.prune()
         self._journal.clear()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from devstack.controller import Controller
 from devstack.options import Options
@@ -241,6 +243,36 @@ def test_an_uninstalled_ca_is_trusted_no_more(inside: Controller, tmp_path: Path
     refused = inside.system("certificate-uninstall", "docker_registry")
     assert refused.returncode == 1
     assert "certificate-rollback docker_registry" in refused.stderr
+
+
+def test_a_requested_certificate_needs_no_key_in_its_file(inside: Controller, tmp_path: Path) -> None:
+    made = inside.system("certificate-request", "--name", "registry.example")
+    assert (made.returncode, made.stderr) == (0, "")
+    csr = x509.load_pem_x509_csr(made.stdout.encode())
+    (uuid,) = inside.system("certificate-request", "--list", "-f", "value", "-c", "uuid").stdout.split()
+    key = inside.paths.tls / "requests" / f"{uuid}.pem"
+    assert key.stat().st_mode & 0o777 == 0o400
+    # what a company's CA does with the request
+    (tmp_path / "ca.key").write_bytes(ROOT.key_pem)
+    (tmp_path / "ca.pem").write_bytes(ROOT.pem)
+    (tmp_path / "csr.pem").write_text(made.stdout)
+    issuing = f"-days 90 -CA {tmp_path / 'ca.pem'} -CAkey {tmp_path / 'ca.key'} -copy_extensions copy"
+    leaf = subprocess.run(
+        ["openssl", "x509", "-req", "-in", str(tmp_path / "csr.pem"), *issuing.split()],
+        capture_output=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+    file = file_with(tmp_path, leaf + ROOT.pem)
+
+    done = inside.system("certificate-install", "-m", "docker_registry", str(file))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.exists(), "there is no key in it"
+    assert not key.exists()
+    assert inside.system("certificate-request", "--list").stdout == "\n"
+    live = x509.load_der_x509_certificate(everywhere(inside)[0][0])
+    assert live.public_key() == csr.public_key()
+    names = live.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName)[-1] == "registry.example"
 
 
 def test_list_and_show_agree_by_name_and_by_uuid(inside: Controller, tmp_path: Path) -> None:

@@ -419,3 +419,44 @@ def test_a_daemon_that_does_not_restart_is_a_failure_that_says_what_was_done(
 def test_clients_are_not_restarted_for_the_certificate_of_the_registry(file: Path) -> None:
     assert install({}, "--restart-clients", file) == 2
     assert file.exists()
+
+
+REQUEST = {
+    "uuid": "1b2c",
+    "names": ["a", "b"],
+    "key": "p256",
+    "created_at": "2026-01-01",
+    "csr": "-----B\nx\n",
+}
+
+
+def test_a_request_prints_the_csr_alone(
+    agent: Callable[[bytes], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["certificate-request", "--name", "b", "--key", "p384"]
+    assert run(words, Invocation(environ=agent(http(REQUEST)))) == 0
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("-----B\nx\n", "")
+
+
+def test_the_pending_requests_are_listed(
+    agent: Callable[[bytes], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["certificate-request", "--list", "-f", "value"]
+    assert run(words, Invocation(environ=agent(http({"requests": [REQUEST]})))) == 0
+    assert capsys.readouterr().out == "1b2c a, b p256 2026-01-01\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--list", "--key", "p256"],
+        ["--list", "--cancel", "1b2c"],
+        ["--cancel"],
+        ["1b2c"],
+        ["--cancel", "1b2c", "--name", "a"],
+        ["--key", "dsa"],
+    ],
+)
+def test_options_of_a_request_that_exclude_each_other_are_wrong_usage(words: list[str]) -> None:
+    assert run(["certificate-request", *words], Invocation(environ={})) == 2

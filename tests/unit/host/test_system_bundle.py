@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import check_authorities, read_certificates
 from sysreg_cli.settings import Settings, load
 from tests import certificates as make
+from tests.killed import failpoints, killed
 from tests.unit.pki.conftest import NOW
 
 pytestmark = pytest.mark.usefixtures("strict_umask")
@@ -232,19 +232,6 @@ def test_one_is_removed_and_the_others_stay(rebuilt: Rebuilt, old: make.Issued, 
     assert rebuilt.trusted() == {new.certificate}
 
 
-def killed(place: int, change: Callable[[], None]) -> bool:
-    """Whether ``change`` was killed at failpoint ``place``, in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        os.environ[failpoint.VARIABLE] = f"{place}:kill"
-        failpoint.reset()
-        change()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
-    return os.WIFSIGNALED(status)
-
-
 def test_a_removal_that_is_killed_anywhere_is_done_or_undone(
     rebuilt: Rebuilt, old: make.Issued, new: make.Issued
 ) -> None:
@@ -297,9 +284,6 @@ def test_a_removal_whose_journal_is_damaged_is_undone(
 
 def _failpoints(rebuilt: Rebuilt, authority: make.Issued) -> list[str]:
     """The failpoints of an undisturbed removal, in order."""
-    trace = rebuilt.bundle.with_name("trace")
-    os.environ[failpoint.VARIABLE] = f"trace:{trace}"
-    rebuilt.remove(authority)
-    del os.environ[failpoint.VARIABLE]
+    names = failpoints(rebuilt.bundle.parent, lambda: rebuilt.remove(authority))
     install(rebuilt.settings, authority)
-    return trace.read_text().splitlines()
+    return names

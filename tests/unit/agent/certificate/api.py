@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography import x509
 from starlette.applications import Starlette
 
 from sysreg_cli.agent.certificate import api
@@ -15,6 +16,13 @@ from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.cli.agent_client import multipart
 from tests.unit.agent.certificate.host import Host
 from tests.unit.token_server import asgi
+
+
+class Requested:
+    """Stands for the private key of a request, which nobody but the agent has."""
+
+    def __init__(self, csr: x509.CertificateSigningRequest) -> None:
+        self.public_key = csr.public_key
 
 
 def call(

@@ -42,6 +42,7 @@ class Host:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        directory.mkdir(exist_ok=True)
         paths = {
             name: directory / name for name in ("state", "docker_trust", "containerd_trust", "system_trust")
         }

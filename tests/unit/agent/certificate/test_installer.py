@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from sysreg_cli.v1 import paths
 from sysreg_cli.v1.certificates import Mode
 from tests import certificates as make
-from tests.unit.agent.certificate.api import call
+from tests.unit.agent.certificate.api import Requested, call
 from tests.unit.agent.certificate.host import Host
 
 PASSPHRASE = b"secret"
@@ -25,6 +26,8 @@ def host(tmp_path: Path) -> Host:
 
 class Inputs:
     """Files with random faults, and the mode in which each is to be installed."""
+
+    csr = ""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -60,6 +63,8 @@ class Inputs:
             if choose.random() < 0.1:
                 parts.append(self._root.key_pem)
             return Mode.SSL_CA, self._damaged(b"".join(parts)), ""
+        if choose.random() < 0.1:
+            return Mode.DOCKER_REGISTRY, self._without_key() + self._issuing.pem, ""
         leaf = choose.choice(self._leaves)(self._issuing)
         chain = choose.choice([[leaf, self._issuing], [leaf, self._issuing, self._root], [leaf]])
         if choose.random() < 0.2:
@@ -77,6 +82,10 @@ class Inputs:
         )
         data = key + b"".join(one.pem for one in chain)
         return Mode.DOCKER_REGISTRY, self._damaged(data), choose.choice(["", "secret", "wrong"])
+
+    def _without_key(self) -> bytes:
+        """A certificate for the key of the latest request, which is pending or was installed before."""
+        return make.server(self._issuing, key=Requested(x509.load_pem_x509_csr(self.csr.encode()))).pem
 
     def _damaged(self, data: bytes) -> bytes:
         if self._random.random() < 0.7:
@@ -98,6 +107,8 @@ def test_a_dry_run_and_the_install_after_it_agree_on_200_random_files(host: Host
     inputs = Inputs(seed=15)
     outcomes = {"": 0, "refused": 0}
     for number in range(200):
+        if number % 25 == 0:
+            inputs.csr = call(host, "POST", paths.CERTIFICATE_REQUEST)["csr"]
         mode, data, passphrase = inputs.draw()
         fields = {"mode": mode.value, "passphrase": passphrase}
         before = host.snapshot()
