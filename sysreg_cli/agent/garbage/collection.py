@@ -8,12 +8,10 @@ could write since the scan, its plan is carried out; otherwise the storage is re
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.garbage import collector, edits, planning
 from sysreg_cli.agent.garbage.drain import DrainTimeouts
-from sysreg_cli.agent.garbage.manifest import StoredManifest
 from sysreg_cli.agent.garbage.mark import Marks
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
@@ -50,8 +48,7 @@ class Collection:
         self._settings = settings
         self._directory = directory
         self._drain_timeouts = drain_timeouts
-        #: manifests that were read, for later snapshots
-        self._manifests: Mapping[str, StoredManifest | None] = {}
+        self._last: Snapshot | None = None
 
     def run(self) -> CollectionResult:
         """Collect, and return the result. SysregError and OSError become its ``error``."""
@@ -106,10 +103,12 @@ class Collection:
         """Make the plan. Raises SysregError if it is known that the plan can't be carried out, OSError."""
         now = time.time()  # before the snapshot
         dereferenced = Deletion.load(self._directory)
+        manifests = self._last.manifests if self._last is not None else {}
         try:
             with as_owner(root):
+                self._last = Snapshot(root, manifests, check=self.recorder.check)
                 self.plan = planning.make(
-                    self._snapshot(root),
+                    self._last,
                     now=now,
                     grace=self.recorder.options.grace,
                     delete_untagged=self.recorder.options.delete_untagged,
@@ -122,21 +121,22 @@ class Collection:
             collector.find()
         self.recorder.update(pinned=len(self.plan.pins), warnings=tuple(map(str, self.plan.damages)))
 
-    def _snapshot(self, root: Path) -> Snapshot:
-        snapshot = Snapshot(root, self._manifests, check=self.recorder.check)
-        self._manifests = snapshot.manifests
-        return snapshot
-
     def _verify(self, root: Path) -> None:
-        """Raise SysregError if an image is damaged that wasn't before."""
+        """Raise SysregError if an image is damaged that wasn't before.
+
+        The links are those of the last snapshot: nobody else writes, and the collector only deletes blobs.
+        """
+        snapshot = self._last
+        assert snapshot is not None
         with as_owner(root):
-            snapshot = self._snapshot(root)
+            snapshot.read_blobs()
+            if self.plan.needed <= snapshot.blobs.keys():
+                return
             marks = [Marks.of_tags(snapshot, repository) for repository in snapshot.repositories.values()]
             lost = {damage for mark in marks for damage in mark.damages()} - set(self.plan.damages)
-        if lost:
-            first = min(map(str, lost))
-            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-            raise SysregError(f"images were damaged: {first}{more}", next_step="report this")
+        first = min(map(str, lost))
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise SysregError(f"images were damaged: {first}{more}", next_step="report this")
 
     # -- a storage with another driver -----------------------------------------------------------------
 

@@ -82,7 +82,12 @@ class Snapshot:
         }
         self.foreign: list[str] = []
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
-        self.blobs: dict[str, Blob] = dict(self._read_blobs())
+        self.blobs: dict[str, Blob] = {}
+        self.read_blobs()
+
+    def read_blobs(self) -> None:
+        """Read the blobs, also anew. Raises OSError."""
+        self.blobs = dict(self._blobs())
 
     def manifest(self, digest: str) -> StoredManifest | None:
         """Return the manifest in a blob, None if the blob is missing, damaged, too large, or no manifest."""
@@ -213,7 +218,7 @@ class Snapshot:
             repository.odd.add(path)
         return ""
 
-    def _read_blobs(self) -> Iterator[tuple[str, Blob]]:
+    def _blobs(self) -> Iterator[tuple[str, Blob]]:
         for algorithm in _entries(self._blobs_path):
             for prefix in _entries(algorithm.path):
                 # Names relative to an open directory take a fifth less time than whole paths.

@@ -34,7 +34,7 @@ class Sandbox:
         self.state.mkdir()
         self.write_config()
         self.settings = Settings(
-            registry=RegistrySettings(config=self.config),
+            registry=RegistrySettings(config=self.config, storage=self.storage.root),
             agent=replace(AgentSettings(collect_timeout=60, drain_timeout=20), **agent),
             paths=PathSettings(state=self.state),
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.snapshot import Snapshot
 from tests.unit.agent.garbage.storage import Storage
 
@@ -97,6 +99,28 @@ def test_a_cancelled_upload_does_not_count(storage: Storage) -> None:
         "cancelled": 0,
         "beginning": 1,
     }
+
+
+def test_a_cancel_takes_effect_before_the_next_file_is_read(storage: Storage) -> None:
+    for number in range(20):
+        storage.image("app", f"t{number // 2}", layers=(bytes([number]),))
+    allowed = [10_000]
+
+    def check() -> None:
+        allowed[0] -= 1
+        if allowed[0] < 0:
+            raise InterruptedError
+
+    def planned() -> None:
+        snapshot = Snapshot(storage.root, check=check)
+        planning.make(snapshot, now=time.time(), grace=1e6, delete_untagged=True)
+
+    planned()
+    checks = 10_000 - allowed[0]
+    assert checks > sum(path.is_file() for path in storage.root.rglob("*"))
+    for allowed[0] in (0, checks // 2, checks - 1):
+        with pytest.raises(InterruptedError):
+            planned()
 
 
 def test_a_manifest_that_is_pushed_between_two_snapshots_is_seen_by_the_second(storage: Storage) -> None:
