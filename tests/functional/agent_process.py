@@ -18,7 +18,7 @@ from sysreg_cli.agent.renewal.renewal import Pace
 from sysreg_cli.host import failpoint
 
 # Short times: a sweep renews a certificate dozens of times.
-_PACE = Pace(poll=0.02, rest=0.25, long_rest=0.25)
+_PACE = Pace(poll=0.02, rest=0.25, long_rest=0.25, first_look=0.25)
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([agent.__name__])
 

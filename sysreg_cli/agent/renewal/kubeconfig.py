@@ -45,7 +45,7 @@ def load(path: Path) -> Cluster:
         raise SysregError(f"{path}: {text_of(error)}") from None
     except yaml.YAMLError:
         raise SysregError(f"{path} is not YAML") from None
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, StopIteration, TypeError, ValueError, AttributeError):
         raise SysregError(f"{path} is not a kubeconfig with a current context") from None
 
 
@@ -81,7 +81,7 @@ def _read(path: Path) -> Cluster:
 
 
 def _named(entries: Any, name: str) -> Any:
-    return next(entry for entry in [*entries, {}] if entry.get("name") == name or not entry)
+    return next(entry for entry in entries if entry["name"] == name)
 
 
 def _data(path: Path, section: Mapping[str, Any], key: str) -> bytes:

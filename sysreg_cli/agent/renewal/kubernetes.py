@@ -68,7 +68,6 @@ class Api:
             retries=False,
             ssl_context=cluster.context,
             server_hostname=cluster.server_name,
-            assert_hostname=cluster.server_name,
             socket_options=[*HTTPConnection.default_socket_options, *_KEEPALIVE],
         )
 

@@ -30,12 +30,10 @@ from sysreg_cli.settings import CertificateSettings, DirectorySource, Settings
 
 log = logging.getLogger("sysreg.agent")
 
-#: between two looks at a self-signed certificate, and the pause before the first
+#: between two looks at a self-signed certificate
 _LOOK_SECONDS = 3600.0
-_FIRST_LOOK_SECONDS = 10.0
-#: how long an install waits for a collection or another change, and the pause before it is tried again
+#: how long an install waits for a collection or another change
 _INSTALL_WAIT = 240.0
-_AGAIN_SECONDS = 60.0
 #: a renewal is followed by others within this time only if the source is in disorder
 _SETTLED_SECONDS = 600.0
 
@@ -46,12 +44,15 @@ class Pace:
 
     A directory is looked at every ``poll`` seconds. A source counts after ``rest`` seconds without a change,
     and soon after a renewal after ``long_rest``: each renewal restarts the registry, and a source that
-    changes all the time is to restart it once.
+    changes all the time is to restart it once. An install that had to give way is tried again after
+    ``retry`` seconds. A self-signed certificate is looked at ``first_look`` seconds after the start.
     """
 
     poll: float = 1.0
     rest: float = 2.0
     long_rest: float = 30.0
+    retry: float = 60.0
+    first_look: float = 10.0
 
 
 def source_of(settings: CertificateSettings, pace: Pace) -> Source | None:
@@ -107,10 +108,10 @@ class Renewal:
             except Exception:
                 log.exception("%s: unexpected error", source)
                 self._readings.report(Reading(problem="internal error of sysreg-agent; see its journal"))
-                self._stopping.wait(_AGAIN_SECONDS)
+                self._stopping.wait(self._pace.retry)
 
     def _run(self) -> None:
-        timeout = _FIRST_LOOK_SECONDS
+        timeout = self._pace.first_look
         while not self._stopping.is_set():
             soon = time.monotonic() < self._installed_at + _SETTLED_SECONDS
             reading = self._readings.take(
@@ -125,7 +126,7 @@ class Renewal:
                 self._renew_own()
             except Exception:
                 log.exception("renewing the certificate: unexpected error")
-            timeout = _AGAIN_SECONDS if self._postponed is not None else _LOOK_SECONDS
+            timeout = self._pace.retry if self._postponed is not None else _LOOK_SECONDS
 
     # -- the source ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.functional.certificate.breakable import BreakableController
 from tests.functional.renewal.renewed import KINDS, RenewedController
 
 
@@ -15,3 +16,9 @@ def renewed(
 ) -> Iterator[RenewedController]:
     with RenewedController.temporary(request.param, tmp_path_factory.mktemp("source")) as renewed:
         yield renewed
+
+
+@pytest.fixture(scope="module")
+def breakable() -> Iterator[BreakableController]:
+    with BreakableController.temporary() as breakable:
+        yield breakable

@@ -19,7 +19,7 @@ from sysreg_cli.pki.check import ServerChain
 from sysreg_cli.settings import CertificateSettings, PathSettings, Settings
 from tests import certificates as make
 
-QUICK = Pace(poll=0.01, rest=0.1, long_rest=0.1)
+QUICK = Pace(poll=0.01, rest=0.1, long_rest=0.1, retry=0.1, first_look=0.0)
 
 
 class Change(CertificateChange):

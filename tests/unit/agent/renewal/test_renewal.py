@@ -121,8 +121,7 @@ def test_a_record_of_another_source_does_not_count(host: Host) -> None:
     assert SourceRecord.load(state, "files:/given") == SourceRecord("files:/given")
 
 
-def test_an_install_that_had_to_give_way_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysreg_cli.agent.renewal.renewal._AGAIN_SECONDS", 0.1)
+def test_an_install_that_had_to_give_way_is_tried_again(host: Host) -> None:
     new = make.server(host.root)
     host.change.failure = Conflict("a collection was still under way")
     with host.renewing(Given(reading(new, host.root))) as renewal:
@@ -215,18 +214,12 @@ def test_cert_managers_habits_are_accepted(host: Host, habit: str, length: int) 
 # a self-signed certificate of sysreg's
 
 
-@pytest.fixture
-def first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysreg_cli.agent.renewal.renewal._FIRST_LOOK_SECONDS", 0.0)
-
-
 def use_self_signed(host: Host, *names: str, days_left: int) -> int:
     start = datetime.now(UTC) - timedelta(days=365 - days_left)
     host.change.use(*self_signed(names, now=start))
     return host.in_use()
 
 
-@pytest.mark.usefixtures("first_look")
 @pytest.mark.parametrize("days_left", [29, -1])
 def test_a_self_signed_one_is_renewed(host: Host, days_left: int, caplog: pytest.LogCaptureFixture) -> None:
     old = use_self_signed(host, "registry.local", days_left=days_left)
@@ -235,7 +228,6 @@ def test_a_self_signed_one_is_renewed(host: Host, days_left: int, caplog: pytest
         wait_until(lambda: any("other nodes have to trust" in line for line in caplog.messages))
 
 
-@pytest.mark.usefixtures("first_look")
 @pytest.mark.parametrize(
     ("names", "days_left"), [(("registry.local",), 31), (("registry.local", "images.example"), 3)]
 )
@@ -246,7 +238,6 @@ def test_a_new_one_and_one_of_the_operators_stay(host: Host, names: tuple[str, .
     assert host.in_use() == old
 
 
-@pytest.mark.usefixtures("first_look")
 def test_one_that_an_operator_installs_meanwhile_is_not_replaced(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,18 @@ def test_an_api_with_another_certificate_gets_no_credentials(
     wait_until(lambda: followed.problem == "there is no such secret", 60)
 
 
+@pytest.mark.parametrize(("name", "says"), [("kubernetes", "no such secret"), ("other", "is not trusted")])
+def test_the_name_in_the_kubeconfig_counts(
+    api: KubernetesApi, followed: Followed, tmp_path: Path, name: str, says: str
+) -> None:
+    config = tmp_path / "admin.conf"
+    config.write_text(config.read_text().replace("    server:", f"    tls-server-name: {name}\n    server:"))
+    followed.start()
+    wait_until(lambda: says in followed.problem)
+    config.write_text(config.read_text().replace("name: other", "name: kubernetes"))
+    wait_until(lambda: "no such secret" in followed.problem)
+
+
 # kubeconfig files
 
 
