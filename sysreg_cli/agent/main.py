@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import uvicorn
 from starlette.routing import BaseRoute
 
 from sysreg_cli.addresses import HostPort
@@ -34,6 +33,7 @@ from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
 from sysreg_cli.daemon import program, server, systemd
+from sysreg_cli.daemon.accepting import ConnectionLimits, reserve_descriptors
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import tcp_listener, unix_listener
 from sysreg_cli.daemon.tls import ServerTLS, load_server_tls
@@ -44,8 +44,9 @@ from sysreg_cli.v1.collections import Phase
 log = logging.getLogger("sysreg.agent")
 
 _PROGRAM = "sysreg-agent"
-_MAX_CONNECTIONS = 200
-_MAX_SCRAPES = 10
+# of each listener of the API
+_LIMITS = ConnectionLimits(total=200, for_client=32)
+_METRICS_LIMITS = ConnectionLimits(total=20, for_client=10)
 # An install that rolls back takes the longest of all calls.
 _STOP_SECONDS = 200
 # At the start an interrupted install may have to be undone.
@@ -99,15 +100,16 @@ async def _serve(settings: Settings, pace: Pace) -> None:
         server.configuration,
         build(_routes(context, change, renewal, collections)),
         protocol=PeerProtocol,
-        max_connections=_MAX_CONNECTIONS,
         stop_seconds=_STOP_SECONDS,
     )
+    reserve_descriptors(2 * _LIMITS.total + _METRICS_LIMITS.total)
     listeners = [
-        (configuration(), listener)
+        server.Listener(listener, configuration(), _LIMITS)
         for listener in activated or [unix_listener(settings.agent.socket, settings.agent.group)]
     ]
     if settings.agent.listen:
-        listeners.append((configuration(tls=tls), tcp_listener(settings.agent.listen)))
+        listener = tcp_listener(settings.agent.listen)
+        listeners.append(server.Listener(listener, configuration(tls=tls), _LIMITS))
     if settings.agent.metrics:
         figures = AgentMetrics(settings, collections, lambda: renewal.record)
         listeners += _metrics_listener(settings.agent.metrics, figures)
@@ -155,15 +157,15 @@ def _routes(
     ]
 
 
-def _metrics_listener(address: HostPort, figures: AgentMetrics) -> list[tuple[uvicorn.Config, socket.socket]]:
+def _metrics_listener(address: HostPort, figures: AgentMetrics) -> list[server.Listener]:
     """Return the listener for the metrics; none if the port is taken: the agent has more to do."""
     try:
         listener = tcp_listener(address)
     except Unavailable as error:
         log.error("there are no metrics: %s", error)
         return []
-    config = server.configuration(metrics.build(figures), max_connections=_MAX_SCRAPES, stop_seconds=1)
-    return [(config, listener)]
+    config = server.configuration(metrics.build(figures), stop_seconds=1)
+    return [server.Listener(listener, config, _METRICS_LIMITS)]
 
 
 def _reload(authenticator: CallerAuthenticator, tls: ServerTLS | None) -> None:

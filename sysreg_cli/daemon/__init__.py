@@ -5,6 +5,7 @@ Each daemon's ``main`` uses these modules:
     program    options, log, settings, and the exit status of a console script
     server     uvicorn's configuration; serving until a signal
     listeners  TCP and unix sockets that listen
+    accepting  accepts connections: so many of each client, and in total
     buckets    what each client may still do
     fair_threads  threads for calls that block, which clients share fairly
     limits     how long and how large the head of a request may be

@@ -7,13 +7,20 @@ setup.cfg has an upper bound for uvicorn, and tests/unit/daemon/test_limits.py f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+# Seconds for a client to read what ended its connection
+_LAST_SECONDS = 1.0
+
+
+def _nothing() -> None: ...
+
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is too long, or does not arrive in time.
+    """Ends a connection whose request head is too long, or does not arrive in time.
 
     The timer runs while no request is being handled. Only a complete head stops it. The trailers of a chunked
     body count as part of a head, because uvicorn keeps them in memory as it keeps headers.
@@ -29,12 +36,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        #: called when the connection has ended
+        self.on_end: Callable[[], None] = _nothing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _OneWrite(transport, self.loop)))
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.on_end()
         self._stop_timer()
         super().connection_lost(exc)
 
@@ -48,7 +58,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._in_head:
                 self.send_400_response(f"The request's head is longer than {self.max_head_bytes} bytes.")
             else:
-                self.transport.close()
+                self.transport.abort()
         elif self._in_body and self.scope["method"] == "GET":
             # nobody reads this body, and its rest must not be taken for the next request
             self.cycle.keep_alive = False
@@ -56,6 +66,17 @@ class GuardedProtocol(HttpToolsProtocol):
         # head has arrived.
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._start_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        # a close waits until the client has read everything; one that breaks the rules may never do so
+        self.loop.call_later(_LAST_SECONDS, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            # the client may not have read its response, so it gets the time for that
+            self.transport.close()
+            self.loop.call_later(_LAST_SECONDS, self.transport.abort)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -87,7 +108,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _time_out(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
-            self.transport.close()
+            self.transport.abort()
 
 
 class _OneWrite:

@@ -11,8 +11,14 @@ from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import SysregError, Unavailable
 
 BACKLOG = 1024
-# The kernel finds a peer that vanished after 2.5 minutes. Its default is 2 hours.
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 6}
+# The kernel ends a connection 2.5 minutes after its peer vanished or stopped reading; its default is 2 hours.
+_DEAD_SECONDS = 150
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 60,
+    socket.TCP_KEEPINTVL: 15,
+    socket.TCP_KEEPCNT: 6,
+    socket.TCP_USER_TIMEOUT: _DEAD_SECONDS * 1000,
+}
 
 
 def tcp_listener(address: HostPort) -> socket.socket:

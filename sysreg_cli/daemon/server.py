@@ -7,10 +7,13 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
+from sysreg_cli.daemon.accepting import Acceptor, ConnectionLimits
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import BACKLOG
 from sysreg_cli.daemon.systemd import notify, watchdog_interval
@@ -23,7 +26,6 @@ _CLOSE_SECONDS = 0.5
 def configuration(
     application: Any,
     *,
-    max_connections: int,
     stop_seconds: int,
     tls: ServerTLS | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
@@ -31,8 +33,8 @@ def configuration(
 ) -> uvicorn.Config:
     """Return the configuration of one listener.
 
-    Beyond ``max_connections`` uvicorn answers 503 at once. It closes a connection that is idle for
-    ``idle_seconds``. When it stops, it gives requests under way ``stop_seconds``.
+    uvicorn closes a connection that is idle for ``idle_seconds``. When it stops, it gives requests under way
+    ``stop_seconds``.
     """
     config = uvicorn.Config(
         application,
@@ -43,7 +45,6 @@ def configuration(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=max_connections,
         timeout_keep_alive=idle_seconds,
         timeout_graceful_shutdown=stop_seconds,
         backlog=BACKLOG,
@@ -53,11 +54,20 @@ def configuration(
     return config
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens, how its requests are served, and how many connections it may have."""
+
+    socket: socket.socket
+    config: uvicorn.Config
+    limits: ConnectionLimits
+
+
 def _nothing() -> None: ...
 
 
 async def serve(
-    listeners: Sequence[tuple[uvicorn.Config, socket.socket]],
+    listeners: Sequence[Listener],
     *,
     on_ready: Callable[[], None] = _nothing,
     on_reload: Callable[[], None] = _nothing,
@@ -72,12 +82,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, on_reload)
-    servers = [Server(config) for config, _ in listeners]
+    servers = [Server(listener) for listener in listeners]
     async with asyncio.TaskGroup() as group:
-        serving = [
-            group.create_task(server.serve(sockets=[listener]))
-            for server, (_, listener) in zip(servers, listeners, strict=True)
-        ]
+        serving = [group.create_task(server.serve()) for server in servers]
         for server in servers:
             await server.listening.wait()
         notify("READY=1")
@@ -93,10 +100,14 @@ async def serve(
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: who runs it sets ``should_exit``."""
+    """uvicorn's server for one listener, which accepts by itself (daemon/accepting.py).
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    It has no signal handlers: who runs it sets ``should_exit``.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener.config)
+        self._listener = listener
         #: set once it accepts connections
         self.listening = asyncio.Event()
 
@@ -105,12 +116,22 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # with no sockets, because it would let asyncio accept their connections
+        await super().startup([])
+        protocol = partial(
+            cast("type[GuardedProtocol]", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        listener = self._listener
+        acceptor = Acceptor(listener.socket, protocol, listener.limits, self.config.ssl)
+        self.servers = [cast("asyncio.Server", acceptor)]
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._drop_closing)
-        await super().shutdown(sockets)
+        await super().shutdown([self._listener.socket])
 
     def _drop_closing(self) -> None:
         for connection in list(self.server_state.connections):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import resource
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ import uvloop
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.daemon import program, server
+from sysreg_cli.daemon.accepting import ConnectionLimits, reserve_descriptors
 from sysreg_cli.daemon.listeners import tcp_listener
 from sysreg_cli.daemon.tls import load_server_tls
 from sysreg_cli.errors import SettingsError, Unavailable
@@ -34,7 +34,7 @@ log = logging.getLogger("sysreg.token_server")
 
 _PROGRAM = "sysreg-token-server"
 # Held requests count, too.
-_MAX_CONNECTIONS = 4096
+_MAX_CONNECTIONS, _MAX_CONNECTIONS_OF_CLIENT = 2048, 256
 _STOP_SECONDS = 5
 _IDLE_SECONDS = 30
 
@@ -106,7 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SQLite creates files of its own beside its database
     os.umask(0o077)
     program.log_to_stderr("%(message)s")
-    _allow_connections()
     return program.run(_PROGRAM, _serve)
 
 
@@ -114,27 +113,18 @@ def _serve(settings: Settings) -> None:
     components = Components(settings)
     config = server.configuration(
         components.app,
-        max_connections=_MAX_CONNECTIONS,
         stop_seconds=_STOP_SECONDS,
         idle_seconds=_IDLE_SECONDS,
         tls=components.tls,
     )
+    limits = ConnectionLimits(reserve_descriptors(_MAX_CONNECTIONS), _MAX_CONNECTIONS_OF_CLIENT)
     listener = tcp_listener(HostPort(settings.token_server.listen, settings.token_server.port))
     uvloop.run(
         server.serve(
-            [(config, listener)],
+            [server.Listener(listener, config, limits)],
             on_ready=lambda: log.info("serving tokens for %s", settings.registry.address),
             on_reload=components.reload,
             on_stop=components.issuer.end_waits,
         )
     )
     components.close()
-
-
-def _allow_connections() -> None:
-    """Raise the limit of open files to what the connections need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -14,8 +14,9 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from sysreg_cli.daemon.accepting import ConnectionLimits
 from sysreg_cli.daemon.limits import GuardedProtocol
-from sysreg_cli.daemon.server import Server, configuration
+from sysreg_cli.daemon.server import Listener, Server, configuration
 
 CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LATE = 10.0
@@ -77,10 +78,10 @@ class Connection:
 @asynccontextmanager
 async def connected(protocol: type[GuardedProtocol]) -> AsyncIterator[Connection]:
     """A connection to a server of its own."""
-    config = configuration(app, protocol=protocol, max_connections=10, stop_seconds=5, idle_seconds=60)
+    config = configuration(app, protocol=protocol, stop_seconds=5, idle_seconds=60)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        server = Server(Listener(listener, config, ConnectionLimits(10, 10)))
+        serving = asyncio.create_task(server.serve())
         await server.listening.wait()
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         try:
@@ -178,7 +179,7 @@ def test_uvicorn_calls_what_is_overridden_and_has_what_is_used() -> None:
     """A new version of uvicorn that renames one of these would switch the limits off without a word."""
     overridden = {name for name, value in vars(GuardedProtocol).items() if inspect.isfunction(value)}
     assert {name for name in overridden if name[0] != "_"} <= set(vars(HttpToolsProtocol))
-    config = configuration(app, max_connections=1, stop_seconds=1)
+    config = configuration(app, stop_seconds=1)
     with asyncio.Runner() as runner:
         plain = HttpToolsProtocol(config, ServerState(), {}, runner.get_loop())
     assert not overridden & {name for name in vars(plain) if name != "__init__"}
@@ -187,6 +188,6 @@ def test_uvicorn_calls_what_is_overridden_and_has_what_is_used() -> None:
     cycle = inspect.getsource(RequestResponseCycle.__init__)
     assert "self.keep_alive" in cycle
     assert "self.response_complete" in cycle
-    assert not set(vars(plain)) & {"_in_head", "_in_body", "_head_bytes", "_head_timer"}
+    assert not set(vars(plain)) & {"_in_head", "_in_body", "_head_bytes", "_head_timer", "on_end"}
     assert not hasattr(plain, "max_head_bytes")
     assert not hasattr(plain, "head_seconds")
