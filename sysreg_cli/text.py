@@ -8,6 +8,13 @@ def shorten(text: str, limit: int = 80) -> str:
     return ascii(text if len(text) <= limit else text[:limit] + "...")
 
 
+def log_line(text: str) -> str:
+    """Escape what is not printable ASCII, for a log: terminals act on some characters, and reorder others."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.encode("unicode_escape").decode("ascii")
+
+
 def printable(text: str, limit: int | None = None) -> str:
     """Escape every control, format and unassigned character of ``text``. Cut it after ``limit``."""
     if not text.isprintable():

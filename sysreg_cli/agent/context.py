@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sysreg_cli.agent.audit import AuditEntry
+from sysreg_cli.agent.audit import AuditEntry, refusal_sums
 from sysreg_cli.agent.identity import Caller, CallerAuthenticator, Role
 from sysreg_cli.agent.responses import error_response
+from sysreg_cli.daemon.refusal_sums import RefusalSums
 from sysreg_cli.errors import SysregError, text_of
 from sysreg_cli.settings import Settings
 
@@ -29,6 +30,7 @@ class AgentContext:
 
     settings: Settings
     authenticator: CallerAuthenticator
+    refusals: RefusalSums = field(default_factory=refusal_sums)
     #: tasks that outlive the request that started them; they end with the agent
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -48,7 +50,7 @@ class _GuardedEndpoint:
 
     async def respond(self, request: Request) -> Response:
         """Return the response. Write an audit line if the call needs more than READER, or is refused."""
-        entry = AuditEntry(request, self.action)
+        entry = AuditEntry(request, self.action, self.context.refusals)
         audited = self.role > Role.READER
         try:
             response = await self._call(request, entry)

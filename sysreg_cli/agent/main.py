@@ -126,6 +126,7 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     await server.serve(
         listeners, on_ready=renewal.start, on_reload=partial(_reload, authenticator, tls), on_stop=stop
     )
+    context.refusals.flush()
     await asyncio.to_thread(renewal.join)
     if not activated:
         settings.agent.socket.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ Each daemon's ``main`` uses these modules:
     buckets    what each client may still do
     fair_threads  threads for calls that block, which clients share fairly
     limits     how long and how large the head of a request may be
+    memory     gives memory back to the kernel
+    refusal_sums  which refusals get a log line of their own
     tls        a server certificate that can be replaced while the daemon runs
     systemd    sd_notify, watchdog, socket activation
 """

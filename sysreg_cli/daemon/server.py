@@ -16,6 +16,7 @@ import uvicorn
 from sysreg_cli.daemon.accepting import Acceptor, ConnectionLimits
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.listeners import BACKLOG
+from sysreg_cli.daemon.memory import give_back
 from sysreg_cli.daemon.systemd import notify, watchdog_interval
 from sysreg_cli.daemon.tls import ServerTLS
 
@@ -89,14 +90,15 @@ async def serve(
             await server.listening.wait()
         notify("READY=1")
         on_ready()
-        beating = group.create_task(_beat())
+        background = [group.create_task(task) for task in (_beat(), give_back())]
         await stopping.wait()
         notify("STOPPING=1")
         on_stop()
         for server in servers:
             server.should_exit = True
         await asyncio.wait(serving)
-        beating.cancel()
+        for task in background:
+            task.cancel()
 
 
 class Server(uvicorn.Server):

@@ -179,12 +179,14 @@ class _Decision:
         self.issued: Issued | None = None
 
     def log(self, status: int, reason: str = "") -> None:
-        """Write the line."""
-        client = self.request.scope.get("client")
+        """Write the line, unless it is one of too many refusals."""
+        client = self.request.client.host if self.request.client else ""
+        if status != 200 and not self._decisions.wants_refusal(client, status):
+            return
         line: dict[str, Any] = {
             "event": "token",
             "status": status,
-            "client": client[0] if client else None,
+            "client": client,
             "agent": self.request.headers.get("user-agent", "")[:80],
             "ms": round((time.perf_counter() - self.started) * 1000, 1),
         }

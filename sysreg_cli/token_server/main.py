@@ -87,7 +87,7 @@ class Components:
 
     def close(self) -> None:
         """Write the last decisions, and release threads and files."""
-        self._decisions.flush()
+        self._decisions.close()
         self.issuer.close()
 
 
@@ -106,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SQLite creates files of its own beside its database
     os.umask(0o077)
     program.log_to_stderr("%(message)s")
-    return program.run(_PROGRAM, _serve)
+    return program.run(_PROGRAM, lambda settings: uvloop.run(_serve(settings)))
 
 
-def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> None:
     components = Components(settings)
     config = server.configuration(
         components.app,
@@ -119,12 +119,10 @@ def _serve(settings: Settings) -> None:
     )
     limits = ConnectionLimits(reserve_descriptors(_MAX_CONNECTIONS), _MAX_CONNECTIONS_OF_CLIENT)
     listener = tcp_listener(HostPort(settings.token_server.listen, settings.token_server.port))
-    uvloop.run(
-        server.serve(
-            [server.Listener(listener, config, limits)],
-            on_ready=lambda: log.info("serving tokens for %s", settings.registry.address),
-            on_reload=components.reload,
-            on_stop=components.issuer.end_waits,
-        )
+    await server.serve(
+        [server.Listener(listener, config, limits)],
+        on_ready=lambda: log.info("serving tokens for %s", settings.registry.address),
+        on_reload=components.reload,
+        on_stop=components.issuer.end_waits,
     )
     components.close()

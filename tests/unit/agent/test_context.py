@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -39,14 +40,27 @@ async def crash(request: Request, caller: Caller) -> Response:
 
 
 def call(endpoint: Endpoint, role: Role = Role.ADMIN, peer: Peer = ROOT) -> asgi.Response:
+    return calls(endpoint, [peer], role)[0]
+
+
+def calls(endpoint: Endpoint, peers: Sequence[Peer], role: Role = Role.ADMIN) -> list[asgi.Response]:
+    """Call ``endpoint`` once for each of ``peers``."""
     settings = Settings(keystone=KeystoneSettings(auth_url="http://keystone:5000"))
     context = AgentContext(settings, CallerAuthenticator(settings.keystone))
     app = build([context.route("GET", "/v1/thing", endpoint, role, action="thing")])
 
-    async def with_peer(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, "state": {"peer": peer}, "client": None}, receive, send)
+    async def story() -> list[asgi.Response]:
+        responses = []
+        for peer in peers:
 
-    return asyncio.run(asgi.call(with_peer, path="/v1/thing/"))
+            async def with_peer(scope: Any, receive: Any, send: Any, peer: Peer = peer) -> None:
+                await app({**scope, "state": {"peer": peer}, "client": None}, receive, send)
+
+            responses.append(await asgi.call(with_peer, path="/v1/thing/"))
+        context.refusals.flush()
+        return responses
+
+    return asyncio.run(story())
 
 
 def text(response: asgi.Response) -> str:
@@ -68,6 +82,17 @@ def test_a_change_is_one_audit_line_with_control_characters_escaped(caplog: pyte
     assert (response.status, response.body) == (200, b"hello root")
     (line,) = audited(caplog)
     assert line.startswith(r"thing something\nnew by root (uid 0 pid 7): done (")
+
+
+def test_refusals_of_a_client_are_summed_up_and_what_succeeds_is_always_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls(succeed, [NOBODY, ROOT] * 100)
+    lines = audited(caplog)
+    assert sum(": done (" in line for line in lines) == 100
+    assert sum(": refused: " in line for line in lines) == 10
+    assert lines[-1] == "90 more calls of uid 1000 were refused within a minute"
+    assert len(lines) == 111
 
 
 def test_reading_is_not_audited_but_a_refusal_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -143,10 +143,11 @@ class Server:
         )
         self.issuer = Issuer(settings, self.authenticator, signer(), WriteLock(state))
         self.log = io.BytesIO()
+        self.decisions = DecisionLog(self.log)
         self.app = TokenApp(
             self.issuer,
             settings.registry.address,
-            DecisionLog(self.log),
+            self.decisions,
             docker_wait=docker_wait,
             other_wait=other_wait,
         )

@@ -450,6 +450,23 @@ def test_every_decision_is_one_line_of_json_without_secrets(server: Server) -> N
     assert "hush-hush" not in written
 
 
+def test_refusals_of_a_client_are_summed_up_and_what_succeeds_is_always_written(server: Server) -> None:
+    async def story() -> None:
+        for number in range(200):
+            await server.get(PULL, basic("testuser", "stale"), client=f"2001:db8::{number}")
+            await server.get(PULL)
+            assert (await server.get(PULL, basic("testuser"))).status == 200
+        await server.get(PULL, client="192.0.2.2")
+        server.decisions.close()
+
+    asyncio.run(story())
+    lines = [json.loads(line) for line in server.log.getvalue().splitlines()]
+    assert sum(line.get("status") == 200 for line in lines) == 200
+    assert sum(line.get("status") == 401 for line in lines) == 10 + 10 + 1
+    sums = {line["client"]: line["not_written"] for line in lines if line["event"] == "refusals"}
+    assert sums == {"2001:db8::/64": {"401": 190}, "192.0.2.1": {"401": 190}}
+
+
 def test_a_mistake_of_ours_is_500_in_json_and_one_line_that_says_where(server: Server) -> None:
     def broken(credentials: Credentials) -> Authentication:
         raise RuntimeError(f"oops {credentials.secret}")

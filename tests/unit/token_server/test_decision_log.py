@@ -1,8 +1,11 @@
-"""Lines of decisions reach the stream whole and in order, a write for each turn of the event loop."""
+"""Lines of decisions reach the stream whole, in order, in ASCII, and not too many of refusals."""
 
 import asyncio
 import io
+import json
 from typing import Any
+
+import pytest
 
 from sysreg_cli.token_server.decision_log import DecisionLog
 
@@ -44,3 +47,27 @@ def test_what_is_pending_at_the_end_is_written() -> None:
 
     asyncio.run(story()).flush()
     assert stream.getvalue() == b"{}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x7f",
+        "\x1b[2J",
+        "\x9b31m\x85",
+        "\N{RIGHT-TO-LEFT OVERRIDE}\N{LINE SEPARATOR}",
+        "\N{SNOWMAN}\U0001f600",
+        'quote " and \\',
+    ],
+)
+def test_a_line_is_printable_ascii_and_says_the_same(text: str) -> None:
+    stream = Stream()
+
+    async def story() -> None:
+        DecisionLog(stream).write({"login": text, text: [text], "ms": 0.1, "client": None})
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+    (line,) = stream.getvalue().splitlines()
+    assert line.decode("ascii").isprintable()
+    assert json.loads(line) == {"login": text, text: [text], "ms": 0.1, "client": None}
