@@ -1,6 +1,6 @@
 # Everything a developer does. Each target sets up what it needs on a fresh Debian machine (root or sudo).
 .DEFAULT_GOAL := help
-.PHONY: help prepare run stop test lint soak fuzz bench deb clean
+.PHONY: help prepare run stop test lint soak fuzz bench constraints deb clean
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI)
 PYTHON := $(SUDO) .venv/bin/python
@@ -37,6 +37,9 @@ bench: prepare ## every benchmark: ratios, measured side by side in one run
 
 fuzz: prepare ## fuzz the reading of certificates, guided by coverage (SECONDS=600)
 	$(PYTHON) -m tests.fuzz.run --seconds $(or $(SECONDS),600)
+
+constraints: ## write constraints.txt anew, with the newest releases of what setup.cfg requires
+	@tools/write_constraints.sh
 
 deb: ## build the Debian packages for this machine's release into dist/
 	@devstack/prepare.sh deb

@@ -19,7 +19,8 @@ CACHE = CHECKOUT / ".run" / "cache" / "wheels"
 def wheels() -> Path:
     """A directory with the wheel, built from this checkout, and all wheels that it requires."""
     sources = [
-        CHECKOUT / name for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "LICENSE")
+        CHECKOUT / name
+        for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "LICENSE", "constraints.txt")
     ]
     trees = [CHECKOUT / "sysreg_cli", CHECKOUT / "etc", CHECKOUT / "man"]
     files = [path for path in sources if path.exists()]
@@ -60,8 +61,9 @@ def _build(files: list[Path], directory: Path) -> None:
         target = copy / path.relative_to(CHECKOUT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
-    build = [sys.executable, "-m", "pip", "wheel", "-qq", "--wheel-dir", str(directory), str(copy)]
-    subprocess.run(build, check=True, timeout=600, stdout=subprocess.DEVNULL)
+    build = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--wheel-dir", str(directory)]
+    for what in ([str(copy)], ["--require-hashes", "--requirement", str(CHECKOUT / "constraints.txt")]):
+        subprocess.run([*build, *what], check=True, timeout=600, stdout=subprocess.DEVNULL)
     shutil.rmtree(copy)
 
 
