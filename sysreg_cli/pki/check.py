@@ -16,6 +16,8 @@ from sysreg_cli.text import printable
 from sysreg_cli.v1.certificates import MAX_BYTES, Mode
 
 MAX_AUTHORITIES = 500
+#: a file that is no certificate file may have tens of thousands of damaged lines
+_MAX_REASONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ def _refused(problems: Iterable[str]) -> CertificateRefused:
 
 def _shown(problems: Iterable[str]) -> tuple[str, ...]:
     # The reasons quote names from the certificate. None of them may forge a line of a terminal or a log.
-    return tuple(dict.fromkeys(printable(problem, 1000) for problem in problems))
+    shown = tuple(dict.fromkeys(printable(problem, 1000) for problem in problems))
+    left_out = len(shown) - _MAX_REASONS
+    return (*shown[:_MAX_REASONS], f"and {left_out} further reasons") if left_out > 0 else shown
 
 
 def _split(data: bytes, max_bytes: int) -> tuple[Sequence[pem.PemBlock], list[str]]:

@@ -66,8 +66,11 @@ def split(data: bytes) -> tuple[tuple[PemBlock, ...], tuple[str, ...]]:
     blocks: list[PemBlock] = []
     problems: list[str] = []
     label, body_at, begun = "", 0, 0
+    number, counted_to = 1, 0
     for armour in _ARMOUR.finditer(text):
-        number = text.count(b"\n", 0, armour.start()) + 1
+        # only from the last one on: a file may have tens of thousands of such lines
+        number += text.count(b"\n", counted_to, armour.start())
+        counted_to = armour.start()
         kind = armour[1] or armour[3]
         found = (armour[2] or armour[4] or b"").decode().strip()
         if armour[0].startswith(b"MI"):

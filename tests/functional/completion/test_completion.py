@@ -224,6 +224,39 @@ def test_names_that_are_not_cached_are_asked_for_once_and_quietly(home: Path) ->
     assert calls(home) == ["registry-image-list -f value"]
 
 
+CERTIFICATES = """
+case "$*" in
+    *--history*) printf 'docker_registry %s\\n' 'kept 47' 'in use 48' 'expired 46' 'kept $(touch hit)'
+        echo ssl_ca_7 removed 49;;
+    *certificate-list*) printf '%s\\n' docker_registry ssl_ca_4711 'ssl_ca_$(touch hit)';;
+    *certificate-request*) printf '%s\\n' 0f1e-2d '$(touch hit)';;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("system certificate-uninstall ", "system certificate-uninstall ssl_ca_4711 |"),
+        ("system ca-certificate-uninstall s", "system ca-certificate-uninstall ssl_ca_4711 |"),
+        ("system certificate-show s", "system certificate-show ssl_ca_4711 |"),
+        ("system certificate-rollback ", "system certificate-rollback docker_registry |"),
+        (
+            "system certificate-rollback docker_registry --to ",
+            "system certificate-rollback docker_registry --to 47 |",
+        ),
+        ("system certificate-request --cancel ", "system certificate-request --cancel 0f1e-2d |"),
+        ("system certificate-request --key r", "system certificate-request --key rsa3072 |"),
+    ],
+)
+def test_certificates_are_those_that_the_agent_names(home: Path, typed: str, line: str) -> None:
+    stand_in(home, CERTIFICATES)
+    with InteractiveBash(environ(home), cwd=home) as bash:
+        # a busy machine may need more than the second that Tab waits
+        wait_until(lambda: bash.completes(typed) == line, 20, what=line)
+    assert not (home / "hit").exists()
+
+
 def test_an_old_cache_is_not_believed(home: Path) -> None:
     for file in (home / ".cache/sysreg").iterdir():
         head, _, rest = file.read_text().partition("\n")

@@ -101,3 +101,9 @@ def test_the_size_limit_is_1_mib(root: make.Issued) -> None:
     size = 1024 * 1024
     accepted(b"#" * (size - 1 - len(root.pem)) + b"\n" + root.pem)
     only(refused(b"#" * (size - len(root.pem)) + b"\n" + root.pem), "larger than 1024 KiB")
+
+
+def test_a_file_of_nothing_but_damage_is_refused_with_a_limited_number_of_reasons() -> None:
+    reasons = refused(b"-----END CERTIFICATE-----\n" * 2000)
+    assert len(reasons) == 1001
+    assert reasons[-1] == "and 1001 further reasons"
