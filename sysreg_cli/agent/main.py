@@ -22,9 +22,9 @@ from starlette.routing import BaseRoute
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent import metrics, openapi, registry_image
 from sysreg_cli.agent.alarms.delivery import Alarms
+from sysreg_cli.agent.alarms.reminder import remind
 from sysreg_cli.agent.app import build
 from sysreg_cli.agent.certificate import api as certificate_api
-from sysreg_cli.agent.certificate.reminder import remind
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api

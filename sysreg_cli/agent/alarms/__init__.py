@@ -3,4 +3,5 @@
 expiry    the certificates that are installed, and when they expire
 alarm     which alarms they call for
 delivery  passes each change of an alarm to the command of the settings
+reminder  the daily warning in the journal
 """

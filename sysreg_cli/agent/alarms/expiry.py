@@ -10,7 +10,7 @@ from sysreg_cli.errors import CertificateRefused
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.describe import describe
-from sysreg_cli.settings import Settings
+from sysreg_cli.settings import CertificateSettings, Settings
 from sysreg_cli.v1.certificates import Mode
 
 
@@ -26,20 +26,23 @@ class Expiry:
 
 def installed(settings: Settings) -> tuple[Expiry, ...]:
     """Return all installed certificates. What cannot be read is left out: sysreg-deploy reports it."""
-    return (*_servers(settings), *_authorities(settings))
+    registry = of_registry(settings.certificate)
+    return (*((registry,) if registry else ()), *_authorities(settings))
 
 
-def _servers(settings: Settings) -> Iterator[Expiry]:
-    generations = Generations(settings.certificate.directory)
+def of_registry(settings: CertificateSettings) -> Expiry | None:
+    """Return the registry's certificate; None if there is none, or it cannot be read."""
+    generations = Generations(settings.directory)
     try:
         current = generations.current()
         chain = generations.certificates(current) if current else ()
     except (OSError, CertificateRefused):
-        return
-    if chain:
-        shown = describe(chain[0], Mode.DOCKER_REGISTRY)
-        end = min(certificate.not_valid_after_utc for certificate in chain)
-        yield Expiry(shown.name, Mode.DOCKER_REGISTRY, shown.uuid, end)
+        return None
+    if not chain:
+        return None
+    shown = describe(chain[0], Mode.DOCKER_REGISTRY)
+    end = min(certificate.not_valid_after_utc for certificate in chain)
+    return Expiry(shown.name, Mode.DOCKER_REGISTRY, shown.uuid, end)
 
 
 def _authorities(settings: Settings) -> Iterator[Expiry]:

@@ -6,5 +6,4 @@ authorities  removes CA certificates, and restarts the daemons that trusted them
 history      which certificates were installed, when, and by whom
 requests     pending requests, whose keys were made here
 transaction  the change of the registry's certificate, with its states
-reminder     the daily warning before it expires
 """

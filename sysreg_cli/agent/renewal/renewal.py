@@ -42,7 +42,8 @@ _SETTLED_SECONDS = 600.0
 class Pace:
     """The times of following a source, in seconds.
 
-    A directory is looked at every ``poll`` seconds. A source counts after ``rest`` seconds without a change,
+    A directory is looked at every ``poll`` seconds, which is also the pause between two watches of a secret
+    and after a first failure. A source counts after ``rest`` seconds without a change,
     and soon after a renewal after ``long_rest``: each renewal restarts the registry, and a source that
     changes all the time is to restart it once. An install that had to give way is tried again after
     ``retry`` seconds. A self-signed certificate is looked at ``first_look`` seconds after the start.
@@ -61,7 +62,7 @@ def source_of(settings: CertificateSettings, pace: Pace) -> Source | None:
         return None
     if isinstance(settings.source, DirectorySource):
         return FollowedDirectory(settings.source, poll_seconds=pace.poll)
-    return FollowedSecret(settings.source, settings.kubeconfig)
+    return FollowedSecret(settings.source, settings.kubeconfig, pause=pace.poll)
 
 
 class Renewal:

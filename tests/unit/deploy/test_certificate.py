@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.certificate.reminder import expiry_warning
+from sysreg_cli.agent.alarms.reminder import expiry_warning
 from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.host.generations import KEY_GROUP, Generations
 from sysreg_cli.pki.selfsigned import self_signed

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from sysreg_cli.errors import CertificateRefused
-from sysreg_cli.host.generations import Generations
+from sysreg_cli.agent.alarms import expiry
 from sysreg_cli.settings import CertificateSettings
 
 log = logging.getLogger(__name__)
@@ -28,15 +27,10 @@ def expiry_warning(settings: CertificateSettings, now: datetime) -> str:
 
     Returns "" otherwise, and if the chain cannot be read: the probe and sysreg-deploy report that.
     """
-    generations = Generations(settings.directory)
-    try:
-        name = generations.current()
-        chain = generations.certificates(name) if name else ()
-    except (OSError, CertificateRefused):
+    certificate = expiry.of_registry(settings)
+    if certificate is None or now < certificate.expires - timedelta(days=settings.min_days_warning):
         return ""
-    end = min((certificate.not_valid_after_utc for certificate in chain), default=None)
-    if end is None or now < end - timedelta(days=settings.min_days_warning):
-        return ""
+    end = certificate.expires
     verb = "ended" if end <= now else "ends"
     return (
         f"the certificate in use {verb} at {end:%Y-%m-%d %H:%M} UTC: install another (system"
