@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sysreg_cli.errors import SysregError
+from sysreg_cli.text import printable
 
 _libc = ctypes.CDLL(None)
 _INVALID_ID = ctypes.c_uint(-1)  # setfsuid(2) with it changes nothing and returns the present user
@@ -71,12 +72,13 @@ def require_rights(root: Path, directories: Iterable[str], user: str = "") -> No
 def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
     """Return the error that a user, by default the owner of ``root``, may not read or change ``path``."""
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        return SysregError(f"{path} is on a read-only file system", next_step="mount it writable")
+        return SysregError(f"{printable(path)} is on a read-only file system", next_step="mount it writable")
     status = os.lstat(path)
     user = _name(root.stat().st_uid if uid is None else uid)
+    mode = stat.S_IMODE(status.st_mode)
     return SysregError(
-        f"the user {user} may not read or change {path}: it belongs to {_name(status.st_uid)}, with mode"
-        f" {stat.S_IMODE(status.st_mode):04o}",
+        f"the user {user} may not read or change {printable(path)}: it belongs to {_name(status.st_uid)},"
+        f" with mode {mode:04o}",
         next_step=f"give the storage back to that user: chown -R {user}: {root} && chmod -R u+rwX {root}",
     )
 

@@ -20,6 +20,9 @@ _BASE = "docker/registry/v2"
 #: the directories of a repository itself; every other directory in it is a nested repository
 OWN = ("_uploads", "_manifests", "_layers")
 
+#: the directories of a repository that say which manifests it has
+DIRECTORIES = ("_manifests", "_manifests/revisions", "_manifests/tags")
+
 
 def blobs(root: Path) -> Path:
     return root / _BASE / "blobs"

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from sysreg_cli.agent.garbage import layout
 from sysreg_cli.agent.garbage.damage import Damage, Remedy
 from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.text import printable
 
 
 class Marks:
@@ -114,6 +115,9 @@ class Marks:
     def _check_links(self) -> None:
         """Note manifests and links that are damaged: all manifests of the repository, and layers of tags."""
         repository, snapshot = self._repository, self._snapshot
+        for path in repository.odd.intersection(layout.DIRECTORIES):
+            whole = snapshot.path(repository.name, path)
+            self._note(f"{path} is no directory", Remedy.REMOVE_FILE, "", whole)
         readable = {digest: it for digest in self.manifests if (it := snapshot.manifest(digest))}
         others = repository.revisions - readable.keys()
         sound = readable.keys() | {digest for digest in others if snapshot.manifest(digest)}
@@ -215,7 +219,7 @@ def collector_stops(snapshot: Snapshot, unlinked: Unlinked, deleted: Iterable[st
         if snapshot.blobs[digest].size < 0:
             return f"blob {digest} is no file"
     if snapshot.foreign:
-        return f"{snapshot.foreign[0]} is nothing of the registry's"
+        return f"{printable(snapshot.foreign[0])} is nothing of the registry's"
     for repository, digest in _collector_reads(snapshot, unlinked):
         if digest in repository.broken:
             return f"{repository.name}: the link of manifest {digest} is damaged"

@@ -102,8 +102,8 @@ class _Planner:
                 untagged = self._untagged(repository, marks)
             if untagged:
                 manifests[name] = untagged
-            if marks.unreadable or repository.revisions.difference(stored, untagged):
-                spared.update(digest for digest, _ in snapshot.layers(name))
+            if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
+                spared.update(snapshot.linked(name) & stored.keys())
         if manifests:
             kept = collector_keeps(snapshot, manifests)
             self._dereference(
@@ -188,7 +188,9 @@ class _Planner:
 
     def _is_empty(self, repository: Repository, unlinked: Sequence[str], pins: Mapping[str, int]) -> bool:
         """Whether a repository holds no tag, manifest, upload, or blob of a push under way."""
-        if repository.tags or repository.uploads or repository.revisions.difference(unlinked):
+        if repository.tags or repository.uploads or repository.odd:
+            return False
+        if repository.revisions.difference(unlinked):
             return False
         layers = self._snapshot.layers(repository.name)
         return not any(blob in pins or self._is_fresh(blob, linked) for blob, linked in layers)

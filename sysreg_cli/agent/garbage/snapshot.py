@@ -34,8 +34,9 @@ class Repository:
     """One repository.
 
     ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
-    manifests. ``broken`` are revisions with a damaged link. ``odd`` are links, relative to the repository,
-    that are no regular files. ``uploads`` counts uploads under way. The registry's catalog and collector only
+    manifests. ``broken`` are revisions with a damaged link. ``odd`` are paths, relative to the repository, of
+    links that are no regular files, and of ``layout.DIRECTORIES`` that are none. ``uploads`` counts uploads
+    under way. The registry's catalog and collector only
     see an ``enumerable`` repository.
     """
 
@@ -125,6 +126,10 @@ class Snapshot:
             if time := _time(link):
                 yield digest, time
 
+    def linked(self, repository: str) -> set[str]:
+        """Return the blobs that the repository links, also those whose link is damaged or missing."""
+        return {digest for digest, _ in self._layer_links(repository)}
+
     def link_times(self, digests: Set[str]) -> dict[str, float]:
         """Map each of the blobs that is linked in any repository to the time of its latest link."""
         times: dict[str, float] = {}
@@ -193,29 +198,40 @@ class Snapshot:
                 if not is_digest(digest):
                     self.foreign.append(entry.path)
                     continue
-                link = self._link(repository, layout.revision_link(digest), digest)
-                if link is None:
-                    continue  # the manifest was unlinked, and its directory stayed
-                repository.revisions.add(digest)
-                if link != digest:
-                    repository.broken.add(digest)
+                if _read(f"{entry.path}/link") == digest.encode():
+                    repository.revisions.add(digest)
+                    continue
+                # If it is None, the manifest was unlinked, and its directory stayed.
+                if (link := self._link(repository, layout.revision_link(digest))) is not None:
+                    repository.revisions.add(digest)
+                    if link != digest:
+                        repository.broken.add(digest)
         for entry in _entries(self.path(repository.name, "_manifests/tags")):
             self._check()
             link = self._link(repository, layout.tag_link(entry.name))
             if link is None and not entry.is_dir(follow_symlinks=False):
                 continue
             repository.tags[entry.name] = sys.intern(link or "")
+        if not (repository.revisions and repository.tags):
+            for path in layout.DIRECTORIES:
+                whole = self.path(repository.name, path)
+                if os.path.lexists(whole) and not os.path.isdir(whole):  # noqa: PTH112
+                    repository.odd.add(path)
+                    self.foreign.append(whole)
 
-    def _link(self, repository: Repository, path: str, expected: str | None = None) -> str | None:
+    def _link(self, repository: Repository, path: str) -> str | None:
         """Return the digest in a link of a repository, "" if it is damaged, None if there is no link."""
         whole = self.path(repository.name, path)
         if (data := _read(whole)) is None:
             return None
         text = data.decode("ascii", "replace")
-        if text == expected or is_digest(text):
+        if is_digest(text):
             return text
-        if not stat.S_ISREG(os.lstat(whole).st_mode):
-            repository.odd.add(path)
+        try:
+            if not stat.S_ISREG(os.lstat(whole).st_mode):
+                repository.odd.add(path)
+        except _MISSING:
+            return None
         return ""
 
     def _blobs(self) -> Iterator[tuple[str, Blob]]:

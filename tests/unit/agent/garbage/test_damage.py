@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -133,6 +134,20 @@ def test_the_collector_is_not_run_where_it_would_stop_at_what_the_registry_never
     made = plan(storage)
     assert made.obstacle
     assert made.blobs == {}
+
+
+@pytest.mark.parametrize("name", ["_manifests", "_manifests/revisions"])
+def test_a_repository_whose_manifests_are_no_directory_is_named_and_kept(storage: Storage, name: str) -> None:
+    storage.image("app", "1", layers=(b"layer",))
+    path = storage.repositories / "app" / name
+    shutil.rmtree(path)
+    path.touch()
+    made = plan(storage)
+    assert f"app: {name} is no directory; remove it: rm -r {path}; then push the image again" in map(
+        str, made.damages
+    )
+    assert storage.blob(b"layer") in made.pins
+    assert made.repositories == []
 
 
 @pytest.mark.timeout(20)
