@@ -228,7 +228,7 @@ def test_what_is_too_long_is_refused_with_and_without_a_length(serving: Agent) -
 def test_unknown_paths_and_methods_have_the_same_error_body(serving: Agent) -> None:
     assert serving.fault("/v1/nothing")[0] == 404
     assert serving.fault("/v1/certificate/none")[0] == 404
-    assert serving.fault(INSTALL, "-X", "DELETE")[0] == 405
+    assert serving.fault(INSTALL, "-X", "PUT")[0] == 405
 
 
 def test_a_file_that_cannot_be_read_is_named_without_a_traceback(serving: Agent, tmp_path: Path) -> None:
