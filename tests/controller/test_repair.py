@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
@@ -10,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import certificates as make
-from tests.controller.clients import REGISTRY, archive, ca_signed_certificate, copy, system
+from tests.controller.clients import (
+    REGISTRY,
+    archive,
+    ca_signed_certificate,
+    copy,
+    login,
+    start_runtimes,
+    system,
+)
 from tests.controller.installation import serves, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.machine_factory import DEPLOY, UNITS, MachineFactory
@@ -209,3 +218,25 @@ def test_a_certificate_that_was_installed_stays_and_its_trust_is_repaired(deploy
     deployed.run(DEPLOY)
     assert system(deployed, "admin", "certificate-show", "docker_registry") == shown
     assert serves(deployed)
+
+
+def test_docker_knows_a_new_ca_after_the_restart_that_the_option_makes(deployed: Machine) -> None:
+    start_runtimes(deployed)
+    ca_signed_certificate(deployed.share, "registry.local", "198.51.100.10")
+    system(deployed, "admin", "certificate-install", "-m", "docker_registry", "/run/share/registry.pem")
+    deployed.shell(f"rm /etc/docker/certs.d/{REGISTRY}/*")  # what is left is the trust of the host
+    try:
+        assert "x509" in login(deployed, "testuser", status=1)
+        install = ("certificate-install", "-m", "ssl_ca", "/run/share/ca.crt", "-f", "json")
+        (installed,) = json.loads(system(deployed, "admin", *install))
+        assert "x509" in login(deployed, "testuser", status=1), "docker read the bundle without a restart"
+        system(deployed, "admin", *install, "--restart-clients")
+        login(deployed, "testuser")
+        uninstalled = system(
+            deployed, "admin", "certificate-uninstall", installed["uuid"], "--restart-clients"
+        )
+        assert "docker.service restarted" in uninstalled
+        assert "containerd.service restarted" in uninstalled
+        assert "x509" in login(deployed, "testuser", status=1)
+    finally:
+        deployed.run(DEPLOY)
