@@ -1,6 +1,6 @@
 """``HostPort``: where something listens. The one home of reading and writing ``host:port``.
 
-Also ``network_of``: which clients count as one.
+Also ``network_of``: which clients count as one, and ``auth_url_problem``: what is wrong with Keystone's URL.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
 
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -63,6 +64,22 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+
+
+def auth_url_problem(url: str) -> str:
+    """Say what is wrong with Keystone's URL, which may end in ``/v3`` or not. Empty if nothing is."""
+    try:
+        parts = urlsplit(url)
+        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if any(character.isspace() or not character.isprintable() for character in url):
+        return "has a blank, a line end or a control character"
+    if not well_formed:
+        return "is not an http:// or https:// URL"
+    if url.rstrip("/").endswith("/v2.0"):
+        return "is the URL of Keystone's API v2.0; sysreg needs v3"
+    return ""
 
 
 def parse_port(text: str) -> int:

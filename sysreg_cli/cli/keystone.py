@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from sysreg_cli.addresses import auth_url_problem
 from sysreg_cli.cli import global_options
 from sysreg_cli.cli.invocation import CredentialKind
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, Unavailable, UsageError
@@ -56,19 +56,7 @@ def token(invocation: Invocation) -> str:
 
 def require_auth_url(url: str) -> str:
     """Return ``url``, Keystone's URL with or without ``/v3``. Raises UsageError that says what is wrong."""
-    problem = ""
-    try:
-        parts = urlsplit(url)
-        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        well_formed = False
-    if any(character.isspace() or not character.isprintable() for character in url):
-        problem = "has a blank, a line end or a control character"
-    elif not well_formed:
-        problem = "is not an http:// or https:// URL"
-    elif url.rstrip("/").endswith("/v2.0"):
-        problem = "is the URL of Keystone's API v2.0; sysreg needs v3"
-    if problem:
+    if problem := auth_url_problem(url):
         raise UsageError(f"OS_AUTH_URL (--os-auth-url): {shorten(url)} {problem}")
     return url
 

@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
-from sysreg_cli.addresses import HostPort, parse_port
+from sysreg_cli.addresses import HostPort, auth_url_problem, parse_port
 
 #: In the directory of certificates: the link to the generation in use, and the files of a generation.
 CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
@@ -81,6 +81,12 @@ def _optional_url(value: str) -> str:
     if value and not re.fullmatch(_URL, value):
         raise ValueError(f"{value!r} is not an http:// or https:// URL")
     return value.rstrip("/")
+
+
+def _auth_url(value: str) -> str:
+    if value and (problem := auth_url_problem(value)):
+        raise ValueError(f"{value!r} {problem}")
+    return _optional_url(value)
 
 
 def _optional_host_port(value: str) -> HostPort | None:
@@ -168,7 +174,7 @@ class RegistrySettings:
 class KeystoneSettings:
     """Section [keystone]. Timeouts are seconds."""
 
-    auth_url: str = _key("", _optional_url)
+    auth_url: str = _key("", _auth_url)
     ca_file: Path | None = _key(None, _optional_path)
     user_domain: str = _key("Default", _text)
     admin_project: str = _key("admin", _text)

@@ -105,6 +105,10 @@ def test_every_problem_is_named_with_file_and_line() -> None:
         ("[registry]\nhost_names = 2001:db8:::1", "neither a host name nor an IPv6 address"),
         ("[registry]\nhost_names = [registry.local]", "not a host name"),
         ("[registry]\nhost_names = fe80::1%eth0", "has a zone"),
+        ("[keystone]\nauth_url = http://k:5000/v2.0/", "API v2.0; sysreg needs v3"),
+        ("[keystone]\nauth_url = http://k:5000 /v3", "has a blank"),
+        ("[keystone]\nauth_url = k:5000/v3", "not an http:// or https:// URL"),
+        ("[keystone]\nauth_url = http://u:p@k:5000/v3", "not an http:// or https:// URL"),
         ("[keystone]\nuser_domain = a\n  b", "control characters"),
     ],
 )
