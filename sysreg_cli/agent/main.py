@@ -44,9 +44,9 @@ from sysreg_cli.v1.collections import Phase
 log = logging.getLogger("sysreg.agent")
 
 _PROGRAM = "sysreg-agent"
-# of each listener of the API
-_LIMITS = ConnectionLimits(total=200, for_client=32)
-_METRICS_LIMITS = ConnectionLimits(total=20, for_client=10)
+#: connections of each listener of the API, and of the metrics
+LIMITS = ConnectionLimits(total=200, for_client=32)
+METRICS_LIMITS = ConnectionLimits(total=20, for_client=10)
 # An install that rolls back takes the longest of all calls.
 _STOP_SECONDS = 200
 # At the start an interrupted install may have to be undone.
@@ -102,14 +102,14 @@ async def _serve(settings: Settings, pace: Pace) -> None:
         protocol=PeerProtocol,
         stop_seconds=_STOP_SECONDS,
     )
-    reserve_descriptors(2 * _LIMITS.total + _METRICS_LIMITS.total)
+    reserve_descriptors(2 * LIMITS.total + METRICS_LIMITS.total)
     listeners = [
-        server.Listener(listener, configuration(), _LIMITS)
+        server.Listener(listener, configuration(), LIMITS)
         for listener in activated or [unix_listener(settings.agent.socket, settings.agent.group)]
     ]
     if settings.agent.listen:
         listener = tcp_listener(settings.agent.listen)
-        listeners.append(server.Listener(listener, configuration(tls=tls), _LIMITS))
+        listeners.append(server.Listener(listener, configuration(tls=tls), LIMITS))
     if settings.agent.metrics:
         figures = AgentMetrics(settings, collections, lambda: renewal.record)
         listeners += _metrics_listener(settings.agent.metrics, figures)
@@ -166,7 +166,7 @@ def _metrics_listener(address: HostPort, figures: AgentMetrics) -> list[server.L
         log.error("there are no metrics: %s", error)
         return []
     config = server.configuration(metrics.build(figures), stop_seconds=1)
-    return [server.Listener(listener, config, _METRICS_LIMITS)]
+    return [server.Listener(listener, config, METRICS_LIMITS)]
 
 
 def _reload(authenticator: CallerAuthenticator, tls: ServerTLS | None) -> None:

@@ -180,7 +180,7 @@ class _Decision:
 
     def log(self, status: int, reason: str = "") -> None:
         """Write the line, unless it is one of too many refusals."""
-        client = self.request.client.host if self.request.client else ""
+        client, _ = self.request.scope.get("client") or ("", 0)
         if status != 200 and not self._decisions.wants_refusal(client, status):
             return
         line: dict[str, Any] = {

@@ -33,8 +33,8 @@ from sysreg_cli.tokens.write_lock import WriteLock
 log = logging.getLogger("sysreg.token_server")
 
 _PROGRAM = "sysreg-token-server"
-# Held requests count, too.
-_MAX_CONNECTIONS, _MAX_CONNECTIONS_OF_CLIENT = 2048, 256
+#: connections; those of held requests count, too
+LIMITS = ConnectionLimits(total=2048, for_client=256)
 _STOP_SECONDS = 5
 _IDLE_SECONDS = 30
 
@@ -117,7 +117,7 @@ async def _serve(settings: Settings) -> None:
         idle_seconds=_IDLE_SECONDS,
         tls=components.tls,
     )
-    limits = ConnectionLimits(reserve_descriptors(_MAX_CONNECTIONS), _MAX_CONNECTIONS_OF_CLIENT)
+    limits = ConnectionLimits(reserve_descriptors(LIMITS.total), LIMITS.for_client)
     listener = tcp_listener(HostPort(settings.token_server.listen, settings.token_server.port))
     await server.serve(
         [server.Listener(listener, config, limits)],

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 import uvloop
 
+from sysreg_cli.agent import main as agent
 from sysreg_cli.daemon.accepting import Acceptor, ConnectionLimits
 from sysreg_cli.daemon.limits import GuardedProtocol
 from sysreg_cli.daemon.server import Listener, Server, configuration
+from sysreg_cli.token_server import main as token_server
 
 LATE = 10.0
+ROOT = Path(__file__).parents[3]
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -110,12 +117,7 @@ def test_one_client_gets_its_share_and_leaves_the_rest_to_others(run: Run) -> No
 
 
 def test_a_client_that_is_silent_during_the_handshake_counts_and_is_dropped(run: Run) -> None:
-    authority = trustme.CA()
-    server_tls, client_tls = (
-        ssl.SSLContext(kind) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
-    )
-    authority.issue_cert("127.0.0.1").configure_cert(server_tls)
-    authority.configure_trust(client_tls)
+    server_tls, client_tls = tls_contexts()
 
     async def story() -> None:
         config = configuration(app, stop_seconds=1)
@@ -151,6 +153,50 @@ def test_a_client_that_is_silent_during_the_handshake_counts_and_is_dropped(run:
             acceptor.close()
 
     run(story())
+
+
+class Impatient(GuardedProtocol):
+    head_seconds = 0.3
+
+
+def test_a_client_that_breaks_the_limits_and_reads_nothing_is_gone_at_once(run: Run) -> None:
+    server_tls, client_tls = tls_contexts()
+
+    async def story() -> None:
+        config = configuration(app, stop_seconds=1)
+        state = uvicorn_state()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            acceptor = Acceptor(
+                listener, lambda: Impatient(config, state, {}), ConnectionLimits(10, 10), server_tls
+            )
+
+            def connect(sent: bytes) -> ssl.SSLSocket:
+                plain = socket.create_connection(listener.getsockname(), LATE)
+                connection = client_tls.wrap_socket(plain, server_hostname="127.0.0.1")
+                connection.sendall(sent)
+                return connection
+
+            # a head that never ends, and a request whose rest never comes
+            heads = (b"GET /" + b"x" * 70_000, b"GET / HTTP/1.1\r\nX: y")
+            clients = [await asyncio.to_thread(connect, head) for head in heads]
+            # without an abort, the event loop waits for the client's end of TLS for half a minute
+            async with asyncio.timeout(LATE):
+                while acceptor.connections:
+                    await asyncio.sleep(0.01)
+            for client in clients:
+                client.close()
+            acceptor.close()
+
+    run(story())
+
+
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The TLS of a server at 127.0.0.1, and of a client that trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
 
 
 def uvicorn_state() -> Any:
@@ -210,3 +256,56 @@ def test_without_descriptors_it_waits_and_goes_on(run: Run, caplog: pytest.LogCa
                 assert await Client(*await asyncio.open_connection(sock=client)).is_served()
 
     run(story())
+
+
+def test_only_the_acceptor_takes_connections_and_uvicorn_closes_it(run: Run) -> None:
+    """A new version of uvicorn that accepts in another way would switch the limits off without a word."""
+
+    async def story() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = listener.getsockname()
+        server = Server(
+            Listener(listener, configuration(app, stop_seconds=1), ConnectionLimits(total=1, for_client=1))
+        )
+        task = asyncio.create_task(server.serve())
+        await server.listening.wait()
+        assert server.started
+        (acceptor,) = server.servers
+        assert isinstance(acceptor, Acceptor)
+        assert server.lifespan.state == {}
+        server.should_exit = True
+        await asyncio.wait_for(task, LATE)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("unit", "connections"),
+    [
+        ("sysreg-token-server", token_server.LIMITS.total),
+        ("sysreg-agent", 2 * agent.LIMITS.total + agent.METRICS_LIMITS.total),
+    ],
+)
+def test_the_units_allow_the_descriptors_that_the_connections_and_the_reserve_need(
+    unit: str, connections: int
+) -> None:
+    text = (ROOT / f"etc/systemd/system/{unit}.service").read_text()
+    (limit,) = re.findall(r"^LimitNOFILE=(\d+)", text, re.MULTILINE)
+    assert int(limit) >= connections + 256
+    assert re.search(r"^MemoryMax=\d+[MG]$", text, re.MULTILINE)
+
+
+def test_fewer_connections_fit_if_the_hard_limit_is_low() -> None:
+    code = (
+        "import resource\n"
+        "from sysreg_cli.daemon.accepting import reserve_descriptors\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))\n"
+        "print(reserve_descriptors(10), reserve_descriptors(500), reserve_descriptors(2000))\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "10 500 744\n(1000, 1000)\n"
