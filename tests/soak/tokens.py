@@ -131,7 +131,7 @@ def _requests(controller: Controller) -> Callable[[random.Random], Request]:
     def choose(source: random.Random) -> Request:
         if source.random() < 0.002:
             # few enough for the budget of refused pairs that one client has
-            stranger = basic(f"ghost{source.randrange(20)}", "x")
+            stranger = basic(f"ghost{source.randrange(10)}", "x")
             return Request("unknown user", 401, scopes(own + "pull"), stranger)
         return source.choices(pool, cum_weights=weights)[0]
 
