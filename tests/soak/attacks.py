@@ -133,6 +133,10 @@ def _log_in(controller: Controller, users: Users, report: Report) -> None:
         status = _ask(controller, _basic(*user), _HONEST)
     except OSError as error:
         status = type(error).__name__
+    if "it answered 500" in status:
+        # Keystone on SQLite fails now and then under load, whoever asks
+        report.tries["500 of Keystone"] += 1
+        return
     report.logins.append(time.monotonic() - began)
     if not status.startswith("200"):
         report.wrong.append(f"{report.attack}: a right login got {status}")
