@@ -171,8 +171,10 @@ def test_no_failing_write_rename_or_command_leaves_anything_half_done(sweep: Swe
 
 @pytest.mark.timeout(600)
 def test_a_full_disk_leaves_nothing_of_a_rollback_half_done(sweep: Sweep, tmp_path: Path) -> None:
+    # the other writes are those of an install, which fail above
+    writes = ("write certificate-journal", "write server.key", "write current")
     for number, name in enumerate(sweep.trace(tmp_path, "rollback"), 1):
-        if name.startswith("write"):
+        if name in writes:
             sweep.change_with(f"ENOSPC+ at {number}: {name}", f"{number}:ENOSPC+", change="rollback")
     sweep.assert_no_violations()
 
