@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sysreg_cli.agent import audit
 from sysreg_cli.agent.certificate.installer import CertificateInstaller, Material
@@ -32,6 +32,8 @@ log = logging.getLogger("sysreg.agent")
 
 #: between two looks at a self-signed certificate
 _LOOK_SECONDS = 3600.0
+#: a self-signed certificate is renewed so long before anything warns of its end
+_AHEAD = timedelta(days=1)
 #: how long an install waits for a collection or another change
 _INSTALL_WAIT = 240.0
 #: a renewal is followed by others within this time only if the source is in disorder
@@ -204,7 +206,7 @@ class Renewal:
         try:
             used = self._generations.current()
             due = renewal_time(self._generations.certificates(used), names, min_days=days) if used else None
-            if due is None or moment < due:
+            if due is None or moment < due - _AHEAD:
                 return
             chain = self._check(b"".join(self_signed(names, now=moment)), moment)
             self._install(chain, "self-signed", instead_of=used)

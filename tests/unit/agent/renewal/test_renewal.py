@@ -151,7 +151,7 @@ def test_a_source_that_keeps_changing_is_not_installed(host: Host) -> None:
             source.give(states[0])
 
     with host.renewing(source, Pace(rest=1.0, long_rest=1.0)):
-        thread = threading.Thread(target=flap)
+        thread = threading.Thread(target=flap, daemon=True)  # also if the test fails
         thread.start()
         assert not host.change.tried.wait(1.5)
         stopping.set()
@@ -214,14 +214,14 @@ def test_cert_managers_habits_are_accepted(host: Host, habit: str, length: int) 
 # a self-signed certificate of sysreg's
 
 
-def use_self_signed(host: Host, *names: str, days_left: int) -> int:
+def use_self_signed(host: Host, *names: str, days_left: float) -> int:
     start = datetime.now(UTC) - timedelta(days=365 - days_left)
     host.change.use(*self_signed(names, now=start))
     return host.in_use()
 
 
-@pytest.mark.parametrize("days_left", [29, -1])
-def test_a_self_signed_one_is_renewed(host: Host, days_left: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("days_left", [30.5, 29, -1])
+def test_a_self_signed_one_is_renewed(host: Host, days_left: float, caplog: pytest.LogCaptureFixture) -> None:
     old = use_self_signed(host, "registry.local", days_left=days_left)
     with host.renewing(None):
         wait_until(lambda: host.in_use() != old)
@@ -229,9 +229,11 @@ def test_a_self_signed_one_is_renewed(host: Host, days_left: int, caplog: pytest
 
 
 @pytest.mark.parametrize(
-    ("names", "days_left"), [(("registry.local",), 31), (("registry.local", "images.example"), 3)]
+    ("names", "days_left"), [(("registry.local",), 31.5), (("registry.local", "images.example"), 3)]
 )
-def test_a_new_one_and_one_of_the_operators_stay(host: Host, names: tuple[str, ...], days_left: int) -> None:
+def test_a_new_one_and_one_of_the_operators_stay(
+    host: Host, names: tuple[str, ...], days_left: float
+) -> None:
     old = use_self_signed(host, *names, days_left=days_left)
     with host.renewing(Given(Reading(problem="a look is over"))) as renewal:
         wait_until(lambda: renewal.record.problem)
