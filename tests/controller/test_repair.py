@@ -187,7 +187,10 @@ def _survey(machine: Machine) -> set[str]:
 
 def test_removal_leaves_nothing_of_ours_and_keeps_the_images(installed: Machine) -> None:
     installed.run("systemctl", "stop", "containerd.service", "docker.service", "docker.socket")
-    installed.shell("mkdir /var/lib/docker-registry/docker; echo kept >/var/lib/docker-registry/docker/image")
+    installed.shell(
+        "cd /var/lib/docker-registry && mkdir docker && echo kept >docker/image"
+        " && chown -R docker-registry:docker-registry docker"
+    )
     installed.run("update-ca-certificates")  # whatever this host's administrator has left to it
     before = _survey(installed)
     installed.run(DEPLOY)
