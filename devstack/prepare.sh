@@ -25,7 +25,11 @@ packages() {
     case $1 in
     run) lists=packages/run.txt ;;
     deb) lists=packages/deb.txt ;;
-    *) lists="packages/run.txt packages/test.txt" ;;
+    *)
+        lists="packages/run.txt packages/test.txt"
+        more=packages/test-$(. /etc/os-release && echo "${VERSION_CODENAME:-}").txt
+        [ ! -e "$more" ] || lists="$lists $more"
+        ;;
     esac
     # shellcheck disable=SC2086
     grep -hv '^#' $lists

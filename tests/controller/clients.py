@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -62,8 +63,8 @@ def system(machine: Machine, user: str, *arguments: str, status: int = 0, timeou
     return done.stderr if status else done.stdout
 
 
-def pull_secret(machine: Machine, user: str, password: str | None = None) -> str:
-    """Make an imagePullSecret with kubectl. Returns the path of its .dockerconfigjson inside the machine."""
+def pull_secret(machine: Machine, user: str, password: str | None = None) -> Path:
+    """Make an imagePullSecret with kubectl. Returns a file with its .dockerconfigjson."""
     made = machine.json(
         *("kubectl", "create", "secret", "docker-registry", "regcred", f"--docker-server={REGISTRY}"),
         f"--docker-username={user}",
@@ -72,14 +73,18 @@ def pull_secret(machine: Machine, user: str, password: str | None = None) -> str
     )
     decoded = base64.b64decode(made["data"][".dockerconfigjson"]).decode()
     assert json.loads(decoded)["auths"][REGISTRY]["username"] == user
-    (machine.share / "secret").write_text(decoded)
-    return "/run/share/secret"
+    secret = machine.share / "secret"
+    secret.write_text(decoded)
+    return secret
 
 
-def cri_pull(machine: Machine, repository: str, secret: str = "", *, status: int = 0) -> str:
+def cri_pull(machine: Machine, repository: str, secret: Path | None = None, *, status: int = 0) -> str:
     """Pull through containerd's CRI, as a kubelet does. Returns its reference; stderr, if it is to fail."""
-    words = [sys.executable, str(_CRI_PULL), f"{REGISTRY}/{repository}", *([secret] if secret else [])]
-    done = machine.run(*words, status=status, timeout=90)
+    socket = machine.file("/run/containerd/containerd.sock")
+    words = [sys.executable, str(_CRI_PULL), str(socket), f"{REGISTRY}/{repository}"]
+    words += [str(secret)] if secret else []
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stderr if status else done.stdout.strip()
 
 

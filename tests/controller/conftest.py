@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from devstack.keystone import RunningKeystone
+from tests.controller import debian_root
 from tests.controller.installation import configure, wait_until_served
 from tests.controller.machine import Machine, cannot_boot, sweep_leftovers
 from tests.controller.machine_factory import MachineFactory, machine_factory
@@ -34,17 +35,23 @@ def machines(_swept: None, testrun_uid: str, keystone: RunningKeystone) -> Itera
 
 
 @pytest.fixture
-def installed(machines: MachineFactory) -> Iterator[Machine]:
-    """A booted machine with the wheel and settings, on which nothing is deployed."""
-    with machines.installed() as machine:
+def release(request: pytest.FixtureRequest) -> str:
+    """The release of Debian that machines have; see ``debian_root.ON_BOTH``."""
+    return str(getattr(request, "param", debian_root.HOST))
+
+
+@pytest.fixture
+def installed(machines: MachineFactory, release: str) -> Iterator[Machine]:
+    """A booted machine with sysreg and settings, on which nothing is deployed."""
+    with machines.installed(release) as machine:
         configure(machine.boot())
         yield machine
 
 
 @pytest.fixture
-def deployed(machines: MachineFactory) -> Iterator[Machine]:
+def deployed(machines: MachineFactory, release: str) -> Iterator[Machine]:
     """A booted controller on which registry, token server and Keystone work."""
-    with machines.deployed() as machine:
+    with machines.deployed(release) as machine:
         wait_until_served(machine.boot())
         yield machine
 

@@ -1,6 +1,6 @@
 """Pull an image as the kubelet does with an imagePullSecret: CRI's PullImage on containerd's socket.
 
-    cri_pull.py IMAGE [DOCKERCONFIGJSON]
+    cri_pull.py SOCKET IMAGE [DOCKERCONFIGJSON]
 
 DOCKERCONFIGJSON is a file with the secret's decoded text; without it, no credentials are sent. Prints the
 image's reference. If the pull is refused, exits with 1 and prints the runtime's message.
@@ -18,14 +18,14 @@ import grpc
 
 def main() -> int:
     """Pull, and print what the runtime answers."""
-    image = sys.argv[1]
+    socket, image, *secret = sys.argv[1:]
     request = cri_api.PullImageRequest(image=cri_api.ImageSpec(image=image))
-    if len(sys.argv) > 2:
+    if secret:
         server = image.partition("/")[0]
-        entry = json.loads(Path(sys.argv[2]).read_text())["auths"][server]
+        entry = json.loads(Path(secret[0]).read_text())["auths"][server]
         request.auth.username = entry["username"]
         request.auth.password = entry["password"]
-    with grpc.insecure_channel("unix:///run/containerd/containerd.sock") as channel:
+    with grpc.insecure_channel(f"unix://{socket}") as channel:
         service = cri_api.ImageServiceStub(channel)  # type: ignore[no-untyped-call]
         try:
             answer = service.PullImage(request, timeout=60)

@@ -1,12 +1,14 @@
-"""Install the wheel on a machine, give it a way to Keystone, and configure the controller."""
+"""Install sysreg on a machine, give it a way to Keystone, and configure the controller."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from typing import Any
 
 from devstack.keystone import RunningKeystone
+from tests.controller import debian_root
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.wheels import wheels
 
@@ -39,15 +41,38 @@ def connect(machine: Machine, keystone: RunningKeystone) -> None:
 
 
 def install_wheel(machine: Machine) -> None:
-    """Install the wheel in /opt/sysreg as a user would, and the proxy to Keystone, on a booted machine."""
+    """Install the wheel in /opt/sysreg as a user would, on a booted machine."""
+    listen_for_keystone(machine)
     machine.shell(
         "python3 -m venv /opt/sysreg\n"
         f"/opt/sysreg/bin/pip install --quiet --no-index --find-links {wheels()} sysreg-cli\n",
         timeout=300,
     )
+
+
+def install_packages(machine: Machine) -> None:
+    """Install the Debian packages, on a booted machine that has them."""
+    listen_for_keystone(machine, now=True)
+    apt(machine, "install", f"{debian_root.PACKAGES}/*.deb")
+
+
+def apt(machine: Machine, *arguments: str, **options: Any) -> str:
+    """Run apt-get, which asks nothing. A file may be a pattern. Returns its output."""
+    words = " ".join(("apt-get -q -y --no-install-recommends", *arguments))
+    environ = {"DEBIAN_FRONTEND": "noninteractive"}
+    done = machine.run("sh", "-c", f"{words} 2>&1", environ=environ, timeout=300, **options)
+    return done.stdout
+
+
+def listen_for_keystone(machine: Machine, *, now: bool = False) -> None:
+    """Give a booted machine the proxy to Keystone, from its next boot on, or from ``now`` on.
+
+    Now: before apt starts the registry of Debian's package, which takes the same port.
+    """
     for name, text in _KEYSTONE_UNITS.items():
         machine.file(f"/etc/systemd/system/{name}").write_text(text)
-    machine.run("systemctl", "enable", "--quiet", "keystone.socket")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "enable", "--quiet", *(["--now"] if now else []), "keystone.socket")
 
 
 def passwords(machine: Machine) -> dict[str, str]:

@@ -3,7 +3,7 @@
 ``Machine.boot()`` takes about a second (docs/behaviour.rst, "A booted controller"). What the machine
 writes goes to a directory in memory, which outlives a power-off and is the disk of the next boot;
 ``Machine(lower=[...])`` stacks a machine on the disks of others, so that what several tests
-need is installed once.
+need is installed once. The last of these is a whole system: this host's, or one of debian_root.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from typing import Any
 
 ADDRESS = "198.51.100.10"
 MEMORY = Path("/dev/shm")  # an overlay's upper directory must not stand on its lower one
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The last is where the wheel is installed. sysreg-deploy makes links to its programs in /usr/local/bin.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/sysreg/bin"
 
+# marks a disk that _prepare_disk has written to
+_PREPARED = "etc/systemd/journald.conf.d/tests.conf"
 # What does not work in a container, or only costs time.
 _MASKED = [
     "systemd-udevd.service",
@@ -93,16 +96,15 @@ def _whiteout(path: Path) -> None:
 class Machine:
     """One machine. ``directory`` holds its disk (``upper``) and ``share``, which it sees as /run/share."""
 
-    def __init__(self, *, lower: Sequence[Path] = (), base: Path = Path("/")) -> None:
+    def __init__(self, *, lower: Sequence[Path] = (Path("/"),)) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sysreg-machine-", dir=MEMORY))
         self.directory.chmod(0o755)
-        self._base = base
-        self._lower = [*lower, base]
+        self.lower = lower
         for name in ("upper", "work", "root", "share"):
             (self.directory / name).mkdir(mode=0o755)
         self._unshare: subprocess.Popen[bytes] | None = None
         self._init = 0
-        if not lower:
+        if not any((path / _PREPARED).exists() for path in lower):
             self._prepare_disk()
 
     @property
@@ -117,6 +119,7 @@ class Machine:
 
     def _prepare_disk(self) -> None:
         """Write what makes the copy of this host a machine of its own, before its first boot."""
+        base = self.lower[-1]
         etc = self.disk / "etc"
         systemd = etc / "systemd/system"
         for name in ("multi-user.target.wants", "timers.target.wants", "sockets.target.wants"):
@@ -125,16 +128,16 @@ class Machine:
         for unit in _MASKED:
             (systemd / unit).symlink_to("/dev/null")
         # Debian enables a service when it is installed. So sysreg-deploy finds this one enabled.
-        (systemd / "multi-user.target.wants/docker-registry.service").symlink_to(
-            "/lib/systemd/system/docker-registry.service"
-        )
+        registry = Path("/lib/systemd/system/docker-registry.service")
+        if (base / registry.relative_to("/")).exists():
+            (systemd / "multi-user.target.wants" / registry.name).symlink_to(registry)
         for name in (
             "passwd",
             "group",
             "shadow",
             "gshadow",
         ):  # without the accounts that an embedded controller may have made
-            shutil.copy2(self._base / "etc" / name, etc / name)
+            shutil.copy2(base / "etc" / name, etc / name)
             lines = (etc / name).read_text().splitlines(keepends=True)
             (etc / name).write_text("".join(line for line in lines if not line.startswith("sysreg")))
         # hides what embedded controllers do on this host meanwhile
@@ -144,8 +147,8 @@ class Machine:
         for name in ("docker/registry/config.yml", "containerd/config.toml"):
             (etc / name).parent.mkdir(parents=True, exist_ok=True)
             os.setxattr(etc / name.split("/")[0], "trusted.overlay.opaque", b"y")
-            if (self._base / "etc" / name).is_file():
-                shutil.copy2(self._base / "etc" / name, etc / name)
+            if (base / "etc" / name).is_file():
+                shutil.copy2(base / "etc" / name, etc / name)
         (etc / "docker/daemon.json").write_text('{"bridge": "none", "iptables": false}\n')
         (etc / "machine-id").write_text("")
         (etc / "fstab").write_text("")
@@ -153,9 +156,7 @@ class Machine:
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{ADDRESS} controller-0 keystone.local\n")
         (etc / "resolv.conf").write_text("")
         (etc / "systemd/journald.conf.d").mkdir()
-        (etc / "systemd/journald.conf.d/tests.conf").write_text(
-            "[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n"
-        )
+        (self.disk / _PREPARED).write_text("[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n")
         sbin = self.disk / "usr/sbin"
         sbin.mkdir(parents=True)
         _whiteout(sbin / "policy-rc.d")
@@ -167,7 +168,7 @@ class Machine:
         assert mount is not None
         self._cgroup = mount / self.directory.name
         self._cgroup.mkdir(exist_ok=True)
-        lower = ":".join(str(path) for path in self._lower)
+        lower = ":".join(str(path) for path in self.lower)
         # the machine ends with the test run, also if that is killed
         join = 'echo $$ > "$0/cgroup.procs"; exec setpriv --pdeathsig KILL "$@"'
         namespaces = [

@@ -6,15 +6,16 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.keystone import RunningKeystone
-from tests.controller.installation import configure, connect, install_wheel
+from tests.controller import debian_root
+from tests.controller.installation import configure, connect, install_packages, install_wheel
 from tests.controller.machine import MEMORY, Machine
 
-DEPLOY = "/opt/sysreg/bin/sysreg-deploy"
+DEPLOY = "sysreg-deploy"
 UNITS = (
     "docker-registry.service",
     "sysreg-token-server.service",
@@ -27,37 +28,56 @@ _LIST = "find /etc /usr/local /var/lib -ignore_readdir_race -xdev -printf '%y %p
 
 @dataclass(frozen=True)
 class MachineFactory:
-    """Makes machines. All test processes of a run share ``directory``, which holds the disks."""
+    """Makes machines. All test processes of a run share ``directory``, which holds the disks.
+
+    ``installed`` and ``deployed`` have the wheel on this host's release of Debian, and start from the host's
+    files. On the other release they have the packages, and start from a root of its own.
+    """
 
     directory: Path
     keystone: RunningKeystone
 
-    def installed(self) -> Machine:
-        """A machine with the wheel, on which nothing is deployed. It is not booted."""
-        return self._machine(self._once("installed", Machine, install_wheel))
+    def fresh(self, release: str) -> Machine:
+        """A machine of a release of Debian, with the packages as files. It is not booted."""
+        return self._machine(debian_root.layers(release))
 
-    def deployed(self) -> Machine:
+    def packaged(self, release: str) -> Machine:
+        """A machine with the packages, on which nothing is deployed. It is not booted."""
+        disk = self._once(f"packaged-{release}", lambda: self.fresh(release), install_packages)
+        return self._machine([disk, *debian_root.layers(release)])
+
+    def installed(self, release: str = debian_root.HOST) -> Machine:
+        """A machine with sysreg, on which nothing is deployed. It is not booted."""
+        if release != debian_root.HOST:
+            return self.packaged(release)
+        return self._machine([self._once("installed", Machine, install_wheel), Path("/")])
+
+    def deployed(self, release: str = debian_root.HOST) -> Machine:
         """A machine on which sysreg-deploy was run. It is not booted."""
-        installed = self._once("installed", Machine, install_wheel)
-        return self._machine(self._once("deployed", self.installed, self._deploy), installed)
+        with self.installed(release) as installed:
+            return self._machine([self._deployed(release), *installed.lower])
 
-    def written(self) -> list[tuple[str, Path]]:
+    def written(self, release: str) -> list[tuple[str, Path]]:
         """What that run of sysreg-deploy wrote: ``f`` file, ``d`` directory or ``l`` link, and the path."""
-        self._once("deployed", self.installed, self._deploy)
-        lines = (self.directory / "written").read_text().splitlines()
+        self._deployed(release)
+        lines = (self.directory / f"written-{release}").read_text().splitlines()
         return [(line[0], Path(line[2:])) for line in lines]
 
-    def _machine(self, *lower: Path) -> Machine:
+    def _machine(self, lower: Sequence[Path]) -> Machine:
         machine = Machine(lower=lower)
         connect(machine, self.keystone)
         return machine
 
-    def _deploy(self, machine: Machine) -> None:
-        configure(machine)
-        before = machine.shell(_LIST).stdout.splitlines()
-        machine.run(DEPLOY)
-        after = machine.shell(_LIST).stdout.splitlines()
-        (self.directory / "written").write_text("\n".join(sorted(set(after) - set(before))))
+    def _deployed(self, release: str) -> Path:
+        def deploy(machine: Machine) -> None:
+            configure(machine)
+            before = machine.shell(_LIST).stdout.splitlines()
+            machine.run(DEPLOY)
+            after = machine.shell(_LIST).stdout.splitlines()
+            written = "\n".join(sorted(set(after) - set(before)))
+            (self.directory / f"written-{release}").write_text(written)
+
+        return self._once(f"deployed-{release}", lambda: self.installed(release), deploy)
 
     def _once(self, name: str, make: Callable[[], Machine], prepare: Callable[[Machine], None]) -> Path:
         """The disk ``name`` of this run. The first process that needs it makes it; the others wait."""

@@ -15,9 +15,12 @@ from tests.controller.clients import (
     storage_bytes,
     system,
 )
+from tests.controller.debian_root import ON_BOTH
 from tests.controller.installation import openrc, serves, wait_until_served, why_not_served
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.machine_factory import DEPLOY
+
+pytestmark = ON_BOTH
 
 REGISTRY_UNIT, TOKEN_UNIT, AGENT_UNIT = DAEMONS = (
     "docker-registry.service",

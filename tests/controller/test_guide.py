@@ -19,12 +19,14 @@ from tests.controller.clients import (
     storage_bytes,
     system,
 )
+from tests.controller.debian_root import ON_BOTH
 from tests.controller.installation import wait_until_served
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.machine_factory import DEPLOY, UNITS
 from tests.controller.test_deploy import started
 
 
+@ON_BOTH
 @pytest.mark.timeout(600)
 def test_the_guide_from_deployment_to_reclaimed_space(installed: Machine) -> None:
     machine = installed

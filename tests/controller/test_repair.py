@@ -20,10 +20,13 @@ from tests.controller.clients import (
     start_runtimes,
     system,
 )
+from tests.controller.debian_root import ON_BOTH
 from tests.controller.installation import serves, wait_until_served
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.machine_factory import DEPLOY, UNITS, MachineFactory
 from tests.soak.controller import kill, steps
+
+pytestmark = ON_BOTH
 
 _KILLS = 8
 
@@ -50,11 +53,11 @@ _OTHERS = re.compile(
 )
 
 
-def _written(machine: Machine, machines: MachineFactory) -> dict[str, list[str]]:
+def _written(machine: Machine, machines: MachineFactory, release: str) -> dict[str, list[str]]:
     """All that deploying made, by kind: ``f`` file, ``d`` directory, ``l`` link."""
     root = machine.file("/")
     paths: dict[str, list[str]] = {"f": ["/etc/docker/registry/config.yml"], "d": [], "l": []}  # it was there
-    for kind, name in machines.written():
+    for kind, name in machines.written(release):
         if not _OTHERS.search(str(name)):
             # a repair may have made a new certificate, in a generation of its own
             pattern = re.sub(r"generations/\d+", "generations/*", str(name))
@@ -66,12 +69,12 @@ def _written(machine: Machine, machines: MachineFactory) -> dict[str, list[str]]
 
 @pytest.mark.timeout(400)
 def test_drift_is_found_and_repaired_in_everything_that_was_written(
-    deployed: Machine, machines: MachineFactory
+    deployed: Machine, machines: MachineFactory, release: str
 ) -> None:
-    written = _written(deployed, machines)
+    written = _written(deployed, machines, release)
     assert len(written["f"]) > 20
     for kind in _damages(written):
-        damage = _damages(_written(deployed, machines))[kind]
+        damage = _damages(_written(deployed, machines, release))[kind]
         deployed.shell("\n".join(command for _, command in damage))
         check = deployed.run(DEPLOY, "--check", status=1)
         assert "Traceback" not in check.stderr

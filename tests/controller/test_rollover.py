@@ -9,12 +9,16 @@ import time
 import pytest
 
 from tests.controller.clients import REGISTRY
+from tests.controller.debian_root import ON_BOTH
 from tests.controller.installation import passwords, serves, wait_until_served
 from tests.controller.load import load, prepare
 from tests.controller.machine import Machine
 from tests.controller.machine_factory import DEPLOY
 
+pytestmark = ON_BOTH
+
 ROTATE = (DEPLOY, "--rotate-token-key")
+_ROLLING_OVER = "^/[^ ]*/python[^ ]* /[^ ]*/sysreg-deploy --rotate-token-key"
 _TOKEN_FILES = "/etc/sysreg/token"
 
 
@@ -68,7 +72,7 @@ def until_it_waits(machine: Machine) -> str:
             break
     for other in ((DEPLOY,), (DEPLOY, "--remove")):
         assert "sysreg-deploy is under way" in machine.run(*other, status=1).stderr
-    machine.run("pkill", "-INT", "-f", "--", "^/opt/sysreg/bin/python.*--rotate-token-key")
+    machine.run("pkill", "-INT", "-f", "--", _ROLLING_OVER)
     rest, errors = process.communicate(timeout=30)
     assert process.returncode == 130, "".join(lines) + rest + errors
     return "".join(lines) + rest + errors
@@ -132,7 +136,7 @@ def test_a_rollover_that_is_killed_anywhere_is_finished_by_the_next_run(deployed
         assert process.stdout is not None
         waits = any("Ctrl-C is safe" in line for line in process.stdout)
         if waits:
-            deployed.run("pkill", "-INT", "-f", "--", "^/opt/sysreg/bin/python.*--rotate-token-key")
+            deployed.run("pkill", "-INT", "-f", "--", _ROLLING_OVER)
         process.communicate(timeout=60)
         wait_until_served(deployed, 60)
         if waits:
