@@ -50,6 +50,8 @@ _OTHERS = re.compile(
     "|/var/lib/(?!sysreg|docker-registry)"
     # what the registry's package brought, kept for --remove; the record; what the daemons make
     "|/var/lib/sysreg/(backup|deploy.json|services.lock|deploy.lock|garbage|token-server/)"
+    # a note for certificate-list --history, which no service reads
+    "|/etc/sysreg/tls/generations/[0-9]+/installed.json"
 )
 
 
@@ -63,7 +65,8 @@ def _written(machine: Machine, machines: MachineFactory, release: str) -> dict[s
             pattern = re.sub(r"generations/\d+", "generations/*", str(name))
             pattern = re.sub(r"sysreg-[0-9a-f]+.crt", "sysreg-*.crt", pattern)
             here = root.glob(pattern[1:]) if "*" in pattern else [root / pattern[1:]]
-            paths[kind] += sorted(f"/{path.relative_to(root)}" for path in here)
+            found = sorted(f"/{path.relative_to(root)}" for path in here)
+            paths[kind] += [path for path in found if not _OTHERS.search(path)]
     return paths
 
 
