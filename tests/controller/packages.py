@@ -66,8 +66,9 @@ def interrupt(machine: Machine, command: str, place: str) -> None:
     process = machine.popen("sh", "-c", words, environ=environ)
     stopped = "ps -eo stat=,args= | grep '^T.*sysreg-deploy --after-upgrade'"
     machine.wait_until(lambda: machine.shell(f"{stopped} || true").stdout, f"it is at {place}", 120)
+    # once apt is gone, systemd may be faster with the rest
     machine.shell(
-        "pkill -KILL 'apt-get|dpkg' || true; pkill -KILL -f 'controller.postins[t]|after-upgrad[e]'"
+        "pkill -KILL 'apt-get|dpkg'; pkill -KILL -f 'controller.postins[t]|after-upgrad[e]' || true"
     )
     process.communicate(timeout=60)
     status = machine.run("dpkg-query", "--show", "--showformat", "${db:Status-Status}", "sysreg-controller")
