@@ -32,6 +32,13 @@ def _section(text: str, title: str) -> str:
     return found[1]
 
 
+def _pattern(shown: str) -> str:
+    """What matches the output ``shown``: ``...`` stands for anything, on a line of its own also for no line."""
+    parts = re.split(r"^(\.\.\.\n)|(\.\.\.)", shown, flags=re.MULTILINE)
+    forms = {"...\n": "(?:.*\n)?", "...": ".*", None: ""}
+    return "".join(forms[part] if part in forms else re.escape(part) for part in parts)
+
+
 def _type_in(machine: Machine, steps: list[tuple[str, str]], preparation: str) -> None:
     """Type the commands into a shell, in /root. Raises AssertionError unless each prints what it shows."""
     script = f"{preparation}\ncd /root\n"
@@ -40,8 +47,9 @@ def _type_in(machine: Machine, steps: list[tuple[str, str]], preparation: str) -
     printed = re.split(r"^@@ \d+\n", done.stdout, flags=re.MULTILINE)[1:]
     assert len(printed) == len(steps), done.stdout
     for (command, expected), actual in zip(steps, printed, strict=True):
-        pattern = ".*".join(re.escape(part) for part in expected.split("..."))
-        assert re.fullmatch(pattern, actual, re.DOTALL), f"$ {command}\n{actual}\nshown:\n{expected}"
+        assert re.fullmatch(_pattern(expected), actual, re.DOTALL), (
+            f"$ {command}\n{actual}\nshown:\n{expected}"
+        )
 
 
 @pytest.mark.timeout(600)
