@@ -33,7 +33,7 @@ def _section(text: str, title: str) -> str:
 
 
 def _pattern(shown: str) -> str:
-    """What matches the output ``shown``: ``...`` stands for anything, on a line of its own also for no line."""
+    """What matches the output ``shown``: ``...`` is anything, on a line of its own also no line."""
     parts = re.split(r"^(\.\.\.\n)|(\.\.\.)", shown, flags=re.MULTILINE)
     forms = {"...\n": "(?:.*\n)?", "...": ".*", None: ""}
     return "".join(forms[part] if part in forms else re.escape(part) for part in parts)
