@@ -51,10 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("other", type=Path, metavar="OTHER_CHECKOUT")
+    parser.add_argument("other", nargs="?", type=Path, metavar="OTHER_CHECKOUT")
     parser.add_argument("scripts", nargs="*", default=_SCRIPTS, metavar="SCRIPT")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    if options.other is None:  # as one of all benchmarks
+        print("bench.against: no OTHER_CHECKOUT to compare with")
+        return
     other = options.other.resolve()
     for arguments in ((), ("--help",), ("registry-image-list", "--help")):
         ratio = compare_start(other, arguments, options.rounds * 20)
