@@ -153,14 +153,15 @@ def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         print()
         return
-    lines = [[_cell(value) for value in row] for row in (titles, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    border = "+".join(("", *("-" * (width + 2) for width in widths), ""))
-    header, *body = (
-        "".join(f"| {cell:{width}} " for cell, width in zip(line, widths, strict=True)) + "|"
-        for line in lines
-    )
-    _write_lines((border, header, border, *body, border))
+    import tabulate
+
+    options: dict[str, Any] = {"tablefmt": "pretty", "stralign": "left", "disable_numparse": True}
+    # Leading spaces of a cell stay. Release 0.9, which Debian 13 has, takes that from its module.
+    if "preserve_whitespace" in tabulate.tabulate.__code__.co_varnames:
+        options["preserve_whitespace"] = True
+    else:
+        tabulate.PRESERVE_WHITESPACE = True
+    print(tabulate.tabulate([[_cell(value) for value in row] for row in rows], list(titles), **options))
 
 
 def _write_data(format_: str, data: Any) -> None:

@@ -33,7 +33,7 @@ def test_help_imports_no_command(controller: Controller) -> None:
     done = controller.run([sys.executable, "-X", "importtime", _SYSTEM, "--help"])
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "sysreg_cli.cli.main" in imported
-    assert not imported & {*_HEAVY, "ssl", "urllib3", "sysreg_cli.cli.images"}
+    assert not imported & {*_HEAVY, "ssl", "urllib3", "tabulate", "sysreg_cli.cli.images"}
 
 
 def test_success_says_nothing_on_stderr_when_it_is_no_terminal(controller: Controller) -> None:
