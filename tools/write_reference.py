@@ -85,7 +85,7 @@ def completion_words() -> str:
 
 
 def _values(command: Command | None, option: click.Option) -> str:
-    if "--column" in option.opts:
+    if {"--column", "--sort-column"} & set(option.opts):
         columns = command.columns if command else ()
         return f"values=({' '.join(map(shlex.quote, columns))})" if columns else ""
     if isinstance(option.type, click.Choice):

@@ -12,6 +12,7 @@ A request passes through the modules in this order:
     registry_image   list, tags, delete
     registry_access  the agent as a client of the registry
     garbage/         garbage collection
+    usage/           where the space of the storage went
     certificate/     certificates
     alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call

@@ -22,6 +22,7 @@ from sysreg_cli.addresses import network_of
 from sysreg_cli.daemon.fair_threads import FairThreads
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
 from sysreg_cli.keystone import NOT_A_TOKEN, TokenOwner, describe_failure, identity_url, open_session
+from sysreg_cli.tokens.grants import Grants, Identity
 
 if TYPE_CHECKING:
     from sysreg_cli.settings import KeystoneSettings
@@ -60,6 +61,12 @@ class Caller:
     role: Role
     #: whether the token has all rights of its owner, see TokenOwner.may_administer
     may_administer: bool = False
+
+    def may_pull(self, repository: str, grants: Grants) -> bool:
+        """Whether the caller sees the repository: the role admin, or what the token server grants."""
+        if self.role >= Role.ADMIN:
+            return True
+        return "pull" in grants.actions(Identity(self.name, self.may_administer), repository)
 
     def require(self, role: Role) -> None:
         """Raise NotAuthorized unless the caller has ``role`` or a higher one."""

@@ -32,6 +32,7 @@ from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
+from sysreg_cli.agent.usage import api as usage_api
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.accepting import ConnectionLimits, reserve_descriptors
 from sysreg_cli.daemon.limits import GuardedProtocol
@@ -154,6 +155,7 @@ def _routes(
         *certificate_api.routes(context, change, lambda: renewal.record),
         *garbage_api.routes(context, collections),
         *registry_image.routes(context),
+        *usage_api.routes(context, partial(collections.status, names=False)),
         *openapi.routes(),
     ]
 

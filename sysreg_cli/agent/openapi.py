@@ -39,10 +39,12 @@ from sysreg_cli.v1.collections import (
 )
 from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.images import Image, Images
+from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 _SCHEMAS = (
     *(Image, Images, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
+    *(Usage, UsageRow),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
@@ -70,6 +72,10 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "key": (
         {"type": "string", "enum": [kind.value for kind in KeyKind]},
         "kind of the new key; p256 if missing",
+    ),
+    "by": (
+        {"type": "string", "enum": [group.value for group in Grouping]},
+        "what a row stands for; `tag` needs image_name. Without it there are no rows",
     ),
     "plan": (_FLAG, "also what the last one had planned"),
 }
@@ -165,6 +171,14 @@ _CALLS = (
         CollectionStatus,
         (),
         ("plan",),
+    ),
+    _Call(
+        "get",
+        paths.USAGE,
+        "Where the space went; a caller without the role reader gets the figures of their own images.",
+        Usage,
+        errors=(404, 405),
+        query=("by", "image_name"),
     ),
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),

@@ -24,7 +24,7 @@ from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.deletion import delete_image
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import shorten
-from sysreg_cli.tokens.grants import Grants, Identity
+from sysreg_cli.tokens.grants import Grants
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.images import Image, Images
 
@@ -90,9 +90,7 @@ class _Calls:
             delete_image(registry, image)
 
     def _may_pull(self, caller: Caller, repository: str) -> bool:
-        if caller.role >= Role.ADMIN:
-            return True
-        return "pull" in self._grants.actions(Identity(caller.name, caller.may_administer), repository)
+        return caller.may_pull(repository, self._grants)
 
 
 def _response(images: Iterable[Image]) -> Response:

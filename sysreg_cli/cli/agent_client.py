@@ -36,6 +36,7 @@ from sysreg_cli.v1.certificates import (
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.images import Images
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
+from sysreg_cli.v1.usage import Grouping, Usage
 
 if TYPE_CHECKING:
     from sysreg_cli.cli.invocation import Invocation
@@ -102,6 +103,11 @@ class AgentClient:
     def images(self) -> Images:
         """Return the images that the caller may pull."""
         return self._fetch(Images, "GET", paths.REGISTRY_IMAGE)
+
+    def usage(self, by: Grouping | None = None, image: str = "") -> Usage:
+        """Return where the space went, with a row for each ``by``; of Grouping.TAG for those of ``image``."""
+        query = {**({"by": by.value} if by else {}), **({"image_name": image} if image else {})}
+        return self._fetch(Usage, "GET", paths.USAGE + (f"?{urlencode(query)}" if query else ""))
 
     def certificates(self) -> Certificates:
         """Return the installed certificates."""

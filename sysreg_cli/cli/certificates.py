@@ -13,7 +13,7 @@ from sysreg_cli.cli import hints
 from sysreg_cli.cli.certificate_file import CertificateFile, opened
 from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, require_utf8
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, say, show_list, show_properties
+from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
 from sysreg_cli.v1.certificates import (
     MAX_BYTES,
@@ -247,6 +247,7 @@ def _signature(pem: bytes) -> str:
     "certificate-list",
     columns=[*dict.fromkeys([*_LISTED, *_HISTORY])],
     variables=AGENT_VARIABLES,
+    sorts=True,
     examples=[
         ("system certificate-list", "Show all installed certificates."),
         ("system certificate-list --history", "Show which were installed, when, by whom, and what is kept."),
@@ -262,7 +263,9 @@ def list_all(invocation: Invocation, history: bool) -> None:
 
     With --history: every install with the time, the user and what has become of it.
     """
-    check_columns(invocation, list(_HISTORY) if history else _LISTED)
+    with_uuid = invocation.columns or invocation.format in _FORMATS_WITH_UUID
+    listed = _LISTED if with_uuid else _LISTED[:-1]
+    check_list(invocation, list(_HISTORY) if history else listed)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
@@ -274,9 +277,7 @@ def list_all(invocation: Invocation, history: bool) -> None:
         return
     certificates = agent.certificates().certificates
     rows = [[shown.name, shown.expiry_date, shown.subject, shown.uuid] for shown in certificates]
-    with_uuid = invocation.columns or invocation.format in _FORMATS_WITH_UUID
-    width = len(_LISTED) if with_uuid else len(_LISTED) - 1
-    show_list(invocation, _LISTED[:width], [row[:width] for row in rows])
+    show_list(invocation, listed, [row[: len(listed)] for row in rows])
     hints.expiry((certificate.name, certificate.expiry_date) for certificate in certificates)
 
 

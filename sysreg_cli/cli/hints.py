@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sysreg_cli.cli.output import hint
+from sysreg_cli.cli.output import hint, readable
 from sysreg_cli.errors import SysregError
 
 if TYPE_CHECKING:
@@ -58,17 +58,6 @@ def space(deletions: Iterable[Deletion]) -> None:
         )
     elif all(deletion.digest and not deletion.warnings for deletion in deletions):
         hint("this frees no space: other tags stand for the same content")
-
-
-def readable(size: int) -> str:
-    """Return a number of bytes in the largest decimal unit that leaves at least 1 before the point."""
-    if size < 1000:
-        return f"{size} byte{'s' if size != 1 else ''}"
-    units = iter(("kB", "MB", "GB", "TB"))
-    number, unit = size / 1000, next(units)
-    while number >= 999.95 and (larger := next(units, "")):
-        number, unit = number / 1000, larger
-    return f"{number:.1f} {unit}"
 
 
 def expiry(certificates: Iterable[tuple[str, str]]) -> None:

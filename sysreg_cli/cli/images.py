@@ -13,7 +13,7 @@ from sysreg_cli.cli.access import cache_owner, is_configured, open_registry, own
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, say, show_list, show_report
+from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
 
@@ -36,12 +36,15 @@ def _report(
     }
 
 
+LIST_COLUMNS = ("Image Name",)
+TAG_COLUMNS = ("Image Tag",)
 DELETE_COLUMNS = tuple(_report(ImageReference("")))
 
 
 @command(
     "registry-image-list",
-    columns=["Image Name"],
+    columns=LIST_COLUMNS,
+    sorts=True,
     variables=[*REGISTRY_VARIABLES, "SYSREG_AGENT", "XDG_CACHE_HOME"],
     examples=[
         ("system registry-image-list", "Show the names of all images."),
@@ -53,6 +56,7 @@ DELETE_COLUMNS = tuple(_report(ImageReference("")))
 @click.pass_obj
 def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool) -> None:
     """List the images of the registry."""
+    check_list(invocation, LIST_COLUMNS)
     registry = open_registry(invocation)
     try:
         names = registry.catalog()
@@ -65,7 +69,7 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
         remember_names(owner, names, invocation.environ)
     if filter_out_untagged:
         names = registry.tagged(names)
-    show_list(invocation, ["Image Name"], [[name] for name in names])
+    show_list(invocation, LIST_COLUMNS, [[name] for name in names])
     hints.registry_expiry(registry)
 
 
@@ -86,7 +90,8 @@ def _permitted_images(invocation: Invocation, where: str) -> list[str]:
 @command(
     "registry-image-tags",
     argument_help=[("IMAGE", "Name of the image, as registry-image-list shows it.")],
-    columns=["Image Tag"],
+    columns=TAG_COLUMNS,
+    sorts=True,
     variables=[*REGISTRY_VARIABLES, "XDG_CACHE_HOME"],
     examples=[
         ("system registry-image-tags docker.io/starlingx/app", "Show the tags of an image."),
@@ -103,6 +108,7 @@ def list_tags(invocation: Invocation, image: str) -> None:
 
     If the image is not in the registry, the result is empty and the exit status 0.
     """
+    check_list(invocation, TAG_COLUMNS)
     parsed = parse(image, own_hosts(invocation))
     if parsed.tag or parsed.digest:
         raise InvalidReference(
@@ -113,7 +119,7 @@ def list_tags(invocation: Invocation, image: str) -> None:
     tags = registry.tags(parsed.repository)
     if owner := cache_owner(invocation):
         remember_tags(owner, parsed.repository, tags, invocation.environ)
-    show_list(invocation, ["Image Tag"], [[tag] for tag in tags])
+    show_list(invocation, TAG_COLUMNS, [[tag] for tag in tags])
     if not tags:
         hints.similar_image(registry, parsed)
     hints.registry_expiry(registry)

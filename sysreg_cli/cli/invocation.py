@@ -44,6 +44,8 @@ class Invocation:
     format: str = "table"
     #: the columns that -c names; empty for all columns
     columns: Sequence[str] = ()
+    #: the value of --sort-column, "" without this option
+    sort_column: str = ""
     #: the value of --timeout, None without this option
     given_timeout: float | None = None
     #: the exit status if the command raises nothing; ``report`` sets it

@@ -55,15 +55,18 @@ def command(
     argument_help: Terms = (),
     columns: Sequence[str] = (),
     variables: Sequence[str] = (),
+    sorts: bool = False,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Declare a command of `system`; see Command for the parameters. Its docstring is its help.
 
-    A command with ``columns`` prints a result, and its help shows -f and -c. Add each command to
-    ``commands.COMMANDS``.
+    A command with ``columns`` prints a result, and its help shows -f and -c. One that ``sorts`` prints a
+    list, and takes --sort-column: it calls ``output.check_list`` before it asks anybody. Add each command
+    to ``commands.COMMANDS``.
     """
 
     def declare(function: Callable[..., Any]) -> Command:
         declared = click.command(name, cls=Command)(function)
+        declared.params += [_sort_option()] if sorts else []
         declared.params += [*_output_options(hidden=not columns), *global_options(hidden=True)]
         declared.argument_help, declared.columns = argument_help, columns
         declared.variables, declared.examples = variables, examples
@@ -119,6 +122,14 @@ def _output_options(*, hidden: bool) -> list[click.Parameter]:
             help="Show only this column (repeat for more).",
         ),
     ]
+
+
+def _sort_option() -> click.Option:
+    return _option(
+        "--sort-column",
+        metavar="NAME[:desc]",
+        help="Sort by this column; with :desc the largest comes first.",
+    )
 
 
 def _option(*names: str, **attributes: Any) -> click.Option:

@@ -9,7 +9,7 @@ A command shows its result with one of these::
     say(invocation, "Image ... deleted")                                 a line of the table format, and
     show_report(invocation, [{"image": ..., "deleted": True}])           the same for the other formats
 
-Values are str, int, float, bool, None, datetimes (aware; shown in UTC), or lists or mappings of them.
+Values are str, int, float, bool, None, Sizes, datetimes (aware; shown in UTC), or lists or mappings of them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,31 @@ from typing import Any
 
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.errors import UsageError
-from sysreg_cli.text import printable
+from sysreg_cli.text import printable, shorten
+
+
+class Size(int):
+    """A number of bytes: a table shows it for people, and every other format as a plain number."""
+
+
+def size(number: int | None) -> Size | None:
+    """Return a Size, or None for what is not known."""
+    return None if number is None else Size(number)
 
 
 def show_list(
     invocation: Invocation, titles: Sequence[str], rows: Iterable[Sequence[Any]], *, ordered: bool = False
 ) -> None:
-    """Show rows in plain byte order, or as they are if they are ``ordered``.
+    """Show rows in the order of --sort-column, else in plain byte order, or as they are if ``ordered``.
 
     The keys of json and yaml are the titles in snake_case.
     """
     if not ordered:
         rows = sorted((tuple(row) for row in rows), key=lambda row: [_cell(value).encode() for value in row])
+    if invocation.sort_column:
+        index, descending = _sorting(invocation, titles)
+        # a sort keeps the order of equal rows, also if it is reversed
+        rows = sorted(rows, key=lambda row: _sort_key(row[index]), reverse=descending)
     _show_rows(invocation, titles, rows)
 
 
@@ -95,6 +108,24 @@ def check_columns(invocation: Invocation, names: Sequence[str]) -> None:
     _choose(invocation, names)
 
 
+def check_list(invocation: Invocation, titles: Sequence[str]) -> None:
+    """Raise UsageError for an unknown column of -c or --sort-column. A list calls this before it asks."""
+    check_columns(invocation, titles)
+    if invocation.sort_column:
+        _sorting(invocation, titles)
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes in the largest decimal unit that leaves at least 1 before the point."""
+    if size < 1000:
+        return f"{size} byte{'s' if size != 1 else ''}"
+    units = iter(("kB", "MB", "GB", "TB"))
+    number, unit = size / 1000, next(units)
+    while number >= 999.95 and (larger := next(units, "")):
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}"
+
+
 def say(invocation: Invocation, line: str) -> None:
     """Print a line at once in the table format, and nothing in the other formats."""
     if invocation.format == "table":
@@ -118,6 +149,27 @@ def _choose(invocation: Invocation, names: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(indexes[_key(column)] for column in invocation.columns))
 
 
+def _sorting(invocation: Invocation, titles: Sequence[str]) -> tuple[int, bool]:
+    """Return the index of the column that --sort-column names, and whether the largest comes first."""
+    name, _, order = invocation.sort_column.partition(":")
+    keys = [_key(title) for title in titles]
+    if _key(name) not in keys or order not in ("", "asc", "desc"):
+        raise UsageError(
+            f"--sort-column: {shorten(invocation.sort_column)} is not NAME, NAME:asc or NAME:desc",
+            next_step=f"NAME is one of: {', '.join(titles)}",
+        )
+    return keys.index(_key(name)), order == "desc"
+
+
+def _sort_key(value: Any) -> tuple[int, float, bytes]:
+    """Return what sorts nothing first, numbers by their value, and all else in byte order."""
+    if value is None:
+        return 0, 0.0, b""
+    if isinstance(value, (int, float)):
+        return 1, float(value), b""
+    return 2, 0.0, _cell(value).encode()
+
+
 def _key(title: str) -> str:
     return title.lower().replace(" ", "_")
 
@@ -133,6 +185,10 @@ def _cell(value: Any) -> str:
     return "" if value is None else printable(str(value))
 
 
+def _table_cell(value: Any) -> str:
+    return readable(value) if isinstance(value, Size) else _cell(value)
+
+
 def _plain(value: Any) -> Any:
     """Return a value as json and yaml have it: dates are ISO 8601 texts in UTC."""
     if isinstance(value, datetime):
@@ -141,7 +197,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    # PyYAML takes no enumerations
+    if isinstance(value, Size):
+        return int(value)  # PyYAML takes no subclasses, such as enumerations
     return str(value) if isinstance(value, str) else value
 
 
@@ -161,7 +218,8 @@ def _write_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         options["preserve_whitespace"] = True
     else:
         tabulate.PRESERVE_WHITESPACE = True
-    print(tabulate.tabulate([[_cell(value) for value in row] for row in rows], list(titles), **options))
+    cells = [[_table_cell(value) for value in row] for row in rows]
+    print(tabulate.tabulate(cells, list(titles), **options))
 
 
 def _write_data(format_: str, data: Any) -> None:

@@ -5,6 +5,7 @@
     certificates  modes, a certificate, the response to an install
     collections   phases, outcomes, options, the result and the status of a garbage collection
     images        an image or tag in a list
+    usage         where the space of the storage went
     faults        the body of an error
     unix_socket   HTTP over the agent's unix socket
 

@@ -2,6 +2,7 @@
 
 REGISTRY_IMAGE = "/v1/registry_image"
 GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
+USAGE = "/v1/registry_image/usage"
 CERTIFICATE = "/v1/certificate"
 CERTIFICATE_INSTALL = "/v1/certificate/certificate_install"
 #: a path of its own: an agent that does not know dry runs must not install

@@ -42,10 +42,11 @@ class Marks:
         marks._check_links()
         return marks
 
-    def add(self, digests: Iterable[str]) -> None:
-        """Add manifests that no tag reaches, with their trees and referrers."""
+    def add(self, digests: Iterable[str], *, referrers: bool = True) -> None:
+        """Add manifests with their trees and, unless told otherwise, their referrers."""
         self._add_trees(sorted(digests))
-        self._add_referrers()
+        if referrers:
+            self._add_referrers()
 
     def damages(self) -> list[Damage]:
         """Return what is damaged, with the tags that need it."""

@@ -104,6 +104,10 @@ class Snapshot:
         self.manifests[digest] = manifest.parse(data) if sound else None
         return self.manifests[digest]
 
+    def time(self, repository: str, link: str) -> float:
+        """Return when a link, relative to the repository, was written, 0 if it is not there."""
+        return _time(self.path(repository, link))
+
     def revision_time(self, repository: str, digest: str) -> float:
         """Return when the manifest was last pushed to the repository, 0 if it is not there."""
         self._check()

@@ -118,20 +118,3 @@ def test_a_manifest_that_makes_no_sense_takes_its_own_size() -> None:
     for content in (b"", b"[]", b'{"config": 1, "layers": {"size": 1}}', b'{"layers": [{"size": "x"}, 1]}'):
         odd = RemoteManifest(OCI_MANIFEST, content)
         assert odd.blobs == {odd.digest: len(content)}
-
-
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [
-        (0, "0 bytes"),
-        (1, "1 byte"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (999_949, "999.9 kB"),
-        (999_950, "1.0 MB"),
-        (2_340_000_000, "2.3 GB"),
-        (5 * 10**15, "5000.0 TB"),
-    ],
-)
-def test_sizes_are_for_people(size: int, shown: str) -> None:
-    assert hints.readable(size) == shown

@@ -10,7 +10,16 @@ import pytest
 import yaml
 
 from sysreg_cli.cli.invocation import Invocation
-from sysreg_cli.cli.output import hint, say, show_list, show_properties, show_report
+from sysreg_cli.cli.output import (
+    Size,
+    check_list,
+    hint,
+    readable,
+    say,
+    show_list,
+    show_properties,
+    show_report,
+)
 from sysreg_cli.errors import UsageError
 from sysreg_cli.v1.collections import Outcome
 
@@ -165,3 +174,58 @@ def test_warnings_can_be_asked_for_where_there_are_none(capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out) == {"warnings": []}
     with pytest.raises(UsageError):
         show_properties(_as("json", "warnings"), _properties())
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (2_340_000_000, "2.3 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_are_for_people(size: int, shown: str) -> None:
+    assert readable(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("form", "size"),
+    [("table", "1.5 kB"), ("value", "1500"), ("csv", "1500"), ("json", 1500), ("yaml", 1500)],
+)
+def test_a_size_is_for_people_in_a_table_and_bytes_elsewhere(
+    capsys: pytest.CaptureFixture[str], form: str, size: object
+) -> None:
+    show_list(_as(form), ["Size"], [[Size(1500)]])
+    show_properties(_as(form), {"size": Size(1500), "free": None})
+    out = capsys.readouterr().out
+    assert str(size) in out
+    assert ("1500" in out) != (form == "table")
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("Size", ["none", "small", "same", "large"]),
+        ("size:asc", ["none", "small", "same", "large"]),
+        ("SIZE:desc", ["large", "same", "small", "none"]),
+        ("Image Name:desc", ["small", "same", "none", "large"]),
+    ],
+)
+def test_rows_are_sorted_by_the_value_of_a_column(
+    capsys: pytest.CaptureFixture[str], column: str, names: list[str]
+) -> None:
+    rows: list[list[Any]] = [["large", Size(1500)], ["none", None], ["same", Size(999)], ["small", Size(20)]]
+    invocation = Invocation({}, format="value", columns=["Image Name"], sort_column=column)
+    show_list(invocation, ["Image Name", "Size"], rows)
+    assert capsys.readouterr().out.splitlines() == names
+
+
+@pytest.mark.parametrize("column", ["Color", "Size:down", ":desc", "Size:desc:asc"])
+def test_an_impossible_sort_column_is_wrong_usage(column: str) -> None:
+    with pytest.raises(UsageError, match="Image Name, Size"):
+        check_list(Invocation({}, sort_column=column), ["Image Name", "Size"])

@@ -1,0 +1,207 @@
+"""Reads the storage once, and says what the caller may know of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sysreg_cli.agent.garbage import edits, layout, planning
+from sysreg_cli.agent.garbage.mark import Marks, collector_keeps
+from sysreg_cli.agent.garbage.records import Deletion
+from sysreg_cli.agent.garbage.registry_config import load
+from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.usage.accounting import Share, Tag, shares
+from sysreg_cli.errors import NotFound, NotSupported
+from sysreg_cli.host.ownership import as_owner, no_rights
+from sysreg_cli.settings import Settings
+from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What was asked, and by whom.
+
+    ``sees`` tells whether the caller sees a repository. The figures of the whole storage name nobody, so a
+    caller may have them (``whole``) without seeing every repository; otherwise the figures are those of the
+    repositories that the caller sees. Without ``by`` there are no rows; ``image`` is the one whose tags
+    Grouping.TAG shows.
+    """
+
+    sees: Callable[[str], bool]
+    whole: bool
+    by: Grouping | None = None
+    image: str = ""
+
+
+def read_usage(settings: Settings, query: Query) -> Usage:
+    """Read the storage with the rights of its owner.
+
+    Raises NotSupported for a storage that cannot be read directly, NotFound for an image that the caller
+    does not see, SysregError, OSError.
+    """
+    config = load(settings)
+    root = config.root
+    if root is None:
+        raise NotSupported(
+            f"the registry's storage has the driver {config.driver}, which the agent cannot read: where its"
+            " space went is not known",
+            next_step="ask the storage itself; system registry-image-list shows the images",
+        )
+    dereferenced = Deletion.load(settings.paths.state / "garbage")
+    try:
+        with as_owner(root):
+            return _Reading(root, query).usage(float(settings.agent.collect_grace), dereferenced)
+    except PermissionError as error:
+        raise no_rights(root, str(error.filename)) from None
+
+
+class _Reading:
+    """The storage as of one reading."""
+
+    def __init__(self, root: Path, query: Query) -> None:
+        self._began = time.time()
+        self._root = root
+        self._query = query
+        self._snapshot = Snapshot(root)
+        # the agent's own, while a collection runs
+        self._snapshot.repositories.pop(edits.PIN_REPOSITORY, None)
+        self._seen = [it for name, it in self._snapshot.repositories.items() if query.sees(name)]
+
+    def usage(self, grace: float, dereferenced: Mapping[str, float]) -> Usage:
+        """Return the figures and the rows. See ``planning.make`` for the parameters."""
+        rows = self._rows()
+        if not self._query.whole:
+            needed = {blob for it in self._seen for blob in Marks.of_tags(self._snapshot, it).blobs}
+            return Usage(
+                as_of=_text(self._began),
+                images=sum(it.enumerable for it in self._seen),
+                tags=sum(len(it.tags) for it in self._seen),
+                bytes_referenced=self._bytes(needed & self._snapshot.blobs.keys()),
+                bytes_in_uploads=self._uploads(self._seen),
+                rows=rows,
+            )
+        plan, wider = (
+            planning.make(
+                self._snapshot,
+                now=self._began,
+                grace=grace,
+                delete_untagged=delete_untagged,
+                dereferenced=dereferenced,
+            )
+            for delete_untagged in (False, True)
+        )
+        stored = self._snapshot.blobs.keys()
+        untagged = collector_keeps(self._snapshot, {}) - plan.needed
+        disk = os.statvfs(self._root)
+        everything = self._snapshot.repositories.values()
+        return Usage(
+            as_of=_text(self._began),
+            images=sum(it.enumerable for it in everything),
+            tags=sum(len(it.tags) for it in everything),
+            bytes_referenced=self._bytes(plan.needed),
+            size=disk.f_blocks * disk.f_frsize,
+            free=disk.f_bavail * disk.f_frsize,
+            bytes_untagged=self._bytes(untagged),
+            bytes_unreferenced=self._bytes(stored - untagged - plan.needed),
+            bytes_in_uploads=self._uploads(everything),
+            freed_by_collection=sum(plan.blobs.values()),
+            freed_with_delete_untagged=sum(wider.blobs.values()),
+            warnings=tuple(str(it) for it in plan.damages if self._query.sees(it.repository)),
+            rows=rows,
+        )
+
+    # -- rows
+
+    def _rows(self) -> tuple[UsageRow, ...]:
+        match self._query.by:
+            case Grouping.IMAGE:
+                return tuple(self._images())
+            case Grouping.USER:
+                return tuple(self._users())
+            case Grouping.TAG:
+                return tuple(self._tags(self._query.image))
+        return ()
+
+    def _shares(self, group: Callable[[Tag], Hashable]) -> dict[Hashable, Share]:
+        tags = (Tag(it.name, tag) for it in self._snapshot.repositories.values() for tag in it.tags)
+        return shares(self._snapshot, {tag: group(tag) for tag in tags})
+
+    def _images(self) -> Iterator[UsageRow]:
+        found = self._shares(lambda tag: tag.repository)
+        holders: dict[str, set[str]] = {}
+        for repository in self._seen:
+            for blob in _share(found, repository.name).blobs:
+                holders.setdefault(blob, set()).add(repository.name)
+        for repository in self._seen:
+            share = _share(found, repository.name)
+            sharing = {name for blob in share.blobs for name in holders[blob]} - {repository.name}
+            yield UsageRow(
+                repository.name,
+                share.size,
+                share.unique,
+                images=1,
+                tags=len(repository.tags),
+                shared_with=tuple(sorted(sharing)),
+                last_pushed=self._last_pushed(repository, repository.tags),
+            )
+
+    def _users(self) -> Iterator[UsageRow]:
+        found = self._shares(lambda tag: _user(tag.repository))
+        owned: dict[str | None, list[Repository]] = {}
+        for repository in self._seen:
+            owned.setdefault(_user(repository.name), []).append(repository)
+        for user, repositories in owned.items():
+            share = _share(found, user)
+            tags = sum(len(it.tags) for it in repositories)
+            yield UsageRow(user, share.size, share.unique, images=len(repositories), tags=tags)
+
+    def _tags(self, image: str) -> Iterator[UsageRow]:
+        repository = next((it for it in self._seen if it.name == image), None)
+        if repository is None:
+            raise NotFound(f"{image}: there is no such image", next_step="see system registry-image-list")
+        found = self._shares(lambda tag: tag)
+        for tag, digest in repository.tags.items():
+            share = _share(found, Tag(image, tag))
+            pushed = self._last_pushed(repository, [tag])
+            yield UsageRow(tag, share.size, share.unique, images=1, tags=1, digest=digest, last_pushed=pushed)
+
+    # -- figures
+
+    def _last_pushed(self, repository: Repository, tags: Iterable[str]) -> str:
+        """Return when the latest of the tags was pushed, "" if there is none."""
+        times = [self._snapshot.time(repository.name, layout.tag_link(tag)) for tag in tags]
+        latest = max(times, default=0.0)
+        return _text(latest) if latest else ""
+
+    def _bytes(self, blobs: Iterable[str]) -> int:
+        stored = self._snapshot.blobs
+        return sum(max(stored[blob].size, 0) for blob in blobs if blob in stored)
+
+    def _uploads(self, repositories: Iterable[Repository]) -> int:
+        """Return the bytes that uploads which have not ended, or never will, have stored."""
+        total = 0
+        for repository in repositories:
+            for data in (layout.repository(self._root, repository.name) / "_uploads").glob("*/data"):
+                try:
+                    total += data.lstat().st_size
+                except FileNotFoundError:
+                    continue  # it has just ended
+        return total
+
+
+def _share(found: Mapping[Hashable, Share], group: Hashable) -> Share:
+    return found.get(group, Share(0, 0, frozenset()))
+
+
+def _user(repository: str) -> str | None:
+    """Return whose repository it is by its name: a user owns what is below ``USER/``."""
+    first, slash, _ = repository.partition("/")
+    return first if slash else None
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
