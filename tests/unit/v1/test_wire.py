@@ -96,6 +96,7 @@ def test_schemas_name_every_field() -> None:
         "body": {"type": "string"},
         "reasons": {"type": "array", "items": {"type": "string"}},
         "refused": {"type": "array", "items": {"type": "string"}},
+        "clients": {"type": "array", "items": {"$ref": "#/components/schemas/ClientRestart"}},
     }
     assert wire.schema(CollectionStatus)["properties"]["last_result"] == {
         "allOf": [{"$ref": "#/components/schemas/CollectionResult"}],
