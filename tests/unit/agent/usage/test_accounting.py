@@ -25,6 +25,9 @@ from tests.unit.agent.usage.storage_registry import StorageRegistry
 # the same in each repository, and of different sizes, so that a wrong sum cannot be right by chance
 _LAYERS = [bytes([number]) * 3**number for number in range(1, 8)]
 
+# in memory where there is such a file system: the stores are copied many times
+_FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 
 def by_chance(storage: Storage, chance: random.Random) -> None:
     """Push images that share layers, indexes of indexes and referrers, and damage some."""
@@ -90,7 +93,7 @@ def group_of(kind: str, tag: Tag) -> Hashable:
     suppress_health_check=list(HealthCheck),
 )
 def test_unique_is_to_the_byte_what_a_delete_and_a_collection_free(seed: int, kind: str) -> None:
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory(dir=_FAST) as directory:
         storage = Storage(Path(directory) / "storage")
         by_chance(storage, random.Random(seed))
         snapshot = Snapshot(storage.root)
