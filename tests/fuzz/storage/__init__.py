@@ -1,0 +1,8 @@
+"""Fuzzes the registry's storage: random damage, then deletes and a collection with the real programs.
+
+stores.py     small storages with images of every kind
+damage.py     one random change of a file or directory, as a power loss, a restore or an attacker makes it
+judge.py      which tags can be pulled, found out without any code of sysreg_cli
+run.py        the trials of many seeds: python -m tests.fuzz.storage.run
+trial.py      one damaged storage: delete tags, collect, follow the advice, and check what must hold
+"""
