@@ -110,12 +110,13 @@ class Generations:
         failpoint.reach("write generation")
         self.path(name).mkdir(mode=0o755)
         files.flush_directory(self._all)
-        group = self._key_group()
-        files.write(self.path(name) / KEY_FILE, key, mode=0o440, group=group)
-        files.write(self.path(name) / CHAIN_FILE, chain, mode=0o444, group=group)
+        # the record first: sysreg-deploy finishes a generation that has key and chain
         now = datetime.now(UTC).isoformat(timespec="seconds")
         origin = {"format": _ORIGIN_FORMAT, "installed_at": now, "installed_by": by}
         files.write(self.path(name) / _ORIGIN_FILE, json.dumps(origin).encode(), mode=0o444)
+        group = self._key_group()
+        files.write(self.path(name) / KEY_FILE, key, mode=0o440, group=group)
+        files.write(self.path(name) / CHAIN_FILE, chain, mode=0o444, group=group)
 
     def use(self, name: str) -> None:
         """Make ``name`` the current generation by one rename. ``go_back`` undoes it."""
