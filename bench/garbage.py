@@ -31,8 +31,8 @@ from typing import Any
 from devstack.controller import Controller
 from devstack.programs import AGENT
 from sysreg_cli.agent.garbage import edits, planning
-from sysreg_cli.agent.garbage.snapshot import Snapshot
-from tests.unit.agent.garbage.storage import Storage
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from tests.unit.agent.storage.builder import Storage
 
 _COLLECTOR = ("setpriv", "--reuid", "docker-registry", "--regid", "docker-registry", "--clear-groups", "--")
 

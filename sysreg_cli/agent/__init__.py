@@ -11,6 +11,7 @@ A request passes through the modules in this order:
     responses        error responses
     registry_image   list, tags, delete
     registry_access  the agent as a client of the registry
+    storage/         reads the registry's storage
     garbage/         garbage collection
     usage/           where the space of the storage went
     certificate/     certificates

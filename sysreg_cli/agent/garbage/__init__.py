@@ -9,13 +9,7 @@ writers          who may write to the registry; holds the write lock
 uploads          names the uploads that the registry receives
 drain            when the write lock is held and released (pure)
 planning         what to delete and what to pin (pure)
-mark             what tags need, and what the registry's collector keeps (pure)
-manifest         what a manifest refers to (pure)
-damage           what is wrong in the storage, and the remedy (pure)
-snapshot         reads the storage
-layout           the paths of the storage
 sweep            carries out the plan under the write lock
 edits            changes the storage
 collector        runs ``docker-registry garbage-collect``
-registry_config  reads the registry's config.yml, and the environment that overrides it
 """

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from sysreg_cli.agent.garbage import collector, edits, planning
 from sysreg_cli.agent.garbage.drain import DrainTimeouts
-from sysreg_cli.agent.garbage.mark import Marks
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Cancelled, Recorder
 from sysreg_cli.agent.garbage.records import Deletion
-from sysreg_cli.agent.garbage.registry_config import RegistryConfig
-from sysreg_cli.agent.garbage.registry_config import load as load_config
-from sysreg_cli.agent.garbage.snapshot import Snapshot
 from sysreg_cli.agent.garbage.sweep import Sweep, directories_to_change
 from sysreg_cli.agent.garbage.writers import Writers
+from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.registry_config import RegistryConfig
+from sysreg_cli.agent.storage.registry_config import load as load_config
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
 from sysreg_cli.settings import Settings

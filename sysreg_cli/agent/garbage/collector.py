@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sysreg_cli.agent.garbage.registry_config import RegistryConfig
+from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.errors import SysregError
 
 _PROGRAMS = ("docker-registry", "registry")

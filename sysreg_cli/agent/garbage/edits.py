@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sysreg_cli.agent.garbage import layout
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 

@@ -27,9 +27,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysreg_cli.agent.garbage.damage import Damage
-from sysreg_cli.agent.garbage.mark import Marks, collector_keeps, collector_stops
-from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.damage import Damage
+from sysreg_cli.agent.storage.mark import Marks, collector_keeps, collector_stops
+from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

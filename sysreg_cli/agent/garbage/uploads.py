@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sysreg_cli.agent.garbage import layout
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.text import printable
 

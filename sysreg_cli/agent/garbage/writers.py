@@ -11,9 +11,9 @@ from collections.abc import Iterator, Set
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.garbage.drain import WRITING_HANDLERS, Drain, DrainTimeouts
 from sysreg_cli.agent.garbage.recorder import Recorder
-from sysreg_cli.agent.garbage.registry_config import RegistryConfig
 from sysreg_cli.agent.garbage.sweep import restart_registry
 from sysreg_cli.agent.garbage.uploads import uploads_under_way
+from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host import failpoint
 from sysreg_cli.registry import metrics

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-from sysreg_cli.agent.garbage.mark import Marks
-from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 
 
 class Tag(NamedTuple):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sysreg_cli.agent.garbage import edits, layout, planning
-from sysreg_cli.agent.garbage.mark import Marks, collector_keeps
+from sysreg_cli.agent.garbage import edits, planning
 from sysreg_cli.agent.garbage.records import Deletion
-from sysreg_cli.agent.garbage.registry_config import load
-from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.mark import Marks, collector_keeps
+from sysreg_cli.agent.storage.registry_config import load
+from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound, NotSupported
 from sysreg_cli.host.ownership import as_owner, no_rights

@@ -20,7 +20,7 @@ from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1.collections import CollectionOptions, CollectionResult, Phase
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 
 
 class Sandbox:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import planning
-from sysreg_cli.agent.garbage.snapshot import Snapshot
-from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Storage
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from tests.unit.agent.storage.builder import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Storage
 
 
 def dry_run(storage: Storage, config: Path) -> tuple[int, set[str]]:

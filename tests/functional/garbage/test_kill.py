@@ -29,7 +29,7 @@ from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.agent_process import AgentProcess
 from tests.functional.garbage.conftest import status, writes_ended
 from tests.functional.garbage.sandbox import fill, in_background
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 
 # Where a failpoint stops the agent: at each phase, and in the drain also when it holds the lock.
 STOPS = ("scan", "drain", "hold", "mark", "pin", "untag", "sweep", "cleanup", "verify")

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from devstack.programs import REGISTRY_USER
-from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, Storage
+from tests.unit.agent.storage.builder import DOCKER_LIST, DOCKER_MANIFEST, Storage
 
 _KINDS = ("plain", "platforms", "nested", "signed", "cache", "docker", "old", "shared", "second")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.deploy.storage import StorageRights
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import edits, layout
+from sysreg_cli.agent.garbage import edits
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.host.ownership import as_owner
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import edits
-from sysreg_cli.agent.garbage.snapshot import Snapshot
-from tests.unit.agent.garbage.storage import Storage
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from tests.unit.agent.storage.builder import Storage
 
 
 def test_pins_keep_what_they_name_and_leave_nothing_behind(tmp_path: Path) -> None:

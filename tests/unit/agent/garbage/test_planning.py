@@ -10,8 +10,8 @@ import pytest
 
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.planning import SweepPlan
-from sysreg_cli.agent.garbage.snapshot import Snapshot
-from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, Storage
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from tests.unit.agent.storage.builder import DOCKER_LIST, DOCKER_MANIFEST, Storage
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, S
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1 import wire
 from sysreg_cli.v1.collections import CollectionOptions, CollectionResult, Outcome, Phase, State
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -13,7 +13,7 @@ import shutil
 from sysreg_cli.errors import ProtocolError
 from sysreg_cli.reference import ImageReference, is_digest
 from sysreg_cli.registry.manifests import OCI_MANIFEST, RemoteManifest, UnreadableManifest
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 
 
 class StorageRegistry:

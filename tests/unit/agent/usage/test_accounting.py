@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sysreg_cli.agent.garbage import planning
-from sysreg_cli.agent.garbage.snapshot import Snapshot
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Tag, shares
 from sysreg_cli.errors import SysregError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.deletion import delete_images
-from tests.unit.agent.garbage.storage import Storage
+from tests.unit.agent.storage.builder import Storage
 from tests.unit.agent.usage.storage_registry import StorageRegistry
 
 # the same in each repository, and of different sizes, so that a wrong sum cannot be right by chance

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from sysreg_cli.agent.garbage import layout
-from sysreg_cli.agent.garbage.damage import Damage, Remedy
-from sysreg_cli.agent.garbage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.damage import Damage, Remedy
+from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.text import printable
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sysreg_cli.agent.garbage import layout, manifest
-from sysreg_cli.agent.garbage.manifest import StoredManifest
+from sysreg_cli.agent.storage import layout, manifest
+from sysreg_cli.agent.storage.manifest import StoredManifest
 from sysreg_cli.reference import is_digest, is_repository
 
 # O_NONBLOCK: without it, opening a FIFO waits for a writer.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.agent.garbage.manifest import StoredManifest, parse
-from tests.unit.agent.garbage.storage import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from sysreg_cli.agent.storage.manifest import StoredManifest, parse
+from tests.unit.agent.storage.builder import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 ONE, TWO, THREE = (f"sha256:{number:064x}" for number in range(3))
 

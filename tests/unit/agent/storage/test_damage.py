@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import planning
-from sysreg_cli.agent.garbage.damage import Damage, Remedy
 from sysreg_cli.agent.garbage.planning import SweepPlan
-from sysreg_cli.agent.garbage.snapshot import Snapshot
-from tests.unit.agent.garbage.storage import Storage
+from sysreg_cli.agent.storage.damage import Damage, Remedy
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from tests.unit.agent.storage.builder import Storage
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.addresses import HostPort
-from sysreg_cli.agent.garbage import registry_config
+from sysreg_cli.agent.storage import registry_config
 from sysreg_cli.errors import SysregError
 
 

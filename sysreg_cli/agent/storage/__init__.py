@@ -1,0 +1,9 @@
+"""Reads the storage of the registry's ``filesystem`` driver.
+
+registry_config  reads the registry's config.yml, and the environment that overrides it
+layout           the paths of the storage
+snapshot         reads the storage
+manifest         what a manifest refers to (pure)
+mark             what tags need, and what the registry's collector keeps (pure)
+damage           what is wrong in the storage, and the remedy (pure)
+"""
