@@ -35,7 +35,6 @@ from sysreg_cli.deploy import templates
 from sysreg_cli.deploy.configs import registry_config
 from sysreg_cli.deploy.deployment import template_values
 from sysreg_cli.deploy.host_facts import HostFacts
-from sysreg_cli.deploy.token_keys import trust_bundle
 from sysreg_cli.host import files
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.pki.keys import to_pem
@@ -108,7 +107,7 @@ def make_keys(settings: Settings) -> None:
         make_signing_pair(
             settings.token_server.signing_key,
             settings.token_server.signing_certificate,
-            trust_bundle(settings),
+            settings.token_server.trust_bundle,
         )
 
 

@@ -7,6 +7,7 @@ A request passes through the modules in this order:
     app              limits on requests, errors that no route handles
     context          guards a route: caller, role, audit, error responses
     identity         who calls: a Keystone token, or root on the unix socket
+    registry_token   who calls: a registry token
     audit            one log line for each change and each refusal
     responses        error responses
     registry_image   list, tags, delete

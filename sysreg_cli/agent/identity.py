@@ -1,5 +1,7 @@
 """Who calls the agent: the owner of a Keystone token, or root at the other end of the unix socket.
 
+Some calls also take a registry token; see ``registry_token``.
+
 If a request carries a token, the token decides. Roles count only in the configured project and domain, and
 users of other domains are refused. Keystone lets every token validate itself (policy
 identity:validate_token, rule token_subject), so the agent needs no account of its own there.
@@ -22,6 +24,7 @@ from sysreg_cli.addresses import network_of
 from sysreg_cli.daemon.fair_threads import FairThreads
 from sysreg_cli.errors import NotAuthenticated, NotAuthorized, ProtocolError, Unavailable
 from sysreg_cli.keystone import NOT_A_TOKEN, TokenOwner, describe_failure, identity_url, open_session
+from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.grants import Grants, Identity
 
 if TYPE_CHECKING:
@@ -61,12 +64,39 @@ class Caller:
     role: Role
     #: whether the token has all rights of its owner, see TokenOwner.may_administer
     may_administer: bool = False
+    #: what a registry token allows, and nothing else does; None for a caller who sent no registry token
+    access: tuple[Access, ...] | None = None
 
-    def may_pull(self, repository: str, grants: Grants) -> bool:
-        """Whether the caller sees the repository: the role admin, or what the token server grants."""
+    def may(self, action: str, repository: str, grants: Grants) -> bool:
+        """Whether the caller may ``pull``, ``push`` or ``delete`` in the repository.
+
+        A registry token decides for its sender. The role admin may do everything, and the others what the
+        token server grants them.
+        """
+        if self.access is not None:
+            allowed = {it for entry in self.access if entry.is_repository(repository) for it in entry.actions}
+            return not allowed.isdisjoint((action, "*"))
         if self.role >= Role.ADMIN:
             return True
-        return "pull" in grants.actions(Identity(self.name, self.may_administer), repository)
+        return action in grants.actions(Identity(self.name, self.may_administer), repository)
+
+    def may_pull(self, repository: str, grants: Grants) -> bool:
+        """Whether the caller sees the repository."""
+        return self.may("pull", repository, grants)
+
+    def may_list_all(self, grants: Grants) -> bool:
+        """Whether the caller may know the names of all repositories, as the registry's catalog shows them."""
+        if self.access is not None:
+            return any(entry.is_catalog and "*" in entry.actions for entry in self.access)
+        return self.role >= Role.ADMIN or grants.is_administrator(Identity(self.name, self.may_administer))
+
+    def require_may(self, action: str, repository: str, grants: Grants) -> None:
+        """Raise NotAuthorized unless the caller may do ``action`` in the repository."""
+        if not self.may(action, repository, grants):
+            raise NotAuthorized(
+                f"{self.name} may not {action} in {repository}",
+                next_step="use the credentials of its owner or of an administrator",
+            )
 
     def require(self, role: Role) -> None:
         """Raise NotAuthorized unless the caller has ``role`` or a higher one."""

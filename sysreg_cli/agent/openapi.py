@@ -126,6 +126,7 @@ class _Call:
     errors: tuple[int, ...] = ()
     query: tuple[str, ...] = ()
     form: dict[str, Any] = field(default_factory=dict)
+    registry_token: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return the operation object."""
@@ -138,6 +139,8 @@ class _Call:
         }
         if "{uuid}" in self.path:
             operation["parameters"].append(_UUID)
+        if self.registry_token:
+            operation["security"] = [{"keystone": []}, {"registry": []}]
         if self.form:
             content = {"multipart/form-data": {"schema": self.form}}
             operation["requestBody"] = {"required": True, "content": content}
@@ -149,7 +152,7 @@ _LIST = "The images that the caller may pull; with image_name the tags of one, n
 _INSTALL = "Install a certificate (role admin). A refused one is 200 with `error` set."
 _PREVIEW = "Check a certificate as an install does, and say what it would change (role admin)."
 _CALLS = (
-    _Call("get", _IMAGE, _LIST, Images, query=("image_name", "filter_out_untagged")),
+    _Call("get", _IMAGE, _LIST, Images, query=("image_name", "filter_out_untagged"), registry_token=True),
     _Call(
         "delete",
         _IMAGE,
@@ -263,7 +266,10 @@ def _describe() -> dict[str, Any]:
         "security": [{"keystone": []}],
         "paths": operations,
         "components": {
-            "securitySchemes": {"keystone": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"}},
+            "securitySchemes": {
+                "keystone": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
+                "registry": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
             "schemas": {kind.__name__: wire.schema(kind) for kind in _SCHEMAS},
             "responses": {str(code): _json(ErrorBody, text) for code, text in _ERRORS.items()},
         },

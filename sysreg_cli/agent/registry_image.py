@@ -34,7 +34,7 @@ def routes(context: AgentContext) -> list[Route]:
     calls = _Calls(context.settings)
     path = paths.REGISTRY_IMAGE
     return [
-        context.route("GET", path, calls.show, Role.NONE, action="image list"),
+        context.route("GET", path, calls.show, Role.NONE, action="image list", registry_tokens=True),
         context.route("DELETE", path, calls.delete, Role.ADMIN, action="image delete"),
     ]
 
@@ -76,7 +76,9 @@ class _Calls:
 
     def _names(self, caller: Caller, filtered: bool) -> list[str]:
         with local_registry(self._settings) as registry:
-            names = [name for name in registry.catalog() if self._may_pull(caller, name)]
+            names = registry.catalog()
+            if not caller.may_list_all(self._grants):
+                names = [name for name in names if self._may_pull(caller, name)]
             return registry.tagged(names) if filtered else names
 
     def _tags(self, caller: Caller, repository: str) -> list[str]:

@@ -215,11 +215,16 @@ class AgentClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         read_timeout: float | None = None,
+        registry_token: str = "",
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """Send one request. Return a response with a status below 300, and its body."""
+        """Send one request. Return a response with a status below 300, and its body.
+
+        With a ``registry_token`` (RegistryClient.token), Keystone is not asked for a token of its own.
+        """
         timeout = read_timeout or self._timeout
         connection = self._connection
-        sent = {**(headers or {}), **self._token_header()}
+        credential = {"Authorization": f"Bearer {registry_token}"} if registry_token else self._token_header()
+        sent = {**(headers or {}), **credential}
         try:
             if connection.sock is None:
                 connection.connect()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.deploy.file import split_marked
-from sysreg_cli.deploy.token_keys import trust_bundle
 from sysreg_cli.errors import SysregError
 from sysreg_cli.settings import Settings
 
@@ -55,7 +54,7 @@ def registry_config(settings: Settings) -> dict[str, object]:
                 "realm": f"https://{HostPort(registry.host_names[0], tokens.port)}/token/",
                 "service": registry.address,
                 "issuer": tokens.issuer,
-                "rootcertbundle": str(trust_bundle(settings)),
+                "rootcertbundle": str(tokens.trust_bundle),
             }
         },
         "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},

@@ -21,7 +21,7 @@ from sysreg_cli.deploy.resource import Resource
 from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
-from sysreg_cli.deploy.token_keys import SigningPair, trust_bundle, trusted_certificates
+from sysreg_cli.deploy.token_keys import SigningPair, trusted_certificates
 from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
@@ -123,7 +123,7 @@ def _keys(settings: Settings) -> Iterator[Resource]:
     registry = settings.registry.unit
     yield SigningPair(settings, restarts=(TOKEN_SERVER.unit, AGENT.unit), is_data=True)
     trusted = partial(trusted_certificates, settings)
-    yield File(trust_bundle(settings), trusted, restarts=(registry,), is_data=True)
+    yield File(settings.token_server.trust_bundle, trusted, restarts=(registry,), is_data=True)
     secret = partial(registry_secret, REGISTRY_SECRET)
     yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,), is_data=True)
     yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit), is_data=True)

@@ -86,11 +86,6 @@ def trusted_certificates(settings: Settings) -> bytes:
     return bundle(*(path.read_bytes() for path in paths if path.exists()))
 
 
-def trust_bundle(settings: Settings) -> Path:
-    """Where the registry reads the certificates whose tokens it accepts."""
-    return settings.token_server.signing_certificate.with_name("trusted.crt")
-
-
 def bundle(*pems: bytes, without: bytes = b"") -> bytes:
     """All certificates of ``pems`` except those of ``without``, each once, in order (PEM)."""
     unwanted = _certificates(without)

@@ -30,7 +30,8 @@ from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.times import SET_CLOCKS, wrong_clock
 
-_CATALOG = (Access("registry", "catalog", ("*",)),)
+#: what a token has to allow for the list of all repositories
+CATALOG = Access("registry", "catalog", ("*",))
 # Entries of a page, in the order of trying. 2.8 allows 1,000, or what its catalog.maxentries says.
 # For each page the registry walks over all repositories, however short the page is.
 _CATALOG_PAGES = (1000, 500, 250, 125)
@@ -80,11 +81,19 @@ class RegistryClient:
         """When the registry's certificate ends, in seconds since the epoch. None before a response."""
         return self._transport.certificate_ends
 
+    def token(self, *access: Access) -> str:
+        """Return the token that the registry gets for ``access``, "" if it takes none.
+
+        The agent takes it, too, for calls about the registry's storage.
+        """
+        challenge = self._first_challenge()
+        return self._authorizer.token(challenge, access) if challenge else ""
+
     # -- listings
 
     def catalog(self) -> list[str]:
         """Return every repository once, in plain byte order."""
-        arguments = ("repositories", _CATALOG, "listing the repositories")
+        arguments = ("repositories", (CATALOG,), "listing the repositories")
         for size in _CATALOG_PAGES:
             with contextlib.suppress(_PageTooLarge):
                 return self._listing(f"/v2/_catalog?n={size}", *arguments)
@@ -94,7 +103,7 @@ class RegistryClient:
         """Return every tag, sorted. An unknown repository has none. ``access``: what the token allows."""
         what = f"listing the tags of {repository}"
         try:
-            return self._listing(f"/v2/{repository}/tags/list", "tags", access or (_pull(repository),), what)
+            return self._listing(f"/v2/{repository}/tags/list", "tags", access or (pulls(repository),), what)
         except NotFound:
             return []
 
@@ -105,7 +114,7 @@ class RegistryClient:
         batches = [names[start : start + size] for start in range(0, len(names), size)]
 
         def check(batch: list[str]) -> list[str]:
-            access = tuple(_pull(name) for name in batch)
+            access = tuple(pulls(name) for name in batch)
             return [name for name in batch if self.tags(name, access)]
 
         return [name for batch in in_parallel(check, batches) for name in batch]
@@ -300,8 +309,14 @@ def in_parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pull(repository: str) -> Access:
+def pulls(repository: str) -> Access:
+    """Return what a token has to allow for the reading of a repository."""
     return Access("repository", repository, _PULL)
+
+
+def changes(repository: str) -> Access:
+    """Return what a token has to allow for the change of a repository."""
+    return Access("repository", repository, _WRITE)
 
 
 def _challenge_of(response: Response) -> Challenge | None:

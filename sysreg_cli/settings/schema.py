@@ -199,6 +199,11 @@ class TokenServerSettings:
     cache_ttl: int = _key(300, _number(0, 300))
     unit: str = _key("sysreg-token-server.service", _unit)
 
+    @property
+    def trust_bundle(self) -> Path:
+        """The certificates with whose keys the registry checks tokens: its ``rootcertbundle``."""
+        return self.signing_certificate.with_name("trusted.crt")
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:

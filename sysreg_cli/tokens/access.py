@@ -21,5 +21,14 @@ class Access:
         """Whether it can change a repository. The catalog's ``*`` only reads."""
         return self.type == "repository" and not WRITE_ACTIONS.isdisjoint(self.actions)
 
+    @property
+    def is_catalog(self) -> bool:
+        """Whether it is for the list of all repositories."""
+        return (self.type, self.name) == ("registry", "catalog")
+
+    def is_repository(self, name: str) -> bool:
+        """Whether it is for the repository ``name``."""
+        return (self.type, self.name) == ("repository", name)
+
     def __str__(self) -> str:
         return f"{self.type}:{self.name}:{','.join(self.actions)}"

@@ -91,6 +91,6 @@ class Grants:
             if "*" in requested.actions and "*" not in allowed:
                 return tuple(sorted(allowed))
             return tuple(action for action in requested.actions if action in allowed)
-        if (requested.type, requested.name) == ("registry", "catalog") and self.is_administrator(identity):
+        if requested.is_catalog and self.is_administrator(identity):
             return tuple(action for action in requested.actions if action == "*")
         return ()

@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
 from devstack.images import single
 from devstack.programs import AGENT
 from devstack.waiting import wait_until
@@ -215,3 +216,22 @@ def test_a_user_who_is_no_administrator_lists_their_own_images_with_the_command(
     done = controller.system("registry-image-list", "-f", "value", user="testuser")
     assert (done.returncode, done.stderr) == (0, "")
     assert set(done.stdout.split()) & set(images) == {"testuser/v1-app", "public/v1-app"}
+
+
+def test_a_registry_token_shows_what_it_is_for(api: Api, images: list[str]) -> None:
+    def sent(user: str, scope: str) -> dict[str, str]:
+        realm = f"https://{HOST_NAME}:{api.controller.ports['token_server']}/token/"
+        token = api.controller.client(user).token(realm, api.controller.address, scope)
+        return {"Authorization": f"Bearer {token}"}
+
+    all_images = sent("admin", "registry:catalog:*")
+    assert set(images) <= {
+        entry["name"] for entry in api.call("GET", LIST, None, headers=all_images).json()["registry_images"]
+    }
+    one = sent("testuser", "repository:testuser/v1-app:pull registry:catalog:*")
+    for name, seen in (("testuser/v1-app", ["v1"]), ("testuser2/v1-app", []), ("public/v1-app", [])):
+        shown = api.call("GET", f"{LIST}?image_name={name}", None, headers=one)
+        assert [entry["tag"] for entry in shown.json()["registry_images"]] == seen
+    listed = api.call("GET", LIST, None, headers=one).json()["registry_images"]
+    assert [entry["name"] for entry in listed] == ["testuser/v1-app"]
+    assert api.call("GET", "/v1/certificate", None, headers=all_images).status_code == 401

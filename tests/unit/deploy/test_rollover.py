@@ -64,7 +64,7 @@ def services(tmp_path: Path) -> Services:
 
 
 def apply_trust(settings: Settings) -> None:
-    trust = File(token_keys.trust_bundle(settings), partial(token_keys.trusted_certificates, settings))
+    trust = File(settings.token_server.trust_bundle, partial(token_keys.trusted_certificates, settings))
     context = context_of(settings.paths.state)
     if change := trust.compare(context):
         change.apply(context)
@@ -72,7 +72,7 @@ def apply_trust(settings: Settings) -> None:
 
 def trusted(settings: Settings) -> set[str]:
     """Fingerprints of the certificates whose tokens the registry accepts."""
-    pem = token_keys.trust_bundle(settings).read_bytes()
+    pem = settings.token_server.trust_bundle.read_bytes()
     return {
         certificate.fingerprint(hashes.SHA256()).hex() for certificate in x509.load_pem_x509_certificates(pem)
     }
