@@ -121,6 +121,8 @@ class _OneWrite:
         self._transport = transport
         self._loop = loop
         self._pending: list[bytes] = []
+        # called for each request; __getattr__ would take longer
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         if not self._pending:
