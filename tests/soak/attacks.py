@@ -295,7 +295,8 @@ def _resident(pid: int) -> float:
 
 
 def _warm_up(controller: Controller) -> None:
-    """Let the agent load what it needs for the first token, so that its memory can be compared."""
+    """Let both daemons load what they need for the first login, so that their memory can be compared."""
+    _log_in(controller, Users(controller, 1), Report("none"))
     connection = UnixHTTPConnection(controller.paths.agent_socket, timeout=30)
     connection.request("GET", paths.CERTIFICATE, headers={"X-Auth-Token": uuid.uuid4().hex})
     connection.getresponse()
