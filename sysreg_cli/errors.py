@@ -123,6 +123,10 @@ class CertificateNotTrusted(Unavailable):
     """The other side's certificate is not acceptable: unknown issuer, wrong name, expired."""
 
 
+class TagsLeft(Unavailable):
+    """The registry deleted a manifest, but not its tags, because it cannot read another tag."""
+
+
 class NotStored(Unavailable):
     """The registry answered a write with 500, as it does when its disk is full."""
 

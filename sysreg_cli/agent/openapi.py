@@ -38,11 +38,11 @@ from sysreg_cli.v1.collections import (
     PlannedBlob,
 )
 from sysreg_cli.v1.faults import ErrorBody
-from sysreg_cli.v1.images import Image, Images
+from sysreg_cli.v1.images import Image, Images, StoredTags
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 _SCHEMAS = (
-    *(Image, Images, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
+    *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
     *(Usage, UsageRow),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
@@ -58,6 +58,7 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
     "filter_out_untagged": (_FLAG, "only images with at least one tag"),
     "image_name_and_tag": (_TEXT, "NAME:TAG"),
+    "digest": (_TEXT, "digest of a manifest"),
     "garbage_collect": (_FLAG, "True"),
     "dry_run": (_FLAG, "only plan"),
     "delete_untagged": (_FLAG, "also remove old manifests that no tag reaches"),
@@ -79,7 +80,7 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "plan": (_FLAG, "also what the last one had planned"),
 }
-_REQUIRED = ("image_name_and_tag", "garbage_collect")
+_REQUIRED = ("image_name_and_tag", "garbage_collect", "digest")
 _UUID = {"name": "uuid", "in": "path", "required": True, "schema": _TEXT}
 _FORM = {
     "type": "object",
@@ -166,6 +167,23 @@ _CALLS = (
         "Start a garbage collection (role operator).",
         errors=(409,),
         query=("garbage_collect", "dry_run", "delete_untagged", "grace"),
+    ),
+    _Call(
+        "get",
+        paths.STORED_TAGS,
+        "The tags of an image that the caller may pull, with their digests, read from the storage.",
+        StoredTags,
+        errors=(405,),
+        query=("image_name",),
+        registry_token=True,
+    ),
+    _Call(
+        "delete",
+        paths.STORED_TAGS,
+        "Remove the tags that stand for a manifest that the registry has deleted.",
+        errors=(405, 409),
+        query=("image_name", "digest"),
+        registry_token=True,
     ),
     _Call(
         "get",

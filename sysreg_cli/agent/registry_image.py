@@ -19,6 +19,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.parameters import flag
 from sysreg_cli.agent.registry_access import local_registry
+from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.deletion import delete_image
@@ -26,16 +27,28 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.images import Image, Images
+from sysreg_cli.v1.images import Image, Images, StoredTags
 
 
 def routes(context: AgentContext) -> list[Route]:
-    """Return the routes: list images or tags, delete."""
+    """Return the routes: list images or tags, delete; read tags in the storage, and finish a delete there."""
     calls = _Calls(context.settings)
     path = paths.REGISTRY_IMAGE
     return [
         context.route("GET", path, calls.show, Role.NONE, action="image list", registry_tokens=True),
         context.route("DELETE", path, calls.delete, Role.ADMIN, action="image delete"),
+        context.route(
+            "GET", paths.STORED_TAGS, calls.stored_tags, Role.NONE, action="tag list", registry_tokens=True
+        ),
+        context.route(
+            "DELETE",
+            paths.STORED_TAGS,
+            calls.finish_delete,
+            Role.NONE,
+            action="tag removal",
+            registry_tokens=True,
+            audited=True,
+        ),
     ]
 
 
@@ -44,16 +57,15 @@ class _Calls:
         self._settings = settings
         self._grants = Grants(settings.token_server)
         self._own_hosts = settings.registry.addresses
+        self._storage = TagStorage(settings)
 
     async def show(self, request: Request, caller: Caller) -> Response:
         name = request.query_params.get("image_name")
         filtered = flag(request, "filter_out_untagged")
         if name is not None:
-            image = self._parse(name, "image_name")
-            if image.tag or image.digest:
-                raise InvalidReference(f"{shorten(name)}: image_name takes no tag or digest")
-            tags = await asyncio.to_thread(self._tags, caller, image.repository)
-            return _response(Image(image.repository, tag) for tag in tags)
+            repository = self._parse_name(name)
+            tags = await asyncio.to_thread(self._tags, caller, repository)
+            return _response(Image(repository, tag) for tag in tags)
         names = await asyncio.to_thread(self._names, caller, filtered)
         return _response(Image(name) for name in names)
 
@@ -68,6 +80,30 @@ class _Calls:
         # in a thread, because a client that goes away must not stop a delete between two requests
         await asyncio.to_thread(self._delete, image)
         return Response(status_code=204)
+
+    async def stored_tags(self, request: Request, caller: Caller) -> Response:
+        """Return the tags of an image in the storage. One that the caller may not pull has none."""
+        repository = self._parse_name(request.query_params.get("image_name", ""))
+        may_pull = self._may_pull(caller, repository)
+        tags = await asyncio.to_thread(self._storage.tags, repository) if may_pull else {}
+        return JSONResponse(wire.to_json(StoredTags(tags)))
+
+    async def finish_delete(self, request: Request, caller: Caller) -> Response:
+        """Remove the tags of a manifest that the registry has deleted. The caller may delete in the image."""
+        repository = self._parse_name(request.query_params.get("image_name", ""))
+        digest = request.query_params.get("digest", "")
+        if not reference.is_digest(digest):
+            raise UsageError(f"{shorten(digest)} is not a digest")
+        request.state.audit_object = f"{repository}@{digest}"
+        caller.require_may("delete", repository, self._grants)
+        await asyncio.to_thread(self._storage.finish_delete, repository, digest)
+        return Response(status_code=204)
+
+    def _parse_name(self, name: str) -> str:
+        image = self._parse(name, "image_name")
+        if image.tag or image.digest:
+            raise InvalidReference(f"{shorten(name)}: image_name takes no tag or digest")
+        return image.repository
 
     def _parse(self, text: str, parameter: str) -> ImageReference:
         if not text:
@@ -89,7 +125,7 @@ class _Calls:
 
     def _delete(self, image: ImageReference) -> None:
         with local_registry(self._settings) as registry:
-            delete_image(registry, image)
+            delete_image(registry, image, storage=self._storage)
 
     def _may_pull(self, caller: Caller, repository: str) -> bool:
         return caller.may_pull(repository, self._grants)

@@ -1,20 +1,25 @@
-"""From an Invocation to the registry's client: address, trust, credentials."""
+"""From an Invocation to the registry's client: address, trust, credentials, and the registry's storage."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sysreg_cli.cli import global_options
 from sysreg_cli.cli.completion_cache import CacheOwner
 from sysreg_cli.cli.invocation import CredentialKind, Invocation
-from sysreg_cli.errors import UsageError
+from sysreg_cli.errors import NotSupported, UsageError
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
-from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.client import RegistryClient, changes
 from sysreg_cli.registry.credentials import RegistryCredentials
 from sysreg_cli.registry.transport import Transport
 from sysreg_cli.registry.trust import client_context
 from sysreg_cli.text import shorten
+
+if TYPE_CHECKING:
+    from sysreg_cli.cli.agent_client import AgentClient
 
 # The token server holds a request for a write token while a collection runs, at most 300 s
 # (docs/contracts.rst, "Tokens").
@@ -84,3 +89,34 @@ def open_registry(invocation: Invocation) -> RegistryClient:
         caller, context, timeout=timeout, write_wait=write_wait, servers=servers
     )
     return RegistryClient(Transport(f"https://{where}", context, timeout=timeout), authorizer)
+
+
+class AgentStorage:
+    """The registry's storage (registry/repository.py, Storage), through the agent of this controller.
+
+    The agent gets a token that ``registry`` has for the repository, so Keystone is not asked again.
+    """
+
+    def __init__(self, invocation: Invocation, registry: RegistryClient) -> None:
+        self._invocation = invocation
+        self._registry = registry
+
+    @cached_property
+    def _agent(self) -> AgentClient:
+        from sysreg_cli.cli.agent_client import AgentClient
+
+        # the agent of this machine cannot answer for another registry
+        if not is_configured(self._invocation) and not self._invocation.text(global_options.AGENT):
+            raise NotSupported(f"the registry {address(self._invocation)} is not the one of sysreg.conf")
+        return AgentClient.from_invocation(self._invocation)
+
+    def tags(self, repository: str) -> Mapping[str, str]:
+        """Return each tag with its digest."""
+        return self._agent.stored_tags(repository, self._token(repository)).tags
+
+    def finish_delete(self, repository: str, digest: str) -> None:
+        """Remove the tags that stand for a manifest that the registry has deleted."""
+        self._agent.finish_delete(repository, digest, self._token(repository))
+
+    def _token(self, repository: str) -> str:
+        return self._registry.token(changes(repository))

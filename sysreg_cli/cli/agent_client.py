@@ -34,7 +34,7 @@ from sysreg_cli.v1.certificates import (
     Uninstallation,
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
-from sysreg_cli.v1.images import Images
+from sysreg_cli.v1.images import Images, StoredTags
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 from sysreg_cli.v1.usage import Grouping, Usage
 
@@ -103,6 +103,16 @@ class AgentClient:
     def images(self) -> Images:
         """Return the images that the caller may pull."""
         return self._fetch(Images, "GET", paths.REGISTRY_IMAGE)
+
+    def stored_tags(self, repository: str, registry_token: str) -> StoredTags:
+        """Return the tags of a repository as its storage has them."""
+        path = f"{paths.STORED_TAGS}?{urlencode({'image_name': repository})}"
+        return self._fetch(StoredTags, "GET", path, registry_token=registry_token)
+
+    def finish_delete(self, repository: str, digest: str, registry_token: str) -> None:
+        """Remove the tags that stand for a manifest that the registry has deleted."""
+        query = urlencode({"image_name": repository, "digest": digest})
+        self._send("DELETE", f"{paths.STORED_TAGS}?{query}", registry_token=registry_token)
 
     def usage(self, by: Grouping | None = None, image: str = "") -> Usage:
         """Return where the space went, with a row for each ``by``; of Grouping.TAG for those of ``image``."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sysreg_cli.cli import global_options, hints
-from sysreg_cli.cli.access import cache_owner, is_configured, open_registry, own_hosts
+from sysreg_cli.cli.access import AgentStorage, cache_owner, is_configured, open_registry, own_hosts
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
@@ -163,7 +163,9 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = [
         (image, _say_outcome(invocation, registry, image, outcome, dry_run))
-        for image, outcome in delete_images(registry, unique, all_tags=yes, dry_run=dry_run)
+        for image, outcome in delete_images(
+            registry, unique, all_tags=yes, dry_run=dry_run, storage=AgentStorage(invocation, registry)
+        )
     ]
     show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
     hints.space(deletion for _, deletion in results if deletion and not dry_run)

@@ -17,6 +17,7 @@ from sysreg_cli.errors import (
     NotSupported,
     ProtocolError,
     SysregError,
+    TagsLeft,
     TooManyRequests,
     Unavailable,
 )
@@ -39,6 +40,8 @@ _CATALOG_PAGES = (1000, 500, 250, 125)
 _TOKEN_BATCH = 32
 # A longer listing is not that of a controller's registry, but of a server that never stops.
 _MAX_ENTRIES = 1_000_000
+
+_SEE_JOURNAL = "see its journal: its disk may be full, or files of its storage may belong to another user"
 
 _PULL = ("pull",)
 _WRITE = ("delete", "pull", "push")
@@ -179,11 +182,18 @@ class RegistryClient:
         )
         if response.status == 500:
             message = self._failure(response, f"writing {image}")
-            raise NotStored(message, next_step="its disk may be full: see its journal")
+            raise NotStored(message, next_step=_SEE_JOURNAL)
 
     def delete_manifest(self, image: ImageReference) -> bool:
-        """Delete a digest, and on distribution **every tag on it**. Return False if it did not exist."""
-        response = self._manifest_request("DELETE", image, allowed=(202, 400, 404))
+        """Delete a digest, and on distribution **every tag on it**. Return False if it did not exist.
+
+        Raises TagsLeft if the manifest is deleted, but its tags are not.
+        """
+        response = self._manifest_request("DELETE", image, allowed=(202, 400, 404, 500))
+        if response.status == 500:
+            # 2.8 deletes the manifest before it reads the tags, and stops at one that it cannot read.
+            kind = TagsLeft if self.manifest(image) is None else Unavailable
+            raise kind(self._failure(response, f"deleting {image}"), next_step=_SEE_JOURNAL)
         if (
             response.status == 400
         ):  # 2.8 cannot delete a manifest whose link is empty, but a push mends the link

@@ -16,8 +16,9 @@ delete of some of these tags finishes those. A full disk accepts no placeholder.
 place, by its digest, if no other tag needs it.
 
 A tag whose manifest the registry cannot read is deleted in the same way. While another tag cannot be read,
-step 2 is left out: that tag may need the manifests. If a step fails for several arguments, each is tried
-again alone, so that the damage of one does not stop the others.
+step 2 is left out: that tag may need the manifests. Beside a damaged tag link, distribution 2.8 deletes the
+placeholder, but not its tags: then they are removed from the storage. If a step fails for several arguments,
+each is tried again alone, so that the damage of one does not stop the others.
 
 A registry cannot be locked against pushes. Therefore all other tags are read right before step 2, new tags
 right before the delete of each manifest, and all tags once more after the last one. A manifest that a push
@@ -27,7 +28,7 @@ readings and the delete. The delete of the image then takes that tag, too; a war
 
 To delete k of n tags costs three requests for each: move the tag, list the tags, delete the manifest (and the
 last two for each platform). The first reading costs n requests. So does the second, which transfers only what
-has changed.
+has changed; with the storage it costs one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from sysreg_cli.errors import NotFound, SysregError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.group import Group
-from sysreg_cli.registry.repository import Repository
+from sysreg_cli.registry.repository import Repository, Storage
 from sysreg_cli.registry.targets import State, Target, find_targets
 
 # The placeholder has to list their manifests in the 4 MiB that the registry takes.
@@ -65,7 +66,12 @@ _Outcomes = dict[ImageReference, Deletion | SysregError]
 
 
 def delete_image(
-    client: RegistryClient, image: ImageReference, *, all_tags: bool = False, dry_run: bool = False
+    client: RegistryClient,
+    image: ImageReference,
+    *,
+    all_tags: bool = False,
+    dry_run: bool = False,
+    storage: Storage | None = None,
 ) -> Deletion:
     """Delete the tag of ``image`` and no other, or its digest with the tag on it; ``all_tags``: with several.
 
@@ -73,18 +79,24 @@ def delete_image(
     need; NotSupported (read-only, or deletes switched off); and what RegistryClient raises. Then nothing has
     changed, unless the message says what to do. A KeyboardInterrupt has such a message too.
     """
-    ((_, outcome),) = delete_images(client, [image], all_tags=all_tags, dry_run=dry_run)
+    ((_, outcome),) = delete_images(client, [image], all_tags=all_tags, dry_run=dry_run, storage=storage)
     if isinstance(outcome, SysregError):
         raise outcome
     return outcome
 
 
 def delete_images(
-    client: RegistryClient, images: Sequence[ImageReference], *, all_tags: bool = False, dry_run: bool = False
+    client: RegistryClient,
+    images: Sequence[ImageReference],
+    *,
+    all_tags: bool = False,
+    dry_run: bool = False,
+    storage: Storage | None = None,
 ) -> Iterator[tuple[ImageReference, Deletion | SysregError]]:
     """Delete each of ``images`` as ``delete_image`` does, those of one repository together.
 
-    Yield each with what was deleted, or with the error, in the order given.
+    Yield each with what was deleted, or with the error, in the order given. ``storage`` reads the tags with
+    fewer requests, and removes a tag that the registry does not delete.
     """
     waiting: dict[str, list[ImageReference]] = {}
     for image in dict.fromkeys(images):
@@ -94,7 +106,7 @@ def delete_images(
         if image not in outcomes:
             group = waiting[image.repository][:_MAX_GROUP]
             del waiting[image.repository][:_MAX_GROUP]
-            repository = Repository(client, image.repository)
+            repository = Repository(client, image.repository, storage)
             targets, errors = find_targets(repository, group, all_tags=all_tags)
             outcomes |= errors
             outcomes |= _delete(repository, targets, all_tags=all_tags, dry_run=dry_run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 
-from sysreg_cli.errors import NotStored, ProtocolError, SysregError
+from sysreg_cli.errors import NotStored, ProtocolError, SysregError, TagsLeft
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest, placeholder
 from sysreg_cli.registry.repository import Manifest, Repository
@@ -117,7 +117,7 @@ class Group:
         deleted = set(self.deleted)
         self._move_back([tag for tag in self._moved if not deleted & self._owners[tag].tree.keys()])
         if self._has_stored and self._placeholder.digest not in self._placeholders.values():
-            self._client.delete_manifest(self._image(digest=self._placeholder.digest))
+            self._delete(self._placeholder.digest, has_tags=False)
 
     # -- step 2: the manifests
 
@@ -160,7 +160,10 @@ class Group:
 
     def _delete_manifest(self, target: Target, digest: str) -> None:
         try:
-            deleted = self._client.delete_manifest(self._image(digest=digest))
+            deleted = self._delete(digest, has_tags=target.in_place is not None and digest == target.root)
+        except TagsLeft:
+            self._restore(target, digest)
+            raise
         except ProtocolError as error:
             if digest == target.root or not isinstance(target.tree[digest], UnreadableManifest):
                 raise
@@ -173,6 +176,46 @@ class Group:
             target.state = State.DONE if digest == target.root else State.HALF_DONE
         elif target.state is State.UNTOUCHED:
             target.state = State.UNTAGGED
+
+    def _delete(self, digest: str, *, has_tags: bool) -> bool:
+        """Delete a manifest with the tags on it. Return False if the registry does not have it.
+
+        Raises TagsLeft if a tag is left on it, because the registry cannot read another tag.
+        """
+        try:
+            return self._client.delete_manifest(self._image(digest=digest))
+        except TagsLeft as error:
+            self._finish_delete(digest, error, has_tags=has_tags)
+            return True
+
+    def _finish_delete(self, digest: str, cause: TagsLeft, *, has_tags: bool) -> None:
+        """Remove the tags on a deleted manifest from the storage. Raises TagsLeft if it can't be reached."""
+        unreadable = sorted(
+            str(self._image(tag=tag))
+            for tag, manifest in self._others.items()
+            if isinstance(manifest, UnreadableManifest)
+        )
+        damaged = ", ".join(unreadable) or f"another tag of {self._repository.name}"
+        message = f"{cause.message}: it deletes no tag while it cannot read {damaged}"
+        advice = f"delete {damaged} first" if unreadable else "see the warnings of registry-garbage-collect"
+        storage = self._repository.storage
+        if storage is None:
+            raise TagsLeft(message, next_step=advice) from cause
+        try:
+            if has_tags:
+                storage.finish_delete(self._repository.name, digest)
+        except SysregError as error:
+            raise TagsLeft(f"{message}; nor did the agent: {error.message}", next_step=advice) from error
+
+    def _restore(self, target: Target, digest: str) -> None:
+        """Put ``digest`` back, whose tags were not deleted, and the platforms that were deleted before."""
+        for part, manifest in list(target.tree.items())[::-1]:
+            if isinstance(manifest, RemoteManifest) and (part == digest or part in self.deleted):
+                with contextlib.suppress(SysregError, ValueError):
+                    self._client.put_manifest(self._image(digest=part), manifest)
+                    self.deleted.remove(part)
+        if target.in_place and not target.tree.keys() & set(self.deleted):
+            target.state = State.UNTOUCHED
 
     def _put_back(self) -> None:
         """Put back what a push has begun to share meanwhile: platforms before the indexes that name them."""
@@ -233,7 +276,7 @@ class Group:
             *([self._placeholder.digest] if self._has_stored else []),
         }
         for digest in sorted(placeholders - others):
-            self._client.delete_manifest(self._image(digest=digest))
+            self._delete(digest, has_tags=digest in self._placeholders.values())
 
     # -- step 4: verify
 
@@ -260,7 +303,9 @@ class Group:
 
     def _read_tags(self, without: Collection[str]) -> None:
         self._others, self._needed, self._all_readable = {}, set(), True
-        for tag, manifest in self._repository.tags(without).items():
+        # The digest of the placeholder is unique.
+        moved = dict.fromkeys(self._moved, self._placeholder.digest)
+        for tag, manifest in self._repository.tags(without, moved=moved).items():
             self._add_other(tag, manifest)
 
     def _read_new_tags(self) -> None:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
+from sysreg_cli.errors import SysregError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.client import RegistryClient, in_parallel
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest
 
 #: What a tag or a digest stands for. None: the registry does not have the manifest.
 Manifest = RemoteManifest | UnreadableManifest | None
+# To read as many tags through the registry costs no more than what a delete may spend beside its readings.
+_FEW = 4
+
+
+class Storage(Protocol):
+    """The registry's storage, for what the registry's API cannot do, or only with a request for each tag.
+
+    The methods raise SysregError, for example because nobody here can reach the storage.
+    """
+
+    def tags(self, repository: str) -> Mapping[str, str]:
+        """Return each tag of a repository with the digest in its link, "" if the link is damaged."""
+        ...
+
+    def finish_delete(self, repository: str, digest: str) -> None:
+        """Remove the tags that stand for a manifest that the registry has deleted."""
+        ...
 
 
 class Repository:
@@ -19,16 +38,38 @@ class Repository:
     registry about a tag each time, but gets a manifest only if the tag stands for another one than before.
     """
 
-    def __init__(self, client: RegistryClient, name: str) -> None:
+    def __init__(self, client: RegistryClient, name: str, storage: Storage | None = None) -> None:
         self.client = client
         self.name = name
+        self.storage = storage
         self._manifests: dict[str, RemoteManifest] = {}
         self._tags: dict[str, RemoteManifest] = {}
 
-    def tags(self, without: Collection[str] = ()) -> dict[str, Manifest]:
-        """Read what each tag stands for, in parallel, but not the tags ``without``."""
+    def tags(
+        self, without: Collection[str] = (), *, moved: Mapping[str, str] | None = None
+    ) -> dict[str, Manifest]:
+        """Read what each tag stands for, in parallel, but not the tags ``without``.
+
+        ``moved`` maps tags to unique digests to which this client has moved them. They prove that the storage
+        is that of this registry. Then only tags whose manifest is not known yet cost a request.
+        """
         tags = [tag for tag in self.client.tags(self.name) if tag not in without]
-        return dict(zip(tags, in_parallel(self.tag, tags), strict=True))
+        stored = self._stored_tags(moved) if moved and len(tags) > _FEW else {}
+        read = {tag: known for tag in tags if (known := self._manifests.get(stored.get(tag, "")))}
+        self._tags |= read
+        missing = [tag for tag in tags if tag not in read]
+        found = {**read, **dict(zip(missing, in_parallel(self.tag, missing), strict=True))}
+        return {tag: found[tag] for tag in tags}
+
+    def _stored_tags(self, moved: Mapping[str, str]) -> Mapping[str, str]:
+        """Read the tags in the storage. Nothing if it cannot be read, or is not that of this registry."""
+        if self.storage is None:
+            return {}
+        try:
+            stored = self.storage.tags(self.name)
+        except SysregError:
+            return {}
+        return stored if any(stored.get(tag) == digest for tag, digest in moved.items()) else {}
 
     def tag(self, tag: str) -> Manifest:
         """Read what ``tag`` stands for."""
@@ -51,7 +92,7 @@ class Repository:
     def move(self, tag: str, manifest: RemoteManifest) -> None:
         """Make ``tag`` stand for ``manifest``."""
         self.client.put_manifest(self._image(tag=tag), manifest)
-        self._tags[tag] = manifest
+        self._tags[tag] = self._manifests[manifest.digest] = manifest
 
     def is_on(self, tag: str, manifest: Manifest, digest: str) -> bool:
         """Whether ``tag``, which stands for ``manifest``, is on ``digest``.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sysreg_cli.errors import Conflict, NotFound, SysregError
+from sysreg_cli.errors import Conflict, NotFound, SysregError, TagsLeft
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest
 from sysreg_cli.registry.repository import Manifest, Repository
@@ -78,7 +78,10 @@ class Target:
         """Return ``error`` with what to do about what is done already."""
         if self.state is State.UNTOUCHED:
             return error
-        explained = type(error)(error.message, next_step=self.state.value)
+        finish = self.state.value
+        if isinstance(error, TagsLeft):
+            finish = f"{error.next_step}, and then run the same command again"
+        explained = type(error)(error.message, next_step=finish)
         explained.__cause__ = error
         return explained
 

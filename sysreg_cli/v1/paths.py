@@ -1,6 +1,7 @@
 """The paths of the agent's v1 API."""
 
 REGISTRY_IMAGE = "/v1/registry_image"
+STORED_TAGS = "/v1/registry_image/stored_tags"
 GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
 USAGE = "/v1/registry_image/usage"
 CERTIFICATE = "/v1/certificate"

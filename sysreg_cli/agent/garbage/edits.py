@@ -2,7 +2,7 @@
 
 The caller holds the write lock. Each function has only the rights of the storage's owner, may be interrupted
 at any point and repeated, and raises OSError. ``check`` is called before each step, and ends the work by
-raising. Nothing here is recursive, because others may have put directories of any depth into the storage.
+raising.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.trees import go_on, remove_tree
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 
@@ -22,42 +22,38 @@ from sysreg_cli.registry.manifests import OCI_MANIFEST
 PIN_REPOSITORY = "sysreg-garbage-collection"
 
 
-def _go_on() -> None:
-    """Go on: the default of ``check``."""
-
-
 def unlink_manifests(
-    root: Path, manifests: Mapping[str, Iterable[str]], check: Callable[[], None] = _go_on
+    root: Path, manifests: Mapping[str, Iterable[str]], check: Callable[[], None] = go_on
 ) -> None:
     """Unlink manifests (repository to digests) as a delete by digest does."""
     with as_owner(root):
         for name, digests in manifests.items():
             for digest in digests:
-                _remove_tree(layout.revision(root, name, digest).parent, check)
+                remove_tree(layout.revision(root, name, digest).parent, check)
             gone = {layout.digest_path(digest) for digest in digests}
             for tag in _directories(layout.repository(root, name) / "_manifests/tags"):
                 for algorithm in _directories(tag / "index"):
                     for former in _directories(algorithm):
                         if f"{algorithm.name}/{former.name}" in gone:
                             with contextlib.suppress(OSError):  # a tag's history: nothing needs it
-                                _remove_tree(former, check)
+                                remove_tree(former, check)
 
 
-def remove_blobs(root: Path, digests: Iterable[str], check: Callable[[], None] = _go_on) -> None:
+def remove_blobs(root: Path, digests: Iterable[str], check: Callable[[], None] = go_on) -> None:
     """Delete blobs as the collector does."""
     with as_owner(root):
         for digest in digests:
-            _remove_tree(layout.data(root, digest).parent, check)
+            remove_tree(layout.data(root, digest).parent, check)
 
 
-def remove_repositories(root: Path, names: Iterable[str], check: Callable[[], None] = _go_on) -> None:
+def remove_repositories(root: Path, names: Iterable[str], check: Callable[[], None] = go_on) -> None:
     """Remove repositories, and directories that become empty thereby. Nested repositories stay."""
     top = layout.repositories(root)
     with as_owner(root):
         # nested ones first, so that the directory around them may become empty
         for name in sorted(names, reverse=True):
             for own in layout.OWN:
-                _remove_tree(top / name / own, check)
+                remove_tree(top / name / own, check)
             for directory in (top / part for part in [Path(name), *Path(name).parents][:-1]):
                 try:
                     directory.rmdir()
@@ -97,38 +93,9 @@ def remove_pins(root: Path) -> bool:
     with as_owner(root):
         for algorithm in _directories(pins / "_manifests/revisions"):
             for pin in _directories(algorithm):
-                _remove_tree(layout.data(root, f"{algorithm.name}:{pin.name}").parent)
+                remove_tree(layout.data(root, f"{algorithm.name}:{pin.name}").parent)
     remove_repositories(root, [PIN_REPOSITORY])
     return True
-
-
-def tree(top: Path) -> Iterator[str]:
-    """Yield a directory, if it is there, and all below it, outer ones first. Follows no symbolic link."""
-    pending = [str(top)]
-    while pending:
-        directory = pending.pop()
-        try:
-            entries = os.scandir(directory)
-        except FileNotFoundError:
-            continue
-        yield directory
-        with entries:
-            pending.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-
-
-def _remove_tree(top: Path, check: Callable[[], None] = _go_on) -> None:
-    """Remove a directory, if it is there, with all that is in it. Follows no symbolic link below it."""
-    directories = []
-    for directory in tree(top):
-        check()
-        directories.append(directory)
-    for directory in reversed(directories):
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                check()
-                os.unlink(entry.path)  # noqa: PTH108 - text takes a tenth of the time of a Path
-        check()
-        os.rmdir(directory)  # noqa: PTH106
 
 
 def _directories(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.registry_config import RegistryConfig
+from sysreg_cli.agent.storage.trees import tree
 from sysreg_cli.host import files
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.services import Services
@@ -191,7 +192,7 @@ def directories_to_change(root: Path, plan: SweepPlan, check: Callable[[], None]
             yield from (str(link.parent.parent), str(link.parent))
     for name in plan.repositories:
         for own in layout.OWN:
-            for directory in edits.tree(layout.repository(root, name) / own):
+            for directory in tree(layout.repository(root, name) / own):
                 check()
                 yield directory
 

@@ -5,5 +5,7 @@ layout           the paths of the storage
 snapshot         reads the storage
 manifest         what a manifest refers to (pure)
 mark             what tags need, and what the registry's collector keeps (pure)
+trees            walks and removes directories
+tags             reads and removes tags, for deletes
 damage           what is wrong in the storage, and the remedy (pure)
 """

@@ -99,7 +99,7 @@ class Snapshot:
             return None  # not cached: a later snapshot may have it
         self._check()
         readable = 0 < blob.size <= manifest.MAX_MANIFEST
-        data = (_read(self.blob_path(digest), blob.size) if readable else None) or b""
+        data = (read_file(self.blob_path(digest), blob.size) if readable else None) or b""
         sound = data[:1] in _JSON and manifest.is_content_of(digest, data)
         self.manifests[digest] = manifest.parse(data) if sound else None
         return self.manifests[digest]
@@ -148,7 +148,7 @@ class Snapshot:
         for digest in digests:
             self._check()
             path = layout.layer_link(digest)
-            if _read(self.path(repository.name, path)) != digest.encode():
+            if read_file(self.path(repository.name, path)) != digest.encode():
                 link = self._link(repository, path)
                 yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
 
@@ -202,7 +202,7 @@ class Snapshot:
                 if not is_digest(digest):
                     self.foreign.append(entry.path)
                     continue
-                if _read(f"{entry.path}/link") == digest.encode():
+                if read_file(f"{entry.path}/link") == digest.encode():
                     repository.revisions.add(digest)
                     continue
                 # If it is None, the manifest was unlinked, and its directory stayed.
@@ -226,7 +226,7 @@ class Snapshot:
     def _link(self, repository: Repository, path: str) -> str | None:
         """Return the digest in a link of a repository, "" if it is damaged, None if there is no link."""
         whole = self.path(repository.name, path)
-        if (data := _read(whole)) is None:
+        if (data := read_file(whole)) is None:
             return None
         text = data.decode("ascii", "replace")
         if is_digest(text):
@@ -266,7 +266,7 @@ class Snapshot:
                     os.close(directory)
 
 
-def _read(path: str, size: int = 0) -> bytes | None:
+def read_file(path: str, size: int = 0) -> bytes | None:
     """Return the content of a file that may have ``size`` bytes, but of one that is long only if it is JSON.
 
     Most layers are long and no JSON. Return nothing if the file can't be read, None if there is none.

@@ -11,6 +11,7 @@ from devstack import images
 from devstack.client import IndependentClient
 from devstack.controller import Controller
 from tests.functional.conftest import NewController
+from tests.functional.garbage.conftest import collect
 from tests.functional.images import storage
 
 
@@ -350,6 +351,33 @@ def test_a_damaged_tag_stops_no_delete_of_another_and_its_content_stays(
     assert registry.is_whole(name, "damaged")
 
 
+@pytest.mark.parametrize("link", ["", "sha256:abc", "{digest}\n"], ids=["empty", "cut", "newline"])
+def test_a_damaged_link_of_a_tag_stops_no_delete_of_another(
+    controller: Controller, registry: IndependentClient, name: str, link: str
+) -> None:
+    name += f"-{len(link)}"
+    for tag in ("damaged", "v1", "v2"):
+        registry.push(name, tag, images.single())
+    damaged = controller.paths.storage / "docker/registry/v2/repositories" / name / "_manifests/tags/damaged"
+    (damaged / "current/link").write_text(link.format(digest=registry.digest(name, "damaged")))
+
+    done = controller.system("registry-image-delete", f"{name}:v1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{name}:damaged cannot be read" in done.stdout
+    assert storage.tags(controller, name) == {"damaged", "v2"}
+    assert registry.is_whole(name, "v2")
+    # without the agent, the message names what to delete first
+    refused = controller.system("registry-image-delete", f"{name}:v2", env={"SYSREG_AGENT": "/nowhere"})
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"delete {name}:damaged first" in refused.stderr
+    assert registry.is_whole(name, "v2")
+    for tag in ("damaged", "v2"):
+        done = controller.system("registry-image-delete", f"{name}:{tag}", env={"SYSREG_AGENT": "/nowhere"})
+        assert (done.returncode, done.stderr) == (0, "")
+    assert storage.tags(controller, name) == set()
+
+
 def test_a_damaged_manifest_that_a_collection_names_can_be_deleted(
     new_controller: NewController,
 ) -> None:
@@ -359,9 +387,9 @@ def test_a_damaged_manifest_that_a_collection_names_can_be_deleted(
         registry.push("app", "healthy", images.single())
         with storage.damaged(controller, damaged.digest):
             deleted = controller.system("registry-image-delete", "app:damaged")
-            named = controller.system("registry-garbage-collect")
+            named = collect(controller)
             again = controller.system("registry-image-delete", f"app@{damaged.digest}")
-            done = controller.system("registry-garbage-collect")
+            done = collect(controller)
         assert (deleted.returncode, named.returncode) == (0, 0), named.stderr
         assert damaged.digest in named.stdout
         assert (again.returncode, done.returncode) == (0, 0), done.stderr

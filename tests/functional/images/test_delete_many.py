@@ -11,9 +11,7 @@ from devstack.controller import Controller
 from tests.functional.images import storage
 
 
-def test_20_of_1000_tags_take_3_requests_each_and_two_readings_of_which_one_is_cheap(
-    controller: Controller, tmp_path: Path
-) -> None:
+def test_20_of_1000_tags_take_3_requests_each_and_one_reading(controller: Controller, tmp_path: Path) -> None:
     name, requests = "delete/many", tmp_path / "requests"
     storage.seed_tags(controller, name, 1000)
     wanted = [f"{name}:v{number:04}" for number in range(0, 1000, 50)]
@@ -28,10 +26,8 @@ def test_20_of_1000_tags_take_3_requests_each_and_two_readings_of_which_one_is_c
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [f"Image {image} deleted" for image in wanted]
     assert len(storage.tags(controller, name)) == len(storage.manifests(controller, name)) == 980
-    sent = Counter(line.split()[0::2] == ["GET", "304"] for line in requests.read_text().splitlines())
-    # one reading of all tags, and one that transfers nothing
-    assert sent[True] == 1000
-    assert sent[False] <= 1000 + 3 * 20 + 10
+    sent = Counter(line.split()[0] for line in requests.read_text().splitlines())
+    assert sent.total() <= 1000 + 3 * 20 + 10, sent
 
 
 def test_arguments_of_several_repositories_are_reported_in_the_order_given(controller: Controller) -> None:

@@ -18,6 +18,7 @@ from sysreg_cli.tokens.write_lock import WriteLock
 from tests.functional.v1.conftest import Api, fault
 
 LIST = "/v1/registry_image"
+STORED = "/v1/registry_image/stored_tags"
 
 
 def names(api: Api, user: str | None = "admin", query: str = "") -> list[str]:
@@ -218,20 +219,47 @@ def test_a_user_who_is_no_administrator_lists_their_own_images_with_the_command(
     assert set(done.stdout.split()) & set(images) == {"testuser/v1-app", "public/v1-app"}
 
 
-def test_a_registry_token_shows_what_it_is_for(api: Api, images: list[str]) -> None:
-    def sent(user: str, scope: str) -> dict[str, str]:
-        realm = f"https://{HOST_NAME}:{api.controller.ports['token_server']}/token/"
-        token = api.controller.client(user).token(realm, api.controller.address, scope)
-        return {"Authorization": f"Bearer {token}"}
+def _registry_token(api: Api, user: str, scope: str) -> dict[str, str]:
+    realm = f"https://{HOST_NAME}:{api.controller.ports['token_server']}/token/"
+    token = api.controller.client(user).token(realm, api.controller.address, scope)
+    return {"Authorization": f"Bearer {token}"}
 
-    all_images = sent("admin", "registry:catalog:*")
+
+def test_a_registry_token_shows_what_it_is_for(api: Api, images: list[str]) -> None:
+    all_images = _registry_token(api, "admin", "registry:catalog:*")
     assert set(images) <= {
         entry["name"] for entry in api.call("GET", LIST, None, headers=all_images).json()["registry_images"]
     }
-    one = sent("testuser", "repository:testuser/v1-app:pull registry:catalog:*")
+    one = _registry_token(api, "testuser", "repository:testuser/v1-app:pull registry:catalog:*")
     for name, seen in (("testuser/v1-app", ["v1"]), ("testuser2/v1-app", []), ("public/v1-app", [])):
         shown = api.call("GET", f"{LIST}?image_name={name}", None, headers=one)
         assert [entry["tag"] for entry in shown.json()["registry_images"]] == seen
     listed = api.call("GET", LIST, None, headers=one).json()["registry_images"]
     assert [entry["name"] for entry in listed] == ["testuser/v1-app"]
     assert api.call("GET", "/v1/certificate", None, headers=all_images).status_code == 401
+
+
+def test_tags_in_the_storage_are_for_whoever_may_pull_and_a_delete_there_for_whoever_may_delete(
+    api: Api, images: list[str]
+) -> None:
+    name = "testuser/v1-app"
+    digest = api.controller.client().digest(name, "v1")
+    delete = f"{STORED}?image_name={name}&digest={digest}"
+    for user, tags, status in (
+        ("admin", {"v1": digest}, 409),
+        ("testuser", {"v1": digest}, 409),
+        ("testuser2", {}, 403),
+        ("reader", {}, 403),
+    ):
+        shown = api.call("GET", f"{STORED}?image_name={name}", user)
+        assert (shown.status_code, shown.json()) == (200, {"tags": tags})
+        # the registry still has it
+        assert api.call("DELETE", delete, user).status_code == status
+    read_only = _registry_token(api, "testuser", f"repository:{name}:pull")
+    assert api.call("GET", f"{STORED}?image_name={name}", None, headers=read_only).json()["tags"]
+    assert api.call("DELETE", delete, None, headers=read_only).status_code == 403
+    with api.controller.registry_config(storage={"maintenance": {"readonly": {"enabled": True}}}):
+        assert api.call("DELETE", delete).status_code == 409
+    for wrong in ("", f"?image_name={name}", f"?image_name={name}:v1&digest={digest}", "?digest=v1"):
+        assert api.call("DELETE", STORED + wrong).status_code == 400
+    assert api.controller.client().is_whole(name, "v1")

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable
 
-from sysreg_cli.errors import NotStored, NotSupported, ProtocolError
+from sysreg_cli.errors import NotStored, NotSupported, ProtocolError, TagsLeft
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import OCI_INDEX, OCI_MANIFEST, RemoteManifest, UnreadableManifest
 
@@ -37,6 +37,8 @@ class MemoryRegistry:
         #: digests whose manifests the registry answers with 500, and those that it cannot delete either
         self.damaged: set[str] = set()
         self.undeletable: set[str] = set()
+        #: tags whose links cannot be read: 2.8 then deletes a manifest without its tags
+        self.unreadable_links: set[str] = set()
         self.calls: list[str] = []
         self.before: dict[int, Callable[[], None]] = {}
         self._lock = threading.Lock()  # tags are read in parallel
@@ -67,6 +69,8 @@ class MemoryRegistry:
     ) -> RemoteManifest | UnreadableManifest | None:
         reference = image.tag or image.digest
         self._count(f"{'check' if known else 'get'} {reference}")
+        if reference in self.unreadable_links:
+            return UnreadableManifest()
         digest = self.tagged.get(reference, reference)
         if known is not None and known.digest == digest:
             return known
@@ -86,6 +90,7 @@ class MemoryRegistry:
         assert all(child in self.manifests for child in manifest.children)
         self.manifests[manifest.digest] = manifest
         if image.tag:
+            self.unreadable_links.discard(image.tag)
             self.tagged[image.tag] = manifest.digest
 
     def delete_manifest(self, image: ImageReference) -> bool:
@@ -93,6 +98,9 @@ class MemoryRegistry:
         self._check_writable()
         if image.digest in self.undeletable:
             raise ProtocolError(f"deleting {image} failed", next_step="push it again")
+        if self.unreadable_links and image.digest in self.manifests:
+            del self.manifests[image.digest]
+            raise TagsLeft(f"deleting {image} failed")
         self.tagged = {tag: on for tag, on in self.tagged.items() if on != image.digest}
         return self.manifests.pop(image.digest, None) is not None
 
@@ -113,3 +121,18 @@ class MemoryRegistry:
     def _check_writable(self) -> None:
         if self.read_only:
             raise NotSupported("read-only")
+
+
+class MemoryStorage:
+    """The storage of ``registry``, as a delete uses it."""
+
+    def __init__(self, registry: MemoryRegistry) -> None:
+        self.registry = registry
+
+    def tags(self, repository: str) -> dict[str, str]:
+        links = self.registry.unreadable_links
+        return {tag: "" if tag in links else digest for tag, digest in self.registry.tagged.items()}
+
+    def finish_delete(self, repository: str, digest: str) -> None:
+        assert digest not in self.registry.manifests
+        self.registry.tagged = {tag: on for tag, on in self.registry.tagged.items() if on != digest}

@@ -28,7 +28,7 @@ def _registry(**options: Any) -> MemoryRegistry:
     return registry
 
 
-def delete(registry: Any, image: str, **options: bool) -> Deletion:
+def delete(registry: Any, image: str, **options: Any) -> Deletion:
     return delete_image(registry, parse(image), **options)
 
 

@@ -39,7 +39,7 @@ def _registry(**options: bool) -> MemoryRegistry:
     return registry
 
 
-def delete(registry: Any, *images: str, **options: bool) -> dict[str, Deletion | SysregError]:
+def delete(registry: Any, *images: str, **options: Any) -> dict[str, Deletion | SysregError]:
     outcomes = delete_images(registry, [parse(image) for image in images], **options)
     return {str(image): outcome for image, outcome in outcomes}
 

@@ -1,0 +1,111 @@
+"""Reads and removes tags in the storage: what the registry cannot do, or only with a request for each tag.
+
+Distribution 2.8 deletes tags only with their manifest, and not while it cannot read the link of any other tag
+(docs/behaviour.rst, "docker-registry"). Every file is accessed with the rights of the storage's owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from sysreg_cli.agent.storage import layout, registry_config
+from sysreg_cli.agent.storage.snapshot import read_file
+from sysreg_cli.agent.storage.trees import remove_tree
+from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable, text_of
+from sysreg_cli.host.ownership import as_owner
+from sysreg_cli.reference import is_digest, is_tag
+from sysreg_cli.settings import Settings
+from sysreg_cli.tokens.write_lock import WriteLock
+
+
+class TagStorage:
+    """The tags of the configured registry, as its storage has them.
+
+    Methods raise NotSupported unless the storage driver is ``filesystem``, and SysregError if the storage
+    cannot be accessed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def tags(self, repository: str) -> dict[str, str]:
+        """Return each tag of a repository with the digest in its link, "" if the link is damaged."""
+        with self._root() as root:
+            return _read(root, repository)
+
+    def remove(self, repository: str, tags: Mapping[str, str]) -> list[str]:
+        """Remove each of ``tags`` (tag to digest) that still stands for its digest, and return these.
+
+        A tag goes with its history, as in a delete by the registry. Its manifest stays. Raises Unavailable
+        while a collection holds the write lock.
+        """
+        with self._change() as root:
+            return _remove(root, repository, tags)
+
+    def finish_delete(self, repository: str, digest: str) -> None:
+        """Remove the tags that stand for a manifest that the registry has deleted.
+
+        Raises Conflict if the repository still has the manifest, and what ``remove`` raises.
+        """
+        with self._change() as root:
+            if read_file(str(layout.revision(root, repository, digest))) is not None:
+                raise Conflict(
+                    f"{repository}@{digest} is not deleted", next_step="delete it in the registry first"
+                )
+            stored = _read(root, repository)
+            _remove(root, repository, {tag: digest for tag, on in stored.items() if on == digest})
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[Path]:
+        """Yield the root of the storage. Meanwhile no collection begins to delete."""
+        with closing(WriteLock(self._settings.paths.state)) as write_lock:
+            issue = write_lock.try_issue()
+            if issue is None:
+                raise Unavailable(
+                    "the registry takes no changes while a garbage collection runs",
+                    next_step="try again later",
+                )
+            with issue, self._root() as root:
+                yield root
+
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[Path]:
+        config = registry_config.load(self._settings)
+        if config.root is None:
+            raise NotSupported(
+                f"the registry's storage has the driver {config.driver}, which the agent cannot read"
+            )
+        try:
+            with as_owner(config.root):
+                yield config.root
+        except OSError as error:
+            raise SysregError(f"the registry's storage: {text_of(error)}") from error
+
+
+def _read(root: Path, repository: str) -> dict[str, str]:
+    try:
+        names = os.listdir(layout.repository(root, repository) / "_manifests/tags")  # noqa: PTH208
+    except FileNotFoundError:
+        return {}
+    return {name: _digest(root, repository, name) for name in names if is_tag(name)}
+
+
+def _remove(root: Path, repository: str, tags: Mapping[str, str]) -> list[str]:
+    # The registry does no better: a push of the tag between the two steps is lost.
+    removed = [tag for tag, digest in tags.items() if _digest(root, repository, tag) == digest]
+    for tag in removed:
+        remove_tree(layout.repository(root, repository) / "_manifests/tags" / tag)
+    return removed
+
+
+def _digest(root: Path, repository: str, tag: str) -> str:
+    try:
+        data = read_file(f"{layout.repository(root, repository)}/{layout.tag_link(tag)}")
+    except OSError:  # a file that the registry may not read, either
+        return ""
+    link = (data or b"").decode("ascii", "replace")
+    return link if is_digest(link) else ""
