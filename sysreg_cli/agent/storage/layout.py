@@ -8,6 +8,7 @@ Below ``<rootdirectory>/docker/registry/v2``::
     repositories/<name>/_manifests/tags/<tag>/index/sha256/<digits>/link  a manifest that the tag had once
     repositories/<name>/_layers/sha256/<digits>/link                    a blob that the repository has
     repositories/<name>/_uploads/<id>/                                  an upload under way
+    repositories/<name>/_manifests/removed-by-sysreg/<tag>@<digest>/    a tag that the agent is removing
 
 Repositories nest. The registry's catalog and its collector see only repositories that have ``_layers``.
 """
@@ -22,6 +23,13 @@ OWN = ("_uploads", "_manifests", "_layers")
 
 #: the directories of a repository that say which manifests it has
 DIRECTORIES = ("_manifests", "_manifests/revisions", "_manifests/tags")
+
+
+#: in a repository: the tags that the agent is removing
+REMOVED = "_manifests/removed-by-sysreg"
+
+#: the link to the manifest of a tag, in the directory of the tag
+TAG_LINK = "current/link"
 
 
 def blobs(root: Path) -> Path:
@@ -54,8 +62,12 @@ def layer_link(digest: str) -> str:
     return f"_layers/{digest_path(digest)}/link"
 
 
-def tag_link(tag: str) -> str:
-    return f"_manifests/tags/{tag}/current/link"
+def tag(name: str) -> str:
+    return f"_manifests/tags/{name}"
+
+
+def tag_link(name: str) -> str:
+    return f"{tag(name)}/{TAG_LINK}"
 
 
 def data(root: Path, digest: str) -> Path:

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from sysreg_cli.agent.storage import layout, registry_config
+from sysreg_cli.agent.storage import layout, registry_config, removal
 from sysreg_cli.agent.storage.snapshot import read_file
-from sysreg_cli.agent.storage.trees import remove_tree
 from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable, text_of
 from sysreg_cli.host.ownership import as_owner
-from sysreg_cli.reference import is_digest, is_tag
+from sysreg_cli.reference import is_tag
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 
@@ -44,7 +43,7 @@ class TagStorage:
         while a collection holds the write lock.
         """
         with self._change() as root:
-            return _remove(root, repository, tags)
+            return removal.remove_tags(root, repository, tags)
 
     def finish_delete(self, repository: str, digest: str) -> None:
         """Remove the tags that stand for a manifest that the registry has deleted.
@@ -57,7 +56,8 @@ class TagStorage:
                     f"{repository}@{digest} is not deleted", next_step="delete it in the registry first"
                 )
             stored = _read(root, repository)
-            _remove(root, repository, {tag: digest for tag, on in stored.items() if on == digest})
+            tags = {tag: digest for tag, on in stored.items() if on == digest}
+            removal.remove_tags(root, repository, tags)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[Path]:
@@ -94,18 +94,5 @@ def _read(root: Path, repository: str) -> dict[str, str]:
     return {name: _digest(root, repository, name) for name in names if is_tag(name)}
 
 
-def _remove(root: Path, repository: str, tags: Mapping[str, str]) -> list[str]:
-    # The registry does no better: a push of the tag between the two steps is lost.
-    removed = [tag for tag, digest in tags.items() if _digest(root, repository, tag) == digest]
-    for tag in removed:
-        remove_tree(layout.repository(root, repository) / "_manifests/tags" / tag)
-    return removed
-
-
 def _digest(root: Path, repository: str, tag: str) -> str:
-    try:
-        data = read_file(f"{layout.repository(root, repository)}/{layout.tag_link(tag)}")
-    except OSError:  # a file that the registry may not read, either
-        return ""
-    link = (data or b"").decode("ascii", "replace")
-    return link if is_digest(link) else ""
+    return removal.tag_digest(f"{layout.repository(root, repository)}/{layout.tag_link(tag)}")

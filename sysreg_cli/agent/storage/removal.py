@@ -1,0 +1,163 @@
+"""Removes tags from the storage, and loses no push of such a tag which comes at the same time.
+
+To read the link of a tag and then remove it would lose a push that ends in between. So the directory of the
+tag is first moved out of the registry's sight, in one step. A push that begins afterwards makes the tag anew.
+A push that had begun may still write into the directory that was moved: the kernel tells by a lease whether
+anybody has its link open for writing. If the link then names another digest, the tag is put back.
+
+If the process is killed in between, ``finish`` completes what it had begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.snapshot import read_file
+from sysreg_cli.agent.storage.trees import remove_tree
+from sysreg_cli.host import failpoint
+from sysreg_cli.host.ownership import as_owner
+from sysreg_cli.reference import is_digest
+
+# Seconds. The registry has a link open for less than a millisecond.
+WRITER_SECONDS = 5.0
+_POLL = 0.002
+_THREADS = 8
+
+# ``finish`` takes what is moved for that of a killed process.
+_turn = threading.Lock()
+
+
+def tag_digest(link: str) -> str:
+    """Return the digest in the link of a tag, "" if the link is damaged or missing."""
+    try:
+        data = read_file(link)
+    except OSError:  # a file that the registry may not read, either
+        return ""
+    text = (data or b"").decode("ascii", "replace")
+    return text if is_digest(text) else ""
+
+
+def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[str]:
+    """Remove each of ``tags`` (tag to digest) that stands for its digest, with its history. Return these.
+
+    The caller has the rights of the owner of the storage. Raises OSError.
+    """
+    top = layout.repository(root, repository)
+    with _turn:
+        _finish(root, top)
+        moved = {tag: digest for tag, digest in tags.items() if _move(top, tag, digest)}
+        removed = [tag for tag, digest in moved.items() if _settle(top, tag, digest)]
+        _empty(root, top)
+        return removed
+
+
+def finish(root: Path, repository: str) -> None:
+    """Complete the removals of a process that was killed. The caller is that of ``remove_tags``."""
+    with _turn:
+        _finish(root, layout.repository(root, repository))
+
+
+def _finish(root: Path, top: Path) -> None:
+    for name in _names(top):
+        tag, _, digest = name.partition("@")
+        _settle(top, tag, digest)
+    _empty(root, top)
+
+
+def _names(top: Path) -> list[str]:
+    try:
+        return os.listdir(top / layout.REMOVED)  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _moved(top: Path, tag: str, digest: str) -> Path:
+    return top / layout.REMOVED / f"{tag}@{digest}"
+
+
+def _move(top: Path, tag: str, digest: str) -> bool:
+    """Move a tag out of the registry's sight if it stands for ``digest``. Returns whether it did."""
+    if tag_digest(f"{top}/{layout.tag_link(tag)}") != digest:
+        return False
+    (top / layout.REMOVED).mkdir(exist_ok=True)
+    try:
+        (top / layout.tag(tag)).rename(_moved(top, tag, digest))
+    except FileNotFoundError:
+        return False
+    failpoint.reach("tag moved")
+    return True
+
+
+def _settle(top: Path, tag: str, digest: str) -> bool:
+    """Return whether a tag that was moved can be removed. If a push has changed it, put it back."""
+    moved = _moved(top, tag, digest)
+    link = f"{moved}/{layout.TAG_LINK}"
+    # Without a link its removal has begun, because it had one when it was moved.
+    if moved.is_symlink() or not os.path.lexists(link):
+        return True
+    if _is_unwritten(link) and tag_digest(link) == digest:
+        return True
+    try:
+        moved.rename(top / layout.tag(tag))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # a later push has made the tag anew
+    return False
+
+
+def _empty(root: Path, top: Path) -> None:
+    """Remove what is left of the tags that were moved. What cannot be removed stays for the next time."""
+
+    def remove(name: str) -> None:
+        with as_owner(root), contextlib.suppress(OSError):
+            remove_tree(top / layout.REMOVED / name)
+
+    names = _names(top)
+    if names:
+        # Several at once: a file system with a journal lets each removal of a directory wait.
+        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
+            list(pool.map(remove, names))
+    with contextlib.suppress(OSError):
+        (top / layout.REMOVED).rmdir()
+
+
+def _is_unwritten(link: str) -> bool:
+    """Wait until nobody has the link open for writing. Returns whether that came about."""
+    try:
+        descriptor = os.open(link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return True  # no link into which the registry could write
+    try:
+        deadline = time.monotonic() + WRITER_SECONDS
+        while not _take_lease(descriptor):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _take_lease(descriptor: int) -> bool:
+    """Take a lease for reading, which the kernel gives only if nobody has the file open for writing."""
+    try:
+        # The signal about the end of a lease would kill the process. This one does nothing.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without leases, such as NFS, or no regular file
+    return True
