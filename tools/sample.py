@@ -28,7 +28,7 @@ class Section:
 
 def read() -> tuple[str, list[Section]]:
     """Return the sample's introduction, and its sections in order."""
-    introduction, *rest = re.split(r"^\[(\w+)\]\n", SAMPLE.read_text(), flags=re.MULTILINE)
+    introduction, *rest = re.split(r"^#?\[([\w ]+)\]\n", SAMPLE.read_text(), flags=re.MULTILINE)
     text = " ".join(line.lstrip("# ") for line in introduction.splitlines())
     return text, [_section(name, body) for name, body in zip(rest[::2], rest[1::2], strict=True)]
 

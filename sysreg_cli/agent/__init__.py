@@ -15,6 +15,7 @@ A request passes through the modules in this order:
     storage/         reads the registry's storage
     garbage/         garbage collection
     usage/           where the space of the storage went
+    prune/           removing tags by rules
     certificate/     certificates
     alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call

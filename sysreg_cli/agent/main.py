@@ -31,6 +31,7 @@ from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
+from sysreg_cli.agent.prune import api as prune_api
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
 from sysreg_cli.agent.usage import api as usage_api
 from sysreg_cli.daemon import program, server, systemd
@@ -156,6 +157,7 @@ def _routes(
         *garbage_api.routes(context, collections),
         *registry_image.routes(context),
         *usage_api.routes(context, partial(collections.status, names=False)),
+        *prune_api.routes(context),
         *openapi.routes(),
     ]
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sysreg_cli import __version__
-from sysreg_cli.settings import MAX_GRACE
+from sysreg_cli.settings import MAX_DURATION, MAX_GRACE
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import (
     Certificate,
@@ -39,18 +39,19 @@ from sysreg_cli.v1.collections import (
 )
 from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.images import Image, Images, StoredTags
+from sysreg_cli.v1.prune import PrunedTag, Pruning
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 _SCHEMAS = (
     *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
-    *(Usage, UsageRow),
+    *(Usage, UsageRow, Pruning, PrunedTag),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
 _TEXT = {"type": "string"}
 _FLAG = {"type": "string", "enum": ["0", "1", "True", "False"]}
-_SECONDS = {"type": "integer", "minimum": 0}
+_NUMBER = {"type": "integer", "minimum": 0}
 _RESTART_CLIENTS = "restart docker and containerd, which read CA certificates only when they start"
 _KEY_KIND = {"type": "string", "enum": [kind.value for kind in KeyKind]}
 # parameters of the query: name -> schema and meaning
@@ -67,7 +68,7 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
         "seconds for which uploaded content is kept",
     ),
     "serial": ({"type": "string", "pattern": "^[0-9]{1,60}$"}, "serial number of a kept certificate"),
-    "wait": (_SECONDS, "seconds that the client waits for the response, as in the form of an install"),
+    "wait": (_NUMBER, "seconds that the client waits for the response, as in the form of an install"),
     "restart_clients": (_FLAG, _RESTART_CLIENTS),
     "name": ({"type": "array", "items": _TEXT}, "DNS names and IP addresses beside the configured ones"),
     "key": (
@@ -79,6 +80,19 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
         "what a row stands for; `tag` needs image_name. Without it there are no rows",
     ),
     "plan": (_FLAG, "also what the last one had planned"),
+    "image": ({"type": "array", "items": _TEXT}, "globs of images; all if missing"),
+    "match": ({"type": "array", "items": _TEXT}, "globs of the tags that may go; all if missing"),
+    "keep": (_NUMBER, "how many of the newest tags of each image are kept"),
+    "older_than": (
+        {"type": "integer", "minimum": 1, "maximum": MAX_DURATION},
+        "seconds; tags that were pushed within them are kept",
+    ),
+    "at_most": (
+        {"type": "integer", "minimum": 0, "maximum": 100},
+        "if more than so many percent of an image's tags would go, all are kept; 50 if missing",
+    ),
+    "yes": (_FLAG, "ignore at_most"),
+    "policy": (_FLAG, "the rules of sysreg.conf, and none in the query"),
 }
 _REQUIRED = ("image_name_and_tag", "garbage_collect", "digest")
 _UUID = {"name": "uuid", "in": "path", "required": True, "schema": _TEXT}
@@ -200,6 +214,14 @@ _CALLS = (
         Usage,
         errors=(404, 405),
         query=("by", "image_name"),
+    ),
+    _Call(
+        "post",
+        paths.PRUNE,
+        "Remove tags by keep, older_than or match, of which one is required, or by policy (role admin).",
+        Pruning,
+        errors=(404, 405),
+        query=("image", "match", "keep", "older_than", "at_most", "yes", "policy", "dry_run"),
     ),
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),

@@ -37,6 +37,16 @@ def seconds(request: Request, name: str, default: float, *, maximum: int) -> flo
     return float(text)
 
 
+def number(request: Request, name: str, minimum: int, maximum: int) -> int | None:
+    """Return a whole number in the query string, None if it is missing. Raises UsageError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
+        raise UsageError(f"{name} is not a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
 def serial_number(request: Request, name: str) -> int | None:
     """Return the serial number of a certificate in the query string, None if missing. Raises UsageError."""
     text = request.query_params.get(name)

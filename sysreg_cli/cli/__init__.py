@@ -9,6 +9,7 @@ images.py             registry-image-list, registry-image-tags, registry-image-d
 garbage.py            registry-garbage-collect
 collection_watch.py   wait for the end of a collection, with a progress bar
 collection_report.py  what is shown of a collection
+prune.py              registry-image-prune
 usage.py              registry-usage
 certificates.py       certificate-install, certificate-list, certificate-show
 certificate_undo.py   certificate-rollback, certificate-uninstall, ca-certificate-uninstall

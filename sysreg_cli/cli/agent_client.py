@@ -35,6 +35,7 @@ from sysreg_cli.v1.certificates import (
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.images import Images, StoredTags
+from sysreg_cli.v1.prune import Pruning
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 from sysreg_cli.v1.usage import Grouping, Usage
 
@@ -118,6 +119,11 @@ class AgentClient:
         """Return where the space went, with a row for each ``by``; of Grouping.TAG for those of ``image``."""
         query = {**({"by": by.value} if by else {}), **({"image_name": image} if image else {})}
         return self._fetch(Usage, "GET", paths.USAGE + (f"?{urlencode(query)}" if query else ""))
+
+    def prune(self, query: Mapping[str, Any], *, read_timeout: float) -> Pruning:
+        """Prune images. ``query`` has the parameters of the call; ``read_timeout`` is in seconds."""
+        path = f"{paths.PRUNE}?{urlencode(query, doseq=True)}"
+        return self._fetch(Pruning, "POST", path, read_timeout=read_timeout)
 
     def certificates(self) -> Certificates:
         """Return the installed certificates."""

@@ -50,7 +50,17 @@ TOKEN_SERVER = Daemon(
 AGENT = Daemon(
     "sysreg-agent.service",
     (*_SHARED, "agent", "host", "pki", "registry", "v1"),
-    ("registry", "keystone", "token_server", "agent", "certificate", "alarms", "paths"),
+    (
+        "registry",
+        "keystone",
+        "token_server",
+        "agent",
+        "certificate",
+        "alarms",
+        "images",
+        "paths",
+        "retention",
+    ),
 )
 
 

@@ -8,32 +8,40 @@ CONTRIBUTING.rst, "Add a setting", says how to add one. The modules:
 
 from sysreg_cli.settings.loader import DEFAULT_PATH, load, parse
 from sysreg_cli.settings.schema import (
+    MAX_DURATION,
     MAX_GRACE,
     AgentSettings,
     AlarmSettings,
     CertificateSettings,
     DirectorySource,
+    ImageSettings,
     KeystoneSettings,
     PathSettings,
     RegistrySettings,
+    RetentionSettings,
     SecretSource,
     Settings,
     TokenServerSettings,
+    duration,
 )
 
 __all__ = [
     "DEFAULT_PATH",
+    "MAX_DURATION",
     "MAX_GRACE",
     "AgentSettings",
     "AlarmSettings",
     "CertificateSettings",
     "DirectorySource",
+    "ImageSettings",
     "KeystoneSettings",
     "PathSettings",
     "RegistrySettings",
+    "RetentionSettings",
     "SecretSource",
     "Settings",
     "TokenServerSettings",
+    "duration",
     "load",
     "parse",
 ]

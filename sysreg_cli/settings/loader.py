@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from sysreg_cli.errors import SettingsError
-from sysreg_cli.settings.schema import Settings
+from sysreg_cli.settings.schema import RetentionSettings, Settings
 
 DEFAULT_PATH = Path("/etc/sysreg/sysreg.conf")
 
-_SECTIONS: dict[str, Any] = {section.name: section.default_factory for section in fields(Settings)}
+_SECTIONS: dict[str, Any] = {
+    section.name: section.default_factory for section in fields(Settings) if section.name != "retention"
+}
+_RETENTION = re.compile(r"retention ([A-Za-z0-9._-]{1,63})")
 
 #: line and text
 _Problem = tuple[int, str]
@@ -51,21 +54,22 @@ def load(
 
 def parse(text: str, source: str) -> Settings:
     """Parse the text of a settings file. ``source`` names it in messages. Raises SettingsError."""
-    entries, problems = _read(text)
-    sections: dict[str, dict[str, Any]] = {}
+    entries, problems, found = _read(text)
+    sections: dict[str, dict[str, Any]] = {section: {} for section in found}
     for (section, key), entry in entries.items():
-        parsers = {known.name: known.metadata["parse"] for known in fields(_SECTIONS[section])}
+        parsers = {known.name: known.metadata["parse"] for known in fields(_kind(section))}
         if key not in parsers:
             problems.append((entry.line, f"unknown key {key} in section [{section}]"))
             continue
         try:
-            sections.setdefault(section, {})[key] = parsers[key]("\n".join(entry.lines).strip())
+            sections[section][key] = parsers[key]("\n".join(entry.lines).strip())
         except ValueError as error:
             problems.append((entry.line, f"{key}: {error}"))
     settings = Settings()
     if not problems:
-        settings = Settings(**{name: _SECTIONS[name](**values) for name, values in sections.items()})
+        settings = _settings(sections)
         problems += _clashes(settings, {place: entry.line for place, entry in entries.items()})
+        problems += _useless_rules(settings, found)
     if problems:
         raise _refused([f"{source}:{line}: {problem}" for line, problem in sorted(problems)])
     return settings
@@ -80,11 +84,23 @@ class _Entry:
     lines: list[str] = field(default_factory=list)
 
 
-def _read(text: str) -> tuple[dict[tuple[str, str], _Entry], list[_Problem]]:
-    """Return what the known sections contain, by section and key, and what is wrong with the syntax."""
+def _kind(section: str) -> Any:
+    """Return the dataclass of a section, None if there is no such section."""
+    return RetentionSettings if _RETENTION.fullmatch(section) else _SECTIONS.get(section)
+
+
+def _settings(sections: Mapping[str, Mapping[str, Any]]) -> Settings:
+    made = {name: _kind(name)(**values) for name, values in sections.items()}
+    retention = {match[1]: made.pop(name) for name in sections if (match := _RETENTION.fullmatch(name))}
+    return Settings(**made, retention=retention)
+
+
+def _read(text: str) -> tuple[dict[tuple[str, str], _Entry], list[_Problem], dict[str, int]]:
+    """Return what the known sections contain, by section and key, what is wrong, and the sections' lines."""
     entries: dict[tuple[str, str], _Entry] = {}
     problems: list[_Problem] = []
     seen: set[str] = set()
+    found: dict[str, int] = {}
     section = ""
     entry: _Entry | None = None
     for number, raw in enumerate(text.split("\n"), 1):
@@ -100,9 +116,11 @@ def _read(text: str) -> tuple[dict[tuple[str, str], _Entry], list[_Problem]]:
             section = header[1]
             if section in seen:
                 problems.append((number, f"second section [{section}]"))
-            elif section not in _SECTIONS:
-                known = ", ".join(sorted(_SECTIONS))
+            elif _kind(section) is None:
+                known = ", ".join(sorted([*_SECTIONS, "retention NAME"]))
                 problems.append((number, f"unknown section [{section}] (known: {known})"))
+            else:
+                found[section] = number
             seen.add(section)
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -113,9 +131,19 @@ def _read(text: str) -> tuple[dict[tuple[str, str], _Entry], list[_Problem]]:
             problems.append((number, f"not `key = value`: {line!r}"))
         elif (section, key.lower()) in entries:
             problems.append((number, f"second {key.lower()} in section [{section}]"))
-        elif section in _SECTIONS:
+        elif _kind(section) is not None:
             entries[section, key.lower()] = entry
-    return entries, problems
+    return entries, problems, found
+
+
+def _useless_rules(settings: Settings, lines: Mapping[str, int]) -> Iterator[_Problem]:
+    """Yield each section [retention NAME] that names no images, or does not say which tags go."""
+    for name, rule in settings.retention.items():
+        line = lines[f"retention {name}"]
+        if not rule.images:
+            yield line, f"section [retention {name}] needs images"
+        if not rule.has_condition:
+            yield line, f"section [retention {name}] needs keep, older_than or match"
 
 
 def _clashes(settings: Settings, lines: Mapping[tuple[str, str], int]) -> Iterator[_Problem]:

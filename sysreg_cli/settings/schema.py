@@ -6,7 +6,7 @@ The commented sample etc/sysreg/sysreg.conf explains each key. A test compares i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -19,6 +19,10 @@ CURRENT, CHAIN_FILE, KEY_FILE = "current", "server.crt", "server.key"
 
 #: the longest grace time of a garbage collection in seconds, a year
 MAX_GRACE = 31_536_000
+
+#: the longest time that ``duration`` takes, ten years in seconds
+MAX_DURATION = 315_360_000
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 #: a DNS name in lower case, as a regular expression
 HOST_NAME = r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
@@ -75,6 +79,19 @@ def _number(min_value: int, max_value: int) -> Callable[[str], int]:
         return int(value)
 
     return parse
+
+
+def _optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    return lambda value: None if value in ("", "none") else parse(value)
+
+
+def duration(value: str) -> int:
+    """Return the seconds that a text such as ``30d`` means. Raises ValueError that says what is wrong."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= MAX_DURATION:
+        raise ValueError(f"{value!r} is not a time such as 45m, 12h, 30d or 8w, of ten years at most")
+    return seconds
 
 
 def _optional_url(value: str) -> str:
@@ -253,6 +270,34 @@ class AlarmSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """Section [images]: globs of images, or of NAME:TAG, whose tags registry-image-prune never removes."""
+
+    protected: tuple[str, ...] = _key((), _words)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """A section [retention NAME]: which tags of which images registry-image-prune removes.
+
+    ``images`` and ``match`` are globs of the names of images and of tags. A tag goes if it is none of the
+    ``keep`` newest, and was pushed more than ``older_than`` seconds ago; None stands for no such condition.
+    Of the tags of an image at most ``at_most`` percent go.
+    """
+
+    images: tuple[str, ...] = _key((), _words)
+    match: tuple[str, ...] = _key((), _words)
+    keep: int | None = _key(None, _optional(_number(0, 999_999)))
+    older_than: int | None = _key(None, _optional(duration))
+    at_most: int = _key(50, _number(0, 100))
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether it says which tags go. Without a condition, every tag would."""
+        return bool(self.match) or self.keep is not None or self.older_than is not None
+
+
+@dataclass(frozen=True, slots=True)
 class PathSettings:
     """Section [paths]: the state, and where other programs look for trusted certificates."""
 
@@ -265,7 +310,10 @@ class PathSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; docs/reference.rst, "Settings", lists the defaults."""
+    """All settings; docs/reference.rst, "Settings", lists the defaults.
+
+    ``retention`` has the sections [retention NAME] by their names.
+    """
 
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     keystone: KeystoneSettings = field(default_factory=KeystoneSettings)
@@ -273,7 +321,9 @@ class Settings:
     agent: AgentSettings = field(default_factory=AgentSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
     paths: PathSettings = field(default_factory=PathSettings)
+    retention: Mapping[str, RetentionSettings] = field(default_factory=dict)
 
     @property
     def token_servers(self) -> tuple[str, ...]:

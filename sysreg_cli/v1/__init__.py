@@ -6,6 +6,7 @@
     collections   phases, outcomes, options, the result and the status of a garbage collection
     images        an image or tag in a list
     usage         where the space of the storage went
+    prune         which tags a prune removes and keeps
     faults        the body of an error
     unix_socket   HTTP over the agent's unix socket
 

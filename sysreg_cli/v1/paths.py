@@ -4,6 +4,7 @@ REGISTRY_IMAGE = "/v1/registry_image"
 STORED_TAGS = "/v1/registry_image/stored_tags"
 GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
 USAGE = "/v1/registry_image/usage"
+PRUNE = "/v1/registry_image/prune"
 CERTIFICATE = "/v1/certificate"
 CERTIFICATE_INSTALL = "/v1/certificate/certificate_install"
 #: a path of its own: an agent that does not know dry runs must not install

@@ -3,6 +3,7 @@
 import configparser
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -218,11 +219,78 @@ def test_binary_files_and_directories_are_refused(tmp_path: Path) -> None:
 def test_the_sample_names_every_key_with_its_default() -> None:
     text = SAMPLE.read_text()
     assert settings.parse(text, "sample") == settings.Settings()
-    uncommented = "\n".join(
-        line[1:] if line.startswith("#") and " = " in line else line for line in text.splitlines()
-    )
-    assert settings.parse(uncommented, "sample") == settings.Settings()
+    before, rule, behind = text.partition("#[retention NAME]")
+    rule, paths, behind = (rule + behind).partition("[paths]")
+    assert settings.parse(_uncommented(before + paths + behind), "sample") == settings.Settings()
     for section in dataclasses.fields(settings.Settings):
-        for key in dataclasses.fields(getattr(settings.Settings(), section.name)):
-            part = text.split(f"[{section.name}]")[1]
-            assert f"\n#{key.name} =" in part, f"{section.name}.{key.name} is not in the sample"
+        if section.name != "retention":
+            assert_documented(getattr(settings.Settings(), section.name), text.split(f"[{section.name}]")[1])
+    assert_documented(settings.RetentionSettings(), rule)
+    filled = _uncommented(rule).replace("images =", "images = *").replace("match =", "match = *")
+    loaded = settings.parse(f"[retention NAME]\n{filled}", "sample")
+    assert loaded.retention == {"NAME": settings.RetentionSettings(images=("*",), match=("*",))}
+
+
+def _uncommented(text: str) -> str:
+    return "\n".join(
+        line[1:] if line.startswith("#") and " =" in line and line[1] != " " else line
+        for line in text.splitlines()
+    )
+
+
+def assert_documented(section: Any, text: str) -> None:
+    for key in dataclasses.fields(section):
+        assert f"\n#{key.name} =" in text, f"{type(section).__name__}.{key.name} is not in the sample"
+
+
+RULE = "[retention ci]\nimages = ci/* x\n"
+
+
+def test_rules_of_retention_are_sections_of_their_own() -> None:
+    text = (
+        f"{RULE}keep = 5\nolder_than = 8w\nmatch = dev-*\nat_most = 90\n[retention b.2]\nimages = *\nkeep = 0"
+    )
+    assert settings.parse(text, "x").retention == {
+        "ci": settings.RetentionSettings(
+            ("ci/*", "x"), ("dev-*",), keep=5, older_than=8 * 7 * 86400, at_most=90
+        ),
+        "b.2": settings.RetentionSettings(("*",), keep=0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"#\n{RULE}", "x:2: section [retention ci] needs keep, older_than or match"),
+        ("[retention ci]\nkeep = 5", "x:1: section [retention ci] needs images"),
+        ("[retention ci]", "x:1: section [retention ci] needs images"),
+        (f"{RULE}keep = -1", "x:3: keep: '-1' is not a whole number"),
+        (f"{RULE}older_than = 30", "x:3: older_than: '30' is not a time such as"),
+        (f"{RULE}older_than = 0d", "x:3: older_than: '0d' is not a time such as"),
+        (f"{RULE}older_than = 9999w", "x:3: older_than: '9999w' is not a time such as"),
+        (f"{RULE}at_most = 101", "x:3: at_most: '101' is not a whole number between 0 and 100"),
+        (f"{RULE}colour = red", "x:3: unknown key colour in section [retention ci]"),
+        (f"{RULE}keep = 1\n[retention ci]", "x:4: second section [retention ci]"),
+        ("[retention]", "x:1: unknown section [retention]"),
+        ("[retention a b]", "x:1: unknown section [retention a b]"),
+    ],
+)
+def test_a_rule_of_retention_that_makes_no_sense_is_refused_with_its_line(text: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(text, "x")
+    assert any(problem.startswith(says) for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45m", 2700), ("12h", 43200), ("30d", 2592000), ("2w", 1209600), ("9s", 9)]
+)
+def test_a_duration_is_a_number_with_a_unit(text: str, seconds: int) -> None:
+    assert settings.duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "30", "d", "0s", "-1d", "1.5d", "1 d", "30D", "\u0663d", "99999999w", "1d\n"]
+)
+def test_a_text_that_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time such as"):
+        settings.duration(text)

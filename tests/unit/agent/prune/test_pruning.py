@@ -1,0 +1,199 @@
+"""A prune of storages by chance: it does what its dry run says, and touches nothing that a kept tag needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.prune.plan import Verdict
+from sysreg_cli.agent.prune.pruning import Order, Removal, prune
+from sysreg_cli.agent.prune.rules import StoredTag
+from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.snapshot import Snapshot
+from sysreg_cli.errors import NotFound, NotSupported, SysregError, Unavailable
+from sysreg_cli.settings import RetentionSettings
+from sysreg_cli.tokens.write_lock import WriteLock
+from sysreg_cli.v1.prune import Decision, Pruning
+from tests.unit.agent.prune.stores import NOW, files, fill, push_days_ago, rule, settings_for
+from tests.unit.agent.storage.builder import Storage
+
+# in memory where there is such a file system
+_FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def tags_of(storage: Storage) -> set[str]:
+    return {f"{name}:{tag}" for name, it in Snapshot(storage.root).repositories.items() for tag in it.tags}
+
+
+def directory_of(image: str) -> str:
+    repository, _, tag = image.rpartition(":")
+    return f"docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/"
+
+
+def needed_by(storage: Storage, tags: set[str]) -> set[str]:
+    """Return the manifests (NAME@DIGEST) and blobs that some tags (NAME:TAG) need."""
+    snapshot = Snapshot(storage.root)
+    needed: set[str] = set()
+    for name, repository in snapshot.repositories.items():
+        marks = Marks(snapshot, repository)
+        marks.add({digest for tag, digest in repository.tags.items() if digest and f"{name}:{tag}" in tags})
+        needed |= {f"{name}@{digest}" for digest in marks.manifests} | marks.blobs
+    return needed
+
+
+def collection(storage: Storage) -> planning.SweepPlan:
+    """Return what a collection removes that keeps nothing for its age."""
+    return planning.make(Snapshot(storage.root), now=NOW * 2, grace=0, delete_untagged=True)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_a_prune_does_what_its_dry_run_says_and_touches_nothing_that_a_kept_tag_needs(seed: int) -> None:
+    chance = random.Random(seed)
+    with TemporaryDirectory(dir=_FAST) as directory:
+        storage = Storage(Path(directory) / "storage")
+        fill(storage, chance)
+        protected = tuple(chance.sample(["plain", "a/x:1", "*:t2", "b/*"], chance.randint(0, 1)))
+        configured = settings_for(storage, protected=protected)
+        rules = {f"rule{number}": rule(chance) for number in range(chance.randint(1, 3))}
+        order = Order(rules, policy=True, dry_run=True, unlimited=chance.random() < 0.3)
+        before = files(storage.root)
+        planned = prune(configured, order, lambda: NOW)
+        assert files(storage.root) == before, "the dry run has changed something"
+        done = prune(configured, replace(order, dry_run=False), lambda: NOW)
+        assert replace(done, dry_run=True) == planned
+
+        gone = {it.image for it in done.tags if it.decision is Decision.DELETE}
+        kept, after = tags_of(storage), files(storage.root)
+        assert not gone & kept
+        removed = tuple(map(directory_of, gone))
+        assert after == {path: data for path, data in before.items() if not path.startswith(removed)}
+        plan = collection(storage)
+        manifests = {f"{name}@{digest}" for name, found in plan.manifests.items() for digest in found}
+        assert not needed_by(storage, kept) & {*manifests, *plan.blobs}
+        assert_promises(done, order, protected)
+
+
+def assert_promises(done: Pruning, order: Order, protected: tuple[str, ...]) -> None:
+    """Each tag has a reason, nothing protected goes, and of no image more than allowed."""
+    assert all(it.reason for it in done.tags)
+    gone = [it.image for it in done.tags if it.decision is Decision.DELETE]
+    assert not [it for it in gone if "b/*" in protected and it.startswith("b/")]
+    assert "a/x:1" not in gone or "a/x:1" not in protected
+    if not order.unlimited:
+        tags = Counter(it.image.rpartition(":")[0] for it in done.tags)
+        limit = max(it.at_most for it in order.rules.values())
+        for image, number in Counter(it.rpartition(":")[0] for it in gone).items():
+            assert number * 100 <= tags[image] * limit, image
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "storage")
+
+
+def order(*images: str, **rule: Any) -> Order:
+    unlimited, dry_run = rule.pop("unlimited", True), rule.pop("dry_run", False)
+    return Order({"": RetentionSettings(images or ("*",), **rule)}, dry_run=dry_run, unlimited=unlimited)
+
+
+def test_only_tags_go_and_a_collection_that_deletes_untagged_manifests_frees_what_was_told(
+    storage: Storage,
+) -> None:
+    for days in range(4):
+        storage.image("app", f"v{days}", layers=(b"shared", bytes([days]) * 100))
+        push_days_ago(storage, "app", f"v{days}", days)
+    storage.image("other", "v1", layers=(bytes([3]) * 100,))
+    done = prune(settings_for(storage), order("app", keep=2), lambda: NOW)
+    assert tags_of(storage) == {"app:v0", "app:v1", "other:v1"}
+    assert done.removed == 2
+    assert sum(it.unique for it in done.tags if it.decision is Decision.DELETE) == done.freed > 100
+    assert sum(collection(storage).blobs.values()) == done.freed
+
+
+def test_a_glob_that_matches_nothing_stops_everything(storage: Storage) -> None:
+    storage.image("app", "v1")
+    for wanted, said in (
+        (order("app", "ap", keep=0), "no image matches ap"),
+        (order("app", match=("v2",)), "no tag of these images matches v2"),
+    ):
+        with pytest.raises(NotFound, match=said):
+            prune(settings_for(storage), wanted, lambda: NOW)
+    assert tags_of(storage) == {"app:v1"}
+
+
+def test_a_policy_whose_images_are_not_there_is_a_problem_and_the_others_are_applied(
+    storage: Storage,
+) -> None:
+    storage.image("app", "v1")
+    rules = {"gone": RetentionSettings(("gone/*",), keep=0), "app": RetentionSettings(("app",), keep=0)}
+    done = prune(settings_for(storage), Order(rules, policy=True, unlimited=True), lambda: NOW)
+    assert tags_of(storage) == set()
+    assert done.problems == ("no image matches gone/*; correct the section [retention NAME] in sysreg.conf",)
+
+
+def test_a_storage_of_another_driver_is_not_pruned(storage: Storage) -> None:
+    configured = settings_for(storage)
+    configured.registry.config.write_text("storage: {s3: {bucket: b}}")
+    with pytest.raises(NotSupported, match="has the driver s3, which the agent cannot read"):
+        prune(configured, order(keep=1))
+
+
+def test_while_a_collection_holds_writes_nothing_is_removed(storage: Storage) -> None:
+    storage.image("app", "v1")
+    configured = settings_for(storage)
+    with contextlib.closing(WriteLock(configured.paths.state).hold()):
+        with pytest.raises(Unavailable, match="while a garbage collection runs"):
+            prune(configured, order(keep=0), lambda: NOW)
+        assert prune(configured, order(keep=0, dry_run=True), lambda: NOW).removed == 1
+    assert tags_of(storage) == {"app:v1"}
+
+
+class _StorageOfOthers:
+    """A storage that others change meanwhile: what each call of ``remove`` does is given."""
+
+    def __init__(self, *outcomes: list[str] | SysregError) -> None:
+        self._outcomes = iter(outcomes)
+
+    def remove(self, _repository: str, _tags: Mapping[str, str]) -> list[str]:
+        outcome = next(self._outcomes)
+        if isinstance(outcome, SysregError):
+            raise outcome
+        return outcome
+
+
+def test_what_was_not_removed_after_all_is_shown_as_kept() -> None:
+    verdicts = [
+        Verdict(image, StoredTag(tag, "sha256:" + 64 * "0", NOW), Decision.DELETE, "old")
+        for image, tag in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))
+    ]
+    collects = Unavailable("a collection runs", next_step="try again later")
+    removal = Removal(_StorageOfOthers(["2"], SysregError("no rights"), collects))  # type: ignore[arg-type]
+    assert {str(it): (it.decision, it.reason) for it in removal.run(verdicts)} == {
+        "a:1": (Decision.KEEP, "it was pushed again meanwhile"),
+        "a:2": (Decision.DELETE, "old"),
+        "b:1": (Decision.KEEP, "not removed: no rights"),
+        "c:1": (Decision.KEEP, "not removed: a collection runs"),
+    }
+    assert removal.problems == [
+        "b: 1 tag was not removed: no rights",
+        "c: 1 tag was not removed: a collection runs; try again later",
+    ]
