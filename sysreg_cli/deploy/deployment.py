@@ -22,12 +22,14 @@ from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair, trusted_certificates
-from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
+from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, OptionalUnit, RunningUnit, TryRestart
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
 AGENT_SOCKET = "sysreg-agent.socket"
 CONTAINERD = "containerd.service"
+#: prunes images every day, if the operator enables the timer
+PRUNE, PRUNE_TIMER = "sysreg-prune.service", "sysreg-prune.timer"
 PROGRAMS = ("system", "sysreg-deploy")
 MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
 COMPLETIONS = (Path("/etc/bash_completion.d/system"), Path("/etc/bash_completion.d/system.sysreg"))
@@ -133,18 +135,20 @@ def _keys(settings: Settings) -> Iterator[Resource]:
 def _services(settings: Settings, facts: HostFacts) -> Iterator[Resource]:
     registry = settings.registry
     units = (registry.unit, TOKEN_SERVER.unit, AGENT_SOCKET, AGENT.unit)
-    yield DaemonReload(units)
+    yield DaemonReload((*units, PRUNE, PRUNE_TIMER))
     yield from map(EnabledUnit, units)
     yield RunningUnit(registry.unit, Listener(registry.unit, registry.port, registry.metrics))
     yield RunningUnit(TOKEN_SERVER.unit, Listener(TOKEN_SERVER.unit, settings.token_server.port))
     yield RunningUnit(AGENT_SOCKET, socket=settings.agent.socket)
     yield RunningUnit(AGENT.unit)
+    yield OptionalUnit(PRUNE_TIMER)
     if facts.containerd is not None:
         yield TryRestart(CONTAINERD)
 
 
 def _restarts(path: Path, registry_unit: str) -> tuple[str, ...]:
-    """The unit that a file of ``etc/`` belongs to, if it does."""
+    """The unit that a file of ``etc/`` belongs to, if it does and runs on after a change of that file."""
     if path.parent.name == f"{registry_unit}.d":
         return (registry_unit,)
-    return (path.name,) if path.suffix in (".service", ".socket") else ()
+    # the service of the timer is started anew each time
+    return (path.name,) if path.suffix in (".service", ".socket", ".timer") and path.name != PRUNE else ()

@@ -123,6 +123,18 @@ class TryRestart(Resource):
         context.restarted(self.unit)
 
 
+@dataclass(frozen=True)
+class OptionalUnit(TryRestart):
+    """A unit that the operator may enable. A run restarts it if it runs, and a removal disables it."""
+
+    def remove(self, context: Context) -> str:
+        enabled = _unit_file_state(context.programs, self.unit) == "enabled"
+        if not enabled and _show(context.programs, self.unit, "ActiveState") in ("inactive", ""):
+            return ""
+        context.programs.change("systemctl", "disable", "--now", "--quiet", self.unit, timeout=_TIMEOUT)
+        return f"disabled {self.unit}"
+
+
 def _unit_file_state(programs: Programs, unit: str) -> str:
     """Whether the links on the disk start the unit at boot. Empty if there is no such unit.
 

@@ -7,6 +7,7 @@ Only tags are removed. Their manifests stay, until a collection with ``--delete-
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from sysreg_cli.agent.usage.accounting import Tag, shares
 from sysreg_cli.errors import NotFound, NotSupported, SysregError, Unavailable
 from sysreg_cli.host.ownership import as_owner, no_rights
 from sysreg_cli.settings import Settings
+from sysreg_cli.text import log_line
 from sysreg_cli.v1.prune import PrunedTag, Pruning
+
+log = logging.getLogger("sysreg.agent")
 
 # Tags that are removed under one permit of the write lock: a collection waits for half a second for it.
 _BATCH = 500
@@ -161,6 +165,10 @@ class Removal:
             reason = f"not removed: {error.message}"
             number = "1 tag was" if len(batch) == 1 else f"{len(batch)} tags were"
             self.problems.append(f"{image}: {number} not removed: {error}")
+        for verdict in batch:
+            if verdict.tag.name in removed:
+                line = f"image prune: removed {verdict} ({verdict.tag.digest}): {verdict.reason}"
+                log.info("%s", log_line(line))
         self._removed += len(removed)
         self._left.update((str(it), reason) for it in batch if it.tag.name not in removed)
 

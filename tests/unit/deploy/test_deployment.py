@@ -59,7 +59,7 @@ def test_no_placeholder_is_left_in_any_file() -> None:
 
 def test_no_unit_writes_core_dumps_which_would_hold_keys() -> None:
     services = [content for content in files().values() if b"[Service]" in content]
-    assert len(services) == 3
+    assert len(services) == 4
     assert all(b"\nLimitCORE=0\n" in content for content in services)
 
 

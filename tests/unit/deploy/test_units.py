@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
+from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, OptionalUnit, RunningUnit, TryRestart
 from sysreg_cli.errors import SysregError
 from tests.unit.deploy.machine import FakePrograms, context_of, required
 
@@ -112,3 +112,17 @@ def test_a_unit_of_others_is_restarted_if_it_runs(tmp_path: Path) -> None:
     required(unit, context).apply(context)
     assert programs.changes == [f"systemctl try-restart {_UNIT}"]
     assert unit.compare(context) is None
+
+
+def test_an_optional_unit_is_left_to_the_operator_and_disabled_in_a_removal(tmp_path: Path) -> None:
+    programs, state = FakePrograms(), f"systemctl is-enabled {_UNIT}"
+    context, unit = context_of(tmp_path, programs), OptionalUnit(_UNIT)
+    programs.outputs = {state: "disabled\n", show("ActiveState"): "inactive\n"}
+    assert unit.compare(context) is None
+    assert unit.remove(context) == ""
+    for programs.outputs in (
+        {state: "enabled\n", show("ActiveState"): "inactive\n"},
+        {state: "disabled\n", show("ActiveState"): "active\n"},
+    ):
+        assert unit.remove(context) == f"disabled {_UNIT}"
+    assert programs.changes == [f"systemctl disable --now --quiet {_UNIT}"] * 2
