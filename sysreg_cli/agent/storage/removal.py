@@ -5,8 +5,11 @@ tag is first moved out of the registry's sight, in one step. A push that begins 
 A push that had begun may still write into the directory that was moved: the kernel tells by a lease whether
 anybody has its link open for writing. If the link then names another digest, the tag is put back.
 
-If the process is killed in between, ``finish`` completes what it had begun.
+If the process is killed in between, ``finish`` completes what it had begun. Paths are texts here, because
+there may be thousands of tags.
 """
+
+# ruff: noqa: PTH102, PTH104, PTH106, PTH114, PTH208
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[st
 
     The caller has the rights of the owner of the storage. Raises OSError.
     """
-    top = layout.repository(root, repository)
+    top = str(layout.repository(root, repository))
     with _turn:
         _finish(root, top)
         moved = {tag: digest for tag, digest in tags.items() if _move(top, tag, digest)}
@@ -64,51 +67,52 @@ def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[st
 def finish(root: Path, repository: str) -> None:
     """Complete the removals of a process that was killed. The caller is that of ``remove_tags``."""
     with _turn:
-        _finish(root, layout.repository(root, repository))
+        _finish(root, str(layout.repository(root, repository)))
 
 
-def _finish(root: Path, top: Path) -> None:
+def _finish(root: Path, top: str) -> None:
     for name in _names(top):
         tag, _, digest = name.partition("@")
         _settle(top, tag, digest)
     _empty(root, top)
 
 
-def _names(top: Path) -> list[str]:
+def _names(top: str) -> list[str]:
     try:
-        return os.listdir(top / layout.REMOVED)  # noqa: PTH208
+        return os.listdir(f"{top}/{layout.REMOVED}")
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _moved(top: Path, tag: str, digest: str) -> Path:
-    return top / layout.REMOVED / f"{tag}@{digest}"
+def _moved(top: str, tag: str, digest: str) -> str:
+    return f"{top}/{layout.REMOVED}/{tag}@{digest}"
 
 
-def _move(top: Path, tag: str, digest: str) -> bool:
+def _move(top: str, tag: str, digest: str) -> bool:
     """Move a tag out of the registry's sight if it stands for ``digest``. Returns whether it did."""
     if tag_digest(f"{top}/{layout.tag_link(tag)}") != digest:
         return False
-    (top / layout.REMOVED).mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{top}/{layout.REMOVED}")
     try:
-        (top / layout.tag(tag)).rename(_moved(top, tag, digest))
+        os.rename(f"{top}/{layout.tag(tag)}", _moved(top, tag, digest))
     except FileNotFoundError:
         return False
     failpoint.reach("tag moved")
     return True
 
 
-def _settle(top: Path, tag: str, digest: str) -> bool:
+def _settle(top: str, tag: str, digest: str) -> bool:
     """Return whether a tag that was moved can be removed. If a push has changed it, put it back."""
     moved = _moved(top, tag, digest)
     link = f"{moved}/{layout.TAG_LINK}"
     # Without a link its removal has begun, because it had one when it was moved.
-    if moved.is_symlink() or not os.path.lexists(link):
+    if os.path.islink(moved) or not os.path.lexists(link):
         return True
     if _is_unwritten(link) and tag_digest(link) == digest:
         return True
     try:
-        moved.rename(top / layout.tag(tag))
+        os.rename(moved, f"{top}/{layout.tag(tag)}")
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -116,20 +120,23 @@ def _settle(top: Path, tag: str, digest: str) -> bool:
     return False
 
 
-def _empty(root: Path, top: Path) -> None:
+def _empty(root: Path, top: str) -> None:
     """Remove what is left of the tags that were moved. What cannot be removed stays for the next time."""
-
-    def remove(name: str) -> None:
-        with as_owner(root), contextlib.suppress(OSError):
-            remove_tree(top / layout.REMOVED / name)
-
     names = _names(top)
+
+    def remove(start: int) -> None:
+        with as_owner(root):
+            for name in names[start::_THREADS]:
+                with contextlib.suppress(OSError):
+                    remove_tree(Path(top, layout.REMOVED, name))
+
     if names:
         # Several at once: a file system with a journal lets each removal of a directory wait.
-        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-            list(pool.map(remove, names))
+        threads = min(_THREADS, len(names))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(remove, range(threads)))
     with contextlib.suppress(OSError):
-        (top / layout.REMOVED).rmdir()
+        os.rmdir(f"{top}/{layout.REMOVED}")
 
 
 def _is_unwritten(link: str) -> bool:
