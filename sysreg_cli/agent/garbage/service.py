@@ -140,7 +140,8 @@ class CollectionService:
 
     @property
     def _is_running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        # As the status says. The thread of a collection that has ended may live a little longer.
+        return self._history.running is not None
 
     # -- the thread ------------------------------------------------------------------------------------
 

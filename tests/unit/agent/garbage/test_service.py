@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,32 @@ def test_a_dry_run_shows_its_plan_to_those_who_may_see_names(settings: Settings,
     hidden = service.status(names=False, plan=True)
     assert hidden.plan is None
     assert hidden.results == (wire.from_json(CollectionResult, {**wire.to_json(result), "warnings": []}, ""),)
+
+
+def test_when_a_collection_has_ended_the_next_one_starts(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A script starts one after the other. The thread of the first still writes its line of the log."""
+    ended, go_on = threading.Event(), threading.Event()
+
+    class Wait(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.getMessage().startswith("garbage collection") and not ended.is_set():
+                ended.set()
+                assert go_on.wait(30)
+            return True
+
+    caplog.set_level(logging.INFO)
+    log = logging.getLogger("sysreg.agent")
+    service, hold = CollectionService(settings), Wait()
+    log.addFilter(hold)
+    try:
+        service.start(CollectionOptions(dry_run=True))
+        assert ended.wait(30)
+        assert service.status(names=False).state == State.IDLE
+        second = service.start(CollectionOptions(dry_run=True))
+    finally:
+        go_on.set()
+        log.removeFilter(hold)
+    service.wait()
+    assert service.status(names=False).results[0].id == second
