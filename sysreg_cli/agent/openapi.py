@@ -59,7 +59,8 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
     "filter_out_untagged": (_FLAG, "only images with at least one tag"),
     "image_name_and_tag": (_TEXT, "NAME:TAG"),
-    "digest": (_TEXT, "digest of a manifest"),
+    "digest": (_TEXT, "digest of a manifest; empty for a tag whose link is damaged"),
+    "tag": (_TEXT, "a tag of the image"),
     "garbage_collect": (_FLAG, "True"),
     "dry_run": (_FLAG, "only plan"),
     "delete_untagged": (_FLAG, "also remove old manifests that no tag reaches"),
@@ -194,9 +195,9 @@ _CALLS = (
     _Call(
         "delete",
         paths.STORED_TAGS,
-        "Remove the tags that stand for a manifest that the registry has deleted.",
+        "Remove a tag that stands for the digest; without tag all that stand for a deleted manifest.",
         errors=(405, 409),
-        query=("image_name", "digest"),
+        query=("image_name", "digest", "tag"),
         registry_token=True,
     ),
     _Call(

@@ -31,7 +31,7 @@ from sysreg_cli.v1.images import Image, Images, StoredTags
 
 
 def routes(context: AgentContext) -> list[Route]:
-    """Return the routes: list images or tags, delete; read tags in the storage, and finish a delete there."""
+    """Return the routes: list images or tags, delete; read and remove tags in the storage."""
     calls = _Calls(context.settings)
     path = paths.REGISTRY_IMAGE
     return [
@@ -43,7 +43,7 @@ def routes(context: AgentContext) -> list[Route]:
         context.route(
             "DELETE",
             paths.STORED_TAGS,
-            calls.finish_delete,
+            calls.remove_tags,
             Role.NONE,
             action="tag removal",
             registry_tokens=True,
@@ -88,15 +88,20 @@ class _Calls:
         tags = await asyncio.to_thread(self._storage.tags, repository) if may_pull else {}
         return JSONResponse(wire.to_json(StoredTags(tags)))
 
-    async def finish_delete(self, request: Request, caller: Caller) -> Response:
-        """Remove the tags of a manifest that the registry has deleted. The caller may delete in the image."""
+    async def remove_tags(self, request: Request, caller: Caller) -> Response:
+        """Remove a tag, or all tags of a manifest that the registry has deleted."""
         repository = self._parse_name(request.query_params.get("image_name", ""))
-        digest = request.query_params.get("digest", "")
-        if not reference.is_digest(digest):
+        tag, digest = request.query_params.get("tag"), request.query_params.get("digest", "")
+        if not reference.is_digest(digest) and (digest or tag is None):
             raise UsageError(f"{shorten(digest)} is not a digest")
-        request.state.audit_object = f"{repository}@{digest}"
+        if tag is not None and not reference.is_tag(tag):
+            raise InvalidReference(f"{shorten(tag)} is not a tag")
+        request.state.audit_object = f"{repository}:{tag}" if tag else f"{repository}@{digest}"
         caller.require_may("delete", repository, self._grants)
-        await asyncio.to_thread(self._storage.finish_delete, repository, digest)
+        if tag:
+            await asyncio.to_thread(self._storage.remove_tag, repository, tag, digest)
+        else:
+            await asyncio.to_thread(self._storage.finish_delete, repository, digest)
         return Response(status_code=204)
 
     def _parse_name(self, name: str) -> str:

@@ -114,9 +114,13 @@ class AgentStorage:
         """Return each tag with its digest."""
         return self._agent.stored_tags(repository, self._token(repository)).tags
 
+    def remove_tag(self, repository: str, tag: str, digest: str) -> None:
+        """Remove a tag that stands for ``digest``."""
+        self._agent.remove_stored_tags(repository, digest, self._token(repository), tag)
+
     def finish_delete(self, repository: str, digest: str) -> None:
         """Remove the tags that stand for a manifest that the registry has deleted."""
-        self._agent.finish_delete(repository, digest, self._token(repository))
+        self._agent.remove_stored_tags(repository, digest, self._token(repository))
 
     def _token(self, repository: str) -> str:
         return self._registry.token(changes(repository))

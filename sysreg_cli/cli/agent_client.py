@@ -110,10 +110,10 @@ class AgentClient:
         path = f"{paths.STORED_TAGS}?{urlencode({'image_name': repository})}"
         return self._fetch(StoredTags, "GET", path, registry_token=registry_token)
 
-    def finish_delete(self, repository: str, digest: str, registry_token: str) -> None:
-        """Remove the tags that stand for a manifest that the registry has deleted."""
-        query = urlencode({"image_name": repository, "digest": digest})
-        self._send("DELETE", f"{paths.STORED_TAGS}?{query}", registry_token=registry_token)
+    def remove_stored_tags(self, repository: str, digest: str, registry_token: str, tag: str = "") -> None:
+        """Remove ``tag``, which stands for ``digest``; without it all tags of a deleted manifest."""
+        query = {"image_name": repository, "digest": digest, **({"tag": tag} if tag else {})}
+        self._send("DELETE", f"{paths.STORED_TAGS}?{urlencode(query)}", registry_token=registry_token)
 
     def usage(self, by: Grouping | None = None, image: str = "") -> Usage:
         """Return where the space went, with a row for each ``by``; of Grouping.TAG for those of ``image``."""
@@ -242,6 +242,8 @@ class AgentClient:
         credential = {"Authorization": f"Bearer {registry_token}"} if registry_token else self._token_header()
         sent = {**(headers or {}), **credential}
         try:
+            if connection.sock is not None and self._is_dropped():
+                connection.close()
             if connection.sock is None:
                 connection.connect()
             connection.sock.settimeout(timeout)
@@ -254,6 +256,12 @@ class AgentClient:
         if response.status >= 300:
             raise self._refusal(response.status, content)
         return response, content
+
+    def _is_dropped(self) -> bool:
+        """Whether the agent has closed the connection, as it does after some seconds without a call."""
+        from sysreg_cli.registry.transport import is_dropped
+
+        return is_dropped(self._connection)
 
     def _explain(self, error: Exception, timeout: float) -> SysregError:
         """Return the error for the caller when there is no response."""

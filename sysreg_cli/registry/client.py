@@ -192,7 +192,7 @@ class RegistryClient:
         response = self._manifest_request("DELETE", image, allowed=(202, 400, 404, 500))
         if response.status == 500:
             # 2.8 deletes the manifest before it reads the tags, and stops at one that it cannot read.
-            kind = TagsLeft if self.manifest(image) is None else Unavailable
+            kind = TagsLeft if self.manifest(image) is None else ProtocolError
             raise kind(self._failure(response, f"deleting {image}"), next_step=_SEE_JOURNAL)
         if (
             response.status == 400

@@ -12,8 +12,9 @@ All arguments of one repository are deleted together, in four steps (group.py):
 
 The placeholder lists for each tag the manifests that it stood for, so it is the journal of the delete. If the
 delete is killed between any two requests, every other tag is whole, and the same delete again finishes it. A
-delete of some of these tags finishes those. A full disk accepts no placeholder. There an image is deleted in
-place, by its digest, if no other tag needs it.
+delete of some of these tags finishes those. A full disk accepts no placeholder, nor does something in the
+place of a file of the tag. There the tag is removed from the storage. If that cannot be reached, an image is
+deleted in place, by its digest, if no other tag needs it.
 
 A tag whose manifest the registry cannot read is deleted in the same way. While another tag cannot be read,
 step 2 is left out: that tag may need the manifests. Beside a damaged tag link, distribution 2.8 deletes the

@@ -21,6 +21,10 @@ class Group:
         self._targets = targets
         self._owners = {tag: target for target in targets for tag in target.tags}
         self._tree = {digest: manifest for target in targets for digest, manifest in target.tree.items()}
+        named = {target.image.digest for target in targets}
+        self._named_unreadable = {
+            digest for digest in named if isinstance(self._tree.get(digest), UnreadableManifest)
+        }
         self._placeholder = placeholder(
             {tag: tuple(target.tree) for target in targets for tag in target.tags}
         )
@@ -83,6 +87,8 @@ class Group:
                     self._moved.append(tag)
                     self._move(tag)
             except NotStored as error:
+                if self._remove_from_storage(target):
+                    continue
                 if target.placeholders:
                     raise
                 self._move_back([tag for tag in self._moved if tag in target.tags])
@@ -96,6 +102,29 @@ class Group:
         self._placeholders[tag] = self._placeholder.digest
         self._has_stored = True
         self._repository.move(tag, self._placeholder)
+
+    def _remove_from_storage(self, target: Target) -> bool:
+        """Remove the tags of ``target``, which the registry cannot move. Return whether that was possible."""
+        name, storage = self._repository.name, self._repository.storage
+        if storage is None:
+            return False
+        try:
+            stored = storage.tags(name)
+            for tag in target.tags.keys() & stored.keys():
+                before, now = target.tags[tag], stored[tag]
+                if isinstance(before, RemoteManifest) and now not in (
+                    before.digest,
+                    self._placeholder.digest,
+                ):
+                    return False  # pushed meanwhile, or the storage of another registry
+                storage.remove_tag(name, tag, now)
+                target.state = State.UNTAGGED
+                self._placeholders.pop(tag, None)
+                if tag in self._moved:
+                    self._moved.remove(tag)
+        except SysregError:
+            return False
+        return True
 
     def _move_back(self, tags: Sequence[str]) -> None:
         """Make moved tags stand for their old manifests again. A tag whose old one is unknown stays moved."""
@@ -325,8 +354,13 @@ class Group:
             target.warn(f"{self._image(tag=tag)} cannot be read, and may need the image, which stays")
 
     def _is_unneeded(self, digest: str) -> bool:
-        """Whether a manifest exists that no other tag needs. If one cannot be read, it may need any."""
-        return self._all_readable and self._tree.get(digest) is not None and digest not in self._needed
+        """Whether a manifest exists that no other tag needs.
+
+        A tag that cannot be read may need any, but not one that cannot be read itself and was named.
+        """
+        if not self._all_readable and digest not in self._named_unreadable:
+            return False
+        return self._tree.get(digest) is not None and digest not in self._needed
 
     def _image(self, *, tag: str = "", digest: str = "") -> ImageReference:
         return ImageReference(self._repository.name, tag, digest)

@@ -26,6 +26,10 @@ class Storage(Protocol):
         """Return each tag of a repository with the digest in its link, "" if the link is damaged."""
         ...
 
+    def remove_tag(self, repository: str, tag: str, digest: str) -> None:
+        """Remove a tag that stands for ``digest``, "" for a damaged link, and nothing else."""
+        ...
+
     def finish_delete(self, repository: str, digest: str) -> None:
         """Remove the tags that stand for a manifest that the registry has deleted."""
         ...

@@ -139,6 +139,8 @@ def _find_digest(
     for tag, manifest in others.items():
         needed = repository.needed_by(manifest)
         other = image.with_tag(tag)
+        if needed is None and isinstance(root, UnreadableManifest):
+            continue  # nobody can pull it, whoever needs it
         if needed is None:
             raise Conflict(f"{other} cannot be read, and may need {image}", next_step=f"delete {other} first")
         if image.digest in needed:

@@ -188,7 +188,7 @@ class Transport:
         connection = self._pool.get()
         reusable = False
         try:
-            if connection is not None and _is_dropped(connection):
+            if connection is not None and is_dropped(connection):
                 connection.close()
                 connection = None
             if connection is None:
@@ -267,7 +267,7 @@ def _end_of(certificate: Any) -> float | None:
         return None
 
 
-def _is_dropped(connection: http.client.HTTPSConnection) -> bool:
+def is_dropped(connection: http.client.HTTPConnection) -> bool:
     """Whether the other side closed an idle connection: its socket is readable without any request."""
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.trees import go_on, remove_tree
+from sysreg_cli.agent.storage.files import go_on, remove_tree
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 

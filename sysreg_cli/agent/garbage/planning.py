@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysreg_cli.agent.storage.damage import Damage
+from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.mark import Marks, collector_keeps, collector_stops
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 
@@ -104,6 +104,8 @@ class _Planner:
                 manifests[name] = untagged
             if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
                 spared.update(snapshot.linked(name) & stored.keys())
+        strays = snapshot.strays - {damage.path for damage in damages}
+        damages += [Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays]
         if manifests:
             kept = collector_keeps(snapshot, manifests)
             self._dereference(
@@ -188,7 +190,7 @@ class _Planner:
 
     def _is_empty(self, repository: Repository, unlinked: Sequence[str], pins: Mapping[str, int]) -> bool:
         """Whether a repository holds no tag, manifest, upload, or blob of a push under way."""
-        if repository.tags or repository.uploads or repository.odd:
+        if repository.tags or repository.uploads or repository.odd or repository.strays:
             return False
         if repository.revisions.difference(unlinked):
             return False

@@ -14,8 +14,8 @@ from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.files import tree
 from sysreg_cli.agent.storage.registry_config import RegistryConfig
-from sysreg_cli.agent.storage.trees import tree
 from sysreg_cli.host import files
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.host.services import Services

@@ -5,7 +5,7 @@ layout           the paths of the storage
 snapshot         reads the storage
 manifest         what a manifest refers to (pure)
 mark             what tags need, and what the registry's collector keeps (pure)
-trees            walks and removes directories
+files            reads and removes files and directories
 tags             reads and removes tags
 removal          removes tags, and loses no push of them
 damage           what is wrong in the storage, and the remedy (pure)

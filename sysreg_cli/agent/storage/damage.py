@@ -13,6 +13,8 @@ from enum import Enum, auto
 from sysreg_cli.text import printable
 
 _MAX_TAGS = 10
+#: what is said of something that is in the registry's way
+STRAY = "is nothing of the registry's"
 
 
 class Remedy(Enum):
@@ -23,6 +25,8 @@ class Remedy(Enum):
     DELETE_TAGS = auto()  # the registry takes a stored blob as good: a collection has to remove it first
     DELETE_MANIFEST = auto()  # the same for a manifest, which has to be deleted by its digest
     REMOVE_FILE = auto()  # the registry neither reads nor replaces it
+    REMOVE_LINK = auto()  # of a damaged manifest, which the registry can't delete by it
+    REMOVE_STRAY = auto()  # no image needs it, and it is in the way of pushes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Damage:
     """One thing in a repository that is damaged or missing. ``str`` is one line for the operator.
 
     ``digest`` is a manifest that needs the thing or is the thing, "" if that is not known. ``tags`` reach
-    that manifest, sorted. ``path`` is the file for Remedy.REMOVE_FILE.
+    that manifest, sorted. ``path`` is what to remove. Without a ``repository`` it is in none.
     """
 
     repository: str
@@ -43,7 +47,7 @@ class Damage:
     def __str__(self) -> str:
         images = [f"{self.repository}:{tag}" for tag in self.tags[:_MAX_TAGS]]
         if not images:
-            images = [f"{self.repository}@{self.digest}" if self.digest else self.repository]
+            images = [f"{self.repository}@{self.digest}" if self.digest else self.repository or "the storage"]
         more = f" and {len(self.tags) - _MAX_TAGS} more tags" if len(self.tags) > _MAX_TAGS else ""
         return printable(f"{', '.join(images)}{more}: {self.what}; {self._advice()}")
 
@@ -55,13 +59,18 @@ class Damage:
             case Remedy.PUSH:
                 return f"push it again, or delete it: {_delete(tags or [manifest])}"
             case Remedy.COLLECT:
-                return "remove it: system registry-garbage-collect --delete-untagged"
+                return "remove it after the grace time: system registry-garbage-collect --delete-untagged"
             case Remedy.DELETE_TAGS:
                 return f"delete it: {_delete(tags or [manifest])}; {again}"
             case Remedy.DELETE_MANIFEST:
                 return f"delete it: {_delete([*tags, manifest])}; {again}"
             case Remedy.REMOVE_FILE:
                 return f"remove it: rm -r {shlex.quote(self.path)}; then push the image again"
+            case Remedy.REMOVE_LINK:
+                delete = f"; delete the tags: {_delete(tags)}" if tags else ""
+                return f"remove the link: rm -r {shlex.quote(self.path)}{delete}; {again}"
+            case Remedy.REMOVE_STRAY:
+                return f"remove it: rm -r {shlex.quote(self.path)}"
 
 
 def _delete(images: list[str]) -> str:

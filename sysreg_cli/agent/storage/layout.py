@@ -70,6 +70,10 @@ def tag_link(name: str) -> str:
     return f"{tag(name)}/{TAG_LINK}"
 
 
+def tag_history(tag: str, digest: str) -> str:
+    return f"_manifests/tags/{tag}/index/{digest_path(digest)}/link"
+
+
 def data(root: Path, digest: str) -> Path:
     """The content of a blob, the only file of its directory."""
     return Path(data_path(str(blobs(root)), digest))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.damage import Damage, Remedy
+from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.text import printable
 
@@ -59,7 +59,7 @@ class Marks:
         found = list(self._damaged_tags)
         for (what, remedy, path), holders in self._faults.items():
             reaching = sorted({tag for root in _climb(holders, parents) for tag in tags.get(root, ())})
-            if remedy is Remedy.PUSH and not reaching:
+            if remedy in (Remedy.PUSH, Remedy.DELETE_TAGS) and not reaching:
                 remedy = Remedy.COLLECT
             found.append(
                 Damage(self._repository.name, what, remedy, min(holders), tuple(reaching), path=path)
@@ -79,7 +79,8 @@ class Marks:
         return parents
 
     def _add_trees(self, pending: list[str]) -> None:
-        revisions, stored = self._repository.revisions, self._snapshot.blobs
+        snapshot, revisions = self._snapshot, self._repository.revisions
+        stored = snapshot.blobs
         while pending:
             digest = pending.pop()
             if digest in self.manifests:
@@ -88,14 +89,14 @@ class Marks:
             if digest not in stored:
                 continue
             self.blobs.add(digest)
-            manifest = self._snapshot.manifest(digest)
+            manifest = snapshot.manifest(digest)
             if manifest is None:
                 continue
             for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
                 if blob not in stored:
-                    self._note(f"blob {blob} is missing", Remedy.PUSH, digest)
-                elif stored[blob].size != size and size >= 0:
-                    self._note_size(blob, size, digest)
+                    self._note_missing(f"blob {blob}", blob, digest)
+                else:
+                    self._check_size(blob, size, digest)
             pending.extend(manifest.children)
             # a manifest whose descriptor has another media type
             pending.extend(revisions.intersection(manifest.blobs))
@@ -130,25 +131,72 @@ class Marks:
         for blob, problem in snapshot.broken_layers(repository, stored):
             for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
                 self._note_link(f"blob {blob} is {problem}", layout.layer_link(blob), holder)
+        for digest in others & sound:
+            self._check_untagged(digest)
+        snapshot.note_strays(repository, stored)
+        for path in repository.strays - repository.odd:
+            self._note(f"{path} {STRAY}", Remedy.REMOVE_STRAY, "", snapshot.path(repository.name, path))
+
+    def _check_untagged(self, digest: str) -> None:
+        """Note the damage below an untagged manifest that a push would take as good."""
+        snapshot = self._snapshot
+        manifest = snapshot.manifest(digest)
+        assert manifest is not None
+        for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
+            if blob in snapshot.blobs:
+                self._check_size(blob, size, digest)
+        for child in manifest.children:
+            is_damaged = child in snapshot.blobs and snapshot.manifest(child) is None
+            if is_damaged and child not in self._repository.revisions:
+                self._note_damaged(f"manifest {child}", Remedy.DELETE_TAGS, child, digest)
 
     def _check_manifest(self, digest: str) -> None:
-        stored = self._snapshot.blobs.get(digest)
-        if stored is None:
-            self._note(f"manifest {digest} is missing", Remedy.PUSH, digest)
-        elif self._snapshot.manifest(digest) is None:
+        repository, link = self._repository, layout.revision_link(digest)
+        is_stored = digest in self._snapshot.blobs
+        is_damaged = is_stored and self._snapshot.manifest(digest) is None
+        if is_damaged:
             self.unreadable.add(digest)
-            self._note_damaged(f"manifest {digest}", Remedy.DELETE_MANIFEST, digest, digest)
-        if digest in self._repository.broken:
-            what = f"the link of manifest {digest} is damaged"
-            self._note_link(what, layout.revision_link(digest), digest)
-        elif stored and digest not in self._repository.revisions:
-            self._note(f"manifest {digest} is not linked in the repository", Remedy.PUSH, digest)
+        if not is_stored:
+            self._note_missing(f"manifest {digest}", digest, digest)
+        if is_damaged and digest in repository.broken:
+            # A push would mend the link alone, and the registry deletes nothing by it.
+            path = self._snapshot.path(repository.name, link)
+            self._note(f"manifest {digest} and its link are damaged", Remedy.REMOVE_LINK, digest, path)
+        elif digest in repository.broken:
+            self._note_link(f"the link of manifest {digest} is damaged", link, digest)
+        elif is_damaged:
+            is_linked = digest in repository.revisions
+            remedy = Remedy.DELETE_MANIFEST if is_linked else Remedy.DELETE_TAGS
+            self._note_damaged(f"manifest {digest}", remedy, digest, digest)
+        elif is_stored and digest not in repository.revisions:
+            self._note_absent(f"manifest {digest} is not linked in the repository", link, digest)
 
     def _note(self, what: str, remedy: Remedy, holder: str, path: str = "") -> None:
         self._faults[what, remedy, path].add(holder)
 
-    def _note_size(self, blob: str, size: int, holder: str) -> None:
-        self._note_damaged(f"blob {blob}, of {size} bytes,", Remedy.DELETE_TAGS, blob, holder)
+    def _note_missing(self, what: str, blob: str, holder: str) -> None:
+        """Note that a blob is missing: a push writes it, unless something is in the way."""
+        path = self._snapshot.blob_path(blob)
+        for stray in self._snapshot.strays:
+            if path.startswith(f"{stray}/"):
+                self._note(f"{what} is missing: {stray} is no directory", Remedy.REMOVE_FILE, holder, stray)
+                return
+        self._note(f"{what} is missing", Remedy.PUSH, holder)
+
+    def _note_absent(self, what: str, link: str, holder: str) -> None:
+        """Note that a link is missing or damaged: a push writes it, unless something is in the way."""
+        if obstacle := self._snapshot.obstacle(self._repository.name, link):
+            self._note(f"{what}: {obstacle} is no directory", Remedy.REMOVE_FILE, holder, obstacle)
+        else:
+            self._note(what, Remedy.PUSH, holder)
+
+    def _check_size(self, blob: str, size: int, holder: str) -> None:
+        """Note a stored blob that has not the size that a manifest says, -1 if it says none."""
+        stored = self._snapshot.blobs[blob].size
+        if stored >= 0 and size in (-1, stored):
+            return
+        what = f"blob {blob}, of {size} bytes," if size >= 0 else f"blob {blob}"
+        self._note_damaged(what, Remedy.DELETE_TAGS, blob, holder)
 
     def _note_damaged(self, what: str, remedy: Remedy, blob: str, holder: str) -> None:
         """Note that the content of a blob is damaged."""
@@ -159,24 +207,22 @@ class Marks:
             self._note(f"{what} is damaged: its file has {size} bytes", remedy, holder)
 
     def _note_link(self, what: str, link: str, holder: str) -> None:
+        path = self._snapshot.path(self._repository.name, link)
         if link in self._repository.odd:
-            path = self._snapshot.path(self._repository.name, link)
             self._note(f"{what}: it is no file", Remedy.REMOVE_FILE, holder, path)
         else:
-            self._note(what, Remedy.PUSH, holder)
+            self._note_absent(what, link, holder)
 
     def _note_tag(self, tag: str) -> None:
         link = layout.tag_link(tag)
-        odd = link in self._repository.odd
-        self._damaged_tags.append(
-            Damage(
-                self._repository.name,
-                "the tag's link is damaged" + (": it is no file" if odd else ""),
-                Remedy.REMOVE_FILE if odd else Remedy.PUSH,
-                tags=(tag,),
-                path=self._snapshot.path(self._repository.name, link) if odd else "",
-            )
-        )
+        whole = self._snapshot.path(self._repository.name, link)
+        what, path = "the tag's link is damaged", ""
+        if link in self._repository.odd:
+            what, path = f"{what}: it is no file", whole
+        elif obstacle := self._snapshot.obstacle(self._repository.name, link):
+            what, path = f"{what}: {obstacle} is no directory", obstacle
+        remedy = Remedy.REMOVE_FILE if path else Remedy.PUSH
+        self._damaged_tags.append(Damage(self._repository.name, what, remedy, tags=(tag,), path=path))
 
 
 def _climb(digests: Iterable[str], parents: Mapping[str, Collection[str]]) -> set[str]:

@@ -31,7 +31,7 @@ class RegistryConfig:
 
     ``root`` is None unless the driver is ``filesystem``. ``cache`` is the kind of blob descriptor cache. The
     registry shows the path ``metrics`` at ``debug``, and serves images at ``listen``; None means unknown. Its
-    collector needs ``environment``.
+    collector needs ``environment``. It ``deletes`` unless it is read-only, or does not allow that.
     """
 
     path: Path
@@ -42,6 +42,7 @@ class RegistryConfig:
     metrics: str = "/metrics"
     listen: HostPort | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    deletes: bool = False
 
 
 def load(settings: Settings) -> RegistryConfig:
@@ -101,6 +102,8 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> RegistryCo
         metrics=str(prometheus.get("path") or "/metrics"),
         listen=_address(http.get("addr")),
         # what it serves concerns the registry alone, and may be secret
+        deletes=_mapping(storage.get("delete")).get("enabled") is True
+        and not _mapping(_mapping(storage.get("maintenance")).get("readonly")).get("enabled"),
         environment={k: v for k, v in environment.items() if not k.upper().startswith(f"{_PREFIX}HTTP")},
     )
 

@@ -25,8 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.snapshot import read_file
-from sysreg_cli.agent.storage.trees import remove_tree
+from sysreg_cli.agent.storage.files import read_file, remove_tree
 from sysreg_cli.host import failpoint
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.reference import is_digest

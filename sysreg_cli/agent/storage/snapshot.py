@@ -6,8 +6,8 @@ the rights of the storage's owner, as the registry and its collector have.
 
 from __future__ import annotations
 
-import errno
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sysreg_cli.agent.storage import layout, manifest
+from sysreg_cli.agent.storage.files import (
+    ABSENT,
+    entries_of,
+    is_directory,
+    is_within,
+    read_file,
+    require_readable,
+    written,
+)
 from sysreg_cli.agent.storage.manifest import StoredManifest
-from sysreg_cli.reference import is_digest, is_repository
+from sysreg_cli.errors import SysregError
+from sysreg_cli.reference import is_digest, is_repository, is_tag
 
-# O_NONBLOCK: without it, opening a FIFO waits for a writer.
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-_MISSING = (FileNotFoundError, NotADirectoryError)
-# A symbolic link, a socket, a directory, a FIFO whose writer has written nothing, an unreadable sector.
-_UNREADABLE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN, errno.EIO}
-_BLOCK = 8192
 #: how a manifest may begin
 _JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
 
@@ -35,8 +39,9 @@ class Repository:
 
     ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
     manifests. ``broken`` are revisions with a damaged link. ``odd`` are paths, relative to the repository, of
-    links that are no regular files, and of ``layout.DIRECTORIES`` that are none. ``uploads`` counts uploads
-    under way. The registry's catalog and collector only
+    links that are no regular files, and of ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of
+    what is nothing of the registry's and in its way: in the place of a directory, or of the file that the
+    next push of a tag writes. ``uploads`` counts uploads under way. The registry's catalog and collector only
     see an ``enumerable`` repository.
     """
 
@@ -45,6 +50,7 @@ class Repository:
     revisions: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     odd: set[str] = field(default_factory=set)
+    strays: set[str] = field(default_factory=set)
     uploads: int = 0
     enumerable: bool = True
 
@@ -59,11 +65,12 @@ class Blob(NamedTuple):
 class Snapshot:
     """The repositories and blobs of the storage at one moment.
 
-    ``foreign`` are paths that the registry does not write, at which its collector stops. ``manifests`` caches
+    ``foreign`` are paths that the registry does not write, at which its collector stops. ``strays`` are paths
+    of what is in the place of a directory, outside of repositories. ``manifests`` caches
     parsed manifests. Those that an earlier snapshot could read are taken from it: the content of a digest
     never changes. But a damaged one may be mended, or have been half written then. ``check`` is called
     before each file is read, and ends the reading by raising. Raises OSError if the storage can't be read. A
-    storage without any push is empty.
+    storage without any push is empty. Raises SysregError if a file is where its repositories or blobs were.
     """
 
     def __init__(
@@ -77,11 +84,18 @@ class Snapshot:
             raise NotADirectoryError(f"{root} is not a directory")
         self._repositories_path = str(layout.repositories(root))
         self._blobs_path = str(layout.blobs(root))
+        for path in (self._repositories_path, self._blobs_path):
+            if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
+                raise SysregError(
+                    f"{path} is not a directory", next_step=f"remove it: rm -r {shlex.quote(path)}"
+                )
+        self._owner = root.stat().st_uid
         self._check = check
         self.manifests: dict[str, StoredManifest | None] = {
             digest: read for digest, read in (manifests or {}).items() if read is not None
         }
         self.foreign: list[str] = []
+        self.strays: set[str] = set()
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
         self.blobs: dict[str, Blob] = {}
         self.read_blobs()
@@ -106,28 +120,28 @@ class Snapshot:
 
     def time(self, repository: str, link: str) -> float:
         """Return when a link, relative to the repository, was written, 0 if it is not there."""
-        return _time(self.path(repository, link))
+        return written(self.path(repository, link))
 
     def revision_time(self, repository: str, digest: str) -> float:
         """Return when the manifest was last pushed to the repository, 0 if it is not there."""
         self._check()
-        return _time(self.path(repository, layout.revision_link(digest)))
+        return written(self.path(repository, layout.revision_link(digest)))
 
     def tagged_times(self, repository: str) -> dict[str, float]:
         """Map each manifest that a present tag points or pointed to, to when the last one began to."""
         times: dict[str, float] = {}
         for tag in self.repositories[repository].tags:
-            for algorithm in _entries(self.path(repository, f"_manifests/tags/{tag}/index")):
-                for entry in _entries(algorithm.path):
+            for algorithm in entries_of(self.path(repository, f"_manifests/tags/{tag}/index")):
+                for entry in entries_of(algorithm.path):
                     self._check()
                     digest = f"{algorithm.name}:{entry.name}"
-                    times[digest] = max(times.get(digest, 0.0), _time(f"{entry.path}/link"))
+                    times[digest] = max(times.get(digest, 0.0), written(f"{entry.path}/link"))
         return times
 
     def layers(self, repository: str) -> Iterator[tuple[str, float]]:
         """Yield the blobs that are linked in the repository, with the time of each link."""
         for digest, link in self._layer_links(repository):
-            if time := _time(link):
+            if time := written(link):
                 yield digest, time
 
     def linked(self, repository: str) -> set[str]:
@@ -139,7 +153,7 @@ class Snapshot:
         times: dict[str, float] = {}
         for name in self.repositories if digests else ():
             for digest, link in self._layer_links(name):
-                if digest in digests and (time := _time(link)):
+                if digest in digests and (time := written(link)):
                     times[digest] = max(times.get(digest, 0.0), time)
         return times
 
@@ -152,17 +166,37 @@ class Snapshot:
                 link = self._link(repository, path)
                 yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
 
+    def note_strays(self, repository: Repository, sound: Collection[str]) -> None:
+        """Add what is in the way of links to layers to the strays, but do not look at ``sound`` ones."""
+        for algorithm in self._directories(repository, "_layers"):
+            for entry in self._directories(repository, f"_layers/{algorithm.name}"):
+                self._check()
+                if f"{algorithm.name}:{entry.name}" not in sound:
+                    self._note_stray(repository, f"_layers/{algorithm.name}/{entry.name}/link")
+
     def path(self, repository: str, rest: str) -> str:
         return f"{self._repositories_path}/{repository}/{rest}"
 
     def blob_path(self, digest: str) -> str:
         return layout.data_path(self._blobs_path, digest)
 
+    def obstacle(self, repository: str, link: str) -> str:
+        """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
+
+        The registry follows symbolic links, but those in its own directories of a repository lead nowhere.
+        """
+        path = self.path(repository, "").rstrip("/")
+        for name in link.split("/")[:-1]:
+            path = f"{path}/{name}"
+            if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):  # noqa: PTH112, PTH114
+                return path
+        return ""
+
     # -- reading ---------------------------------------------------------------------------------------
 
     def _layer_links(self, repository: str) -> Iterator[tuple[str, str]]:
-        for algorithm in _entries(self.path(repository, "_layers")):
-            for entry in _entries(algorithm.path):
+        for algorithm in entries_of(self.path(repository, "_layers")):
+            for entry in entries_of(algorithm.path):
                 self._check()
                 yield f"{algorithm.name}:{entry.name}", f"{entry.path}/link"
 
@@ -171,12 +205,14 @@ class Snapshot:
         followed = set()  # what symbolic links lead to: one that leads upwards is read once
         while pending:
             path, name = pending.pop()
-            own = set()
-            for entry in _entries(path):
+            own, strays = set(), set()
+            for entry in entries_of(path):
                 self._check()
                 if entry.name.startswith("_"):
                     own.add(entry.name)
-                elif entry.is_dir():  # follows symbolic links, as the registry and its collector do
+                    if not is_directory(entry):
+                        strays.add(entry.name)
+                elif is_directory(entry):  # follows symbolic links, as the registry and its collector do
                     if entry.is_symlink():
                         self.foreign.append(entry.path)
                         target = entry.stat()
@@ -184,19 +220,26 @@ class Snapshot:
                             continue
                         followed.add((target.st_dev, target.st_ino))
                     pending.append((entry.path, f"{name}/{entry.name}" if name else entry.name))
+                elif entry.is_symlink():
+                    self.foreign.append(entry.path)
+                    self.strays.add(entry.path)
+                elif is_repository(entry.name):
+                    self.strays.add(entry.path)
             if name and not own.isdisjoint(layout.OWN):
-                repository = Repository(name, enumerable="_layers" in own)
+                repository = Repository(
+                    name, enumerable="_layers" in own, strays=strays.intersection(layout.OWN)
+                )
                 if repository.enumerable and not is_repository(name):
                     self.foreign.append(path)
                 self._read_manifests(repository)
                 if "_uploads" in own:
-                    uploads = _entries(f"{path}/_uploads")
+                    uploads = entries_of(f"{path}/_uploads")
                     repository.uploads = sum(not _is_cancelled(entry.path) for entry in uploads)
                 yield name, repository
 
     def _read_manifests(self, repository: Repository) -> None:
-        for algorithm in _entries(self.path(repository.name, "_manifests/revisions")):
-            for entry in _entries(algorithm.path):
+        for algorithm in self._directories(repository, "_manifests/revisions"):
+            for entry in self._directories(repository, f"_manifests/revisions/{algorithm.name}"):
                 self._check()
                 digest = sys.intern(f"{algorithm.name}:{entry.name}")
                 if not is_digest(digest):
@@ -210,18 +253,42 @@ class Snapshot:
                     repository.revisions.add(digest)
                     if link != digest:
                         repository.broken.add(digest)
-        for entry in _entries(self.path(repository.name, "_manifests/tags")):
+        for entry in entries_of(self.path(repository.name, "_manifests/tags")):
             self._check()
-            link = self._link(repository, layout.tag_link(entry.name))
-            if link is None and not entry.is_dir(follow_symlinks=False):
-                continue
-            repository.tags[entry.name] = sys.intern(link or "")
+            if is_tag(entry.name):
+                link = self._link(repository, layout.tag_link(entry.name))
+                repository.tags[entry.name] = sys.intern(link or "")
+                if link:
+                    # the next push of the tag writes it again
+                    self._note_stray(repository, layout.tag_history(entry.name, link))
+            else:
+                repository.strays.add(f"_manifests/tags/{entry.name}")
         if not (repository.revisions and repository.tags):
             for path in layout.DIRECTORIES:
                 whole = self.path(repository.name, path)
                 if os.path.lexists(whole) and not os.path.isdir(whole):  # noqa: PTH112
                     repository.odd.add(path)
                     self.foreign.append(whole)
+
+    def _note_stray(self, repository: Repository, link: str) -> None:
+        """Note what is in the way of a link."""
+        try:
+            if not stat.S_ISREG(os.lstat(self.path(repository.name, link)).st_mode):
+                repository.strays.add(link)
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+            if obstacle := self.obstacle(repository.name, link):
+                repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
+
+    def _directories(self, repository: Repository, path: str) -> list[os.DirEntry[str]]:
+        """Return the directories in ``path``, relative to the repository, and note what else is there."""
+        entries = entries_of(self.path(repository.name, path))
+        found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if len(found) < len(entries):
+            names = {entry.name for entry in entries} - {entry.name for entry in found}
+            repository.strays.update(f"{path}/{name}" for name in names)
+        return found
 
     def _link(self, repository: Repository, path: str) -> str | None:
         """Return the digest in a link of a repository, "" if it is damaged, None if there is no link."""
@@ -234,82 +301,55 @@ class Snapshot:
         try:
             if not stat.S_ISREG(os.lstat(whole).st_mode):
                 repository.odd.add(path)
-        except _MISSING:
-            return None
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
         return ""
 
     def _blobs(self) -> Iterator[tuple[str, Blob]]:
-        for algorithm in _entries(self._blobs_path):
-            for prefix in _entries(algorithm.path):
+        for algorithm in entries_of(self._blobs_path):
+            if not is_directory(algorithm):
+                self.strays.add(algorithm.path)
+            for prefix in entries_of(algorithm.path):
+                if prefix.is_symlink() and is_within(prefix.path, self._blobs_path):
+                    self.strays.add(prefix.path)
+                    continue
                 # Names relative to an open directory take a fifth less time than whole paths.
                 try:
                     directory = os.open(prefix.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except _MISSING:
+                except OSError as error:
+                    if error.errno not in ABSENT:
+                        raise
+                    if not is_directory(prefix):
+                        self.strays.add(prefix.path)
                     continue
                 try:
                     for name in os.listdir(directory):  # noqa: PTH208
                         self._check()
                         try:
                             status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
-                        except _MISSING:
-                            continue
-                        except PermissionError as error:
+                        except OSError as error:
+                            if error.errno in ABSENT:
+                                if not os.path.isdir(f"{prefix.path}/{name}"):  # noqa: PTH112
+                                    self.strays.add(f"{prefix.path}/{name}")
+                                continue
                             error.filename = f"{prefix.path}/{name}"
                             raise
                         digest = sys.intern(f"{algorithm.name}:{name}")
                         if not is_digest(digest) or name[:2] != prefix.name:
                             self.foreign.append(f"{prefix.path}/{name}")
                             continue
+                        unusual = status.st_uid != self._owner or not status.st_mode & stat.S_IRUSR
+                        if unusual and stat.S_ISREG(status.st_mode):
+                            require_readable(f"{prefix.path}/{name}/data")
                         size = status.st_size if stat.S_ISREG(status.st_mode) else -1
                         yield digest, Blob(size, status.st_mtime)
                 finally:
                     os.close(directory)
 
 
-def read_file(path: str, size: int = 0) -> bytes | None:
-    """Return the content of a file that may have ``size`` bytes, but of one that is long only if it is JSON.
-
-    Most layers are long and no JSON. Return nothing if the file can't be read, None if there is none.
-    """
-    # os.read takes half the time of a file object, and this runs for each link and manifest of the registry.
-    try:
-        descriptor = os.open(path, _READ)
-    except _MISSING:
-        return None
-    except OSError as error:
-        if error.errno in _UNREADABLE:
-            return b""
-        raise
-    try:
-        data = os.read(descriptor, _BLOCK)
-        if len(data) == _BLOCK and data.lstrip()[:1] == b"{":
-            while len(data) < size and (more := os.read(descriptor, size)):
-                data += more
-        return data  # noqa: TRY300
-    except OSError as error:
-        if error.errno in _UNREADABLE:
-            return b""
-        raise
-    finally:
-        os.close(descriptor)
-
-
 def _is_cancelled(upload: str) -> bool:
     """Whether the upload was cancelled: the registry then writes ``hashstates`` again after its removal."""
-    names = {entry.name for entry in _entries(upload)}
+    names = {entry.name for entry in entries_of(upload)}
     return "hashstates" in names and "startedat" not in names
-
-
-def _entries(path: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return list(entries)
-    except _MISSING:
-        return []
-
-
-def _time(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime  # noqa: PTH116
-    except _MISSING:
-        return 0.0

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout, registry_config, removal
-from sysreg_cli.agent.storage.snapshot import read_file
+from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable, text_of
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.reference import is_tag
@@ -39,11 +39,17 @@ class TagStorage:
     def remove(self, repository: str, tags: Mapping[str, str]) -> list[str]:
         """Remove each of ``tags`` (tag to digest) that still stands for its digest, and return these.
 
-        A tag goes with its history, as in a delete by the registry. Its manifest stays. Raises Unavailable
-        while a collection holds the write lock.
+        The digest of a damaged link is "". A tag goes with its history, as in a delete by the registry. Its
+        manifest stays. Raises Unavailable while a collection holds the write lock, NotSupported if the
+        registry deletes nothing.
         """
         with self._change() as root:
             return removal.remove_tags(root, repository, tags)
+
+    def remove_tag(self, repository: str, tag: str, digest: str) -> None:
+        """Remove one tag. Raises Conflict if it does not stand for ``digest``, and what ``remove`` raises."""
+        if not self.remove(repository, {tag: digest}):
+            raise Conflict(f"{repository}:{tag} does not stand for {digest or 'a damaged link'}")
 
     def finish_delete(self, repository: str, digest: str) -> None:
         """Remove the tags that stand for a manifest that the registry has deleted.
@@ -69,12 +75,17 @@ class TagStorage:
                     "the registry takes no changes while a garbage collection runs",
                     next_step="try again later",
                 )
-            with issue, self._root() as root:
+            with issue, self._root(change=True) as root:
                 yield root
 
     @contextlib.contextmanager
-    def _root(self) -> Iterator[Path]:
+    def _root(self, *, change: bool = False) -> Iterator[Path]:
         config = registry_config.load(self._settings)
+        if change and not config.deletes:
+            raise NotSupported(
+                "the registry is read-only, or has deletes switched off",
+                next_step=f"see storage.delete and storage.maintenance in {config.path}",
+            )
         if config.root is None:
             raise NotSupported(
                 f"the registry's storage has the driver {config.driver}, which the agent cannot read"

@@ -133,6 +133,11 @@ class MemoryStorage:
         links = self.registry.unreadable_links
         return {tag: "" if tag in links else digest for tag, digest in self.registry.tagged.items()}
 
+    def remove_tag(self, repository: str, tag: str, digest: str) -> None:
+        assert self.tags(repository).pop(tag) == digest
+        del self.registry.tagged[tag]
+        self.registry.unreadable_links.discard(tag)
+
     def finish_delete(self, repository: str, digest: str) -> None:
         assert digest not in self.registry.manifests
         self.registry.tagged = {tag: on for tag, on in self.registry.tagged.items() if on != digest}

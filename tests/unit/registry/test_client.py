@@ -14,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from devstack import images
-from sysreg_cli.errors import NotStored, NotSupported, ProtocolError, SysregError, Unavailable
+from sysreg_cli.errors import NotStored, NotSupported, ProtocolError, SysregError, TagsLeft, Unavailable
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
 from sysreg_cli.registry.client import RegistryClient
@@ -231,6 +231,19 @@ def test_a_digest_that_2_8_cannot_delete_is_an_error_with_a_remedy(
     )
     with pytest.raises(ProtocolError, match="push the same image again"):
         client.delete_manifest(ImageReference("app", digest=digest))
+
+
+@pytest.mark.parametrize(("there", "kind"), [(404, TagsLeft), (500, ProtocolError), (200, ProtocolError)])
+def test_a_delete_that_ends_with_500_may_have_left_the_tags_alone(
+    client: RegistryClient, registry: HTTPServer, there: int, kind: type[SysregError]
+) -> None:
+    _tokens(registry)
+    path = f"/v2/app/manifests/{(digest := 'sha256:' + '0' * 64)}"
+    registry.expect_request(path, method="DELETE").respond_with_data("{}", 500)
+    registry.expect_request(path, method="GET").respond_with_data("{}", there)
+    with pytest.raises(SysregError, match="answered 500") as raised:
+        client.delete_manifest(ImageReference("app", digest=digest))
+    assert type(raised.value) is kind
 
 
 def test_a_write_that_the_registry_cannot_store_is_an_error_of_its_own(

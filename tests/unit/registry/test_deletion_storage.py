@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.errors import Unavailable
+from sysreg_cli.errors import NotStored, Unavailable
 from sysreg_cli.reference import parse
 from sysreg_cli.registry.deletion import Deletion, delete_images
 from tests.unit.registry.memory import MemoryRegistry, MemoryStorage, image, index
@@ -94,3 +94,48 @@ def test_without_the_storage_the_tag_is_as_before_and_the_error_says_what_to_del
     assert (registry.tagged, registry.manifests) == before
     assert all(isinstance(outcome, Deletion) for outcome in delete(registry, "app:damaged", "app:v1"))
     assert registry.tagged == {}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_tag_that_the_registry_cannot_write_is_removed_from_the_storage(damaged: bool) -> None:
+    """A full disk, or something in the place of a file of the tag."""
+    registry = MemoryRegistry()
+    registry.push("v1", shared := image("v1"))
+    registry.push("v1-again", shared)
+    registry.push("alone", alone := image("alone"))
+    registry.full = True
+    if damaged:
+        registry.unreadable_links = {"alone"}
+
+    outcomes = delete(registry, "app:v1", "app:alone", storage=MemoryStorage(registry))
+
+    assert all(isinstance(outcome, Deletion) for outcome in outcomes), outcomes
+    assert set(registry.tagged) == {"v1-again"}
+    assert (alone.digest in registry.manifests) == damaged
+    assert registry.is_whole("v1-again")
+
+
+def test_a_tag_that_was_pushed_meanwhile_is_not_removed_from_the_storage() -> None:
+    registry, another = MemoryRegistry(), MemoryRegistry()
+    registry.push("v1", shared := image("v1"))
+    registry.push("v1-again", shared)
+    another.push("v1", image("new"))
+    registry.full = True
+
+    (error,) = delete(registry, "app:v1", storage=MemoryStorage(another))
+
+    assert isinstance(error, NotStored)
+    assert set(another.tagged) == {"v1"}
+    assert set(registry.tagged) == {"v1", "v1-again"}
+
+
+def test_a_damaged_manifest_is_deleted_by_its_digest_beside_another_damage() -> None:
+    registry = MemoryRegistry()
+    registry.push("v1", damaged := image("v1"))
+    registry.push("other", image("other"))
+    registry.damaged = set(registry.manifests)
+
+    (outcome,) = delete(registry, f"app@{damaged.digest}")
+
+    assert isinstance(outcome, Deletion), outcome
+    assert set(registry.tagged) == {"other"}

@@ -27,7 +27,9 @@ def settings_for(storage: Storage, *, protected: tuple[str, ...] = ()) -> Settin
     state = storage.root.parent / "state"
     state.mkdir(exist_ok=True)
     config = storage.root.parent / "config.yml"
-    config.write_text(f"storage: {{filesystem: {{rootdirectory: '{storage.root}'}}}}")
+    config.write_text(
+        f"storage: {{filesystem: {{rootdirectory: '{storage.root}'}}, delete: {{enabled: true}}}}"
+    )
     return Settings(
         registry=RegistrySettings(config=config, storage=storage.root),
         agent=AgentSettings(restart_command="true"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.storage.damage import Damage, Remedy
 from sysreg_cli.agent.storage.snapshot import Snapshot
+from sysreg_cli.errors import SysregError
 from tests.unit.agent.storage.builder import Storage
 
 
@@ -164,3 +166,147 @@ def test_a_line_stays_one_line_and_short(storage: Storage) -> None:
     assert "\n" not in line
     assert "and 10 more tags" in line
     assert "rm -r '/a b\\n'" in line
+
+
+def _to_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.touch()
+
+
+def _to_itself(path: Path) -> None:
+    """Replace it with a symbolic link that leads nowhere."""
+    shutil.rmtree(path)
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("replace", [_to_file, _to_itself])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "_manifests/tags/1",
+        "_manifests/tags/1/current",
+        "_manifests/tags/1/index",
+        "_manifests/tags/1/index/sha256",
+        "_manifests/revisions/sha256",
+        "_manifests/revisions/sha256/DIGEST",
+        "_layers",
+        "_layers/sha256",
+        "_layers/sha256/LAYER",
+        "_uploads",
+    ],
+)
+def test_what_is_in_the_place_of_a_directory_is_to_be_removed(
+    storage: Storage, place: str, replace: Callable[[Path], None]
+) -> None:
+    """A push could not write there, so it is no remedy."""
+    digest = storage.image("app", "1", layers=(b"layer",))
+    digits = {"DIGEST": digest.partition(":")[2], "LAYER": storage.blob(b"layer").partition(":")[2]}
+    for word, text in digits.items():
+        place = place.replace(word, text)
+    path = storage.repositories / "app" / place
+    path.mkdir(parents=True, exist_ok=True)
+    replace(path)
+    damages = plan(storage).damages
+    assert {damage.path for damage in damages if damage.path} == {str(path)}
+    assert f"rm -r {path}" in " ".join(map(str, damages))
+    assert Remedy.PUSH not in {damage.remedy for damage in damages if damage.tags}
+    path.unlink()
+    assert all(damage.remedy in (Remedy.PUSH, Remedy.COLLECT) for damage in plan(storage).damages)
+
+
+def test_a_file_in_the_way_of_a_blob_is_named_once_with_the_tag(storage: Storage) -> None:
+    storage.image("app", "1", layers=(b"layer",))
+    layer = storage.path(storage.blob(b"layer")).parent
+    _to_file(layer)
+    (damage,) = plan(storage).damages
+    assert (damage.tags, damage.remedy, damage.path) == (("1",), Remedy.REMOVE_FILE, str(layer))
+
+
+@pytest.mark.parametrize("place", ["repositories/team", "blobs/sha256/ab", f"blobs/sha256/ab/{'ab' * 32}"])
+def test_a_file_in_the_way_of_later_pushes_is_named(storage: Storage, place: str) -> None:
+    storage.image("app", "1")
+    stray = storage.base / place
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.touch()
+    (damage,) = plan(storage).damages
+    assert str(damage) == f"the storage: {stray} is nothing of the registry's; remove it: rm -r {stray}"
+
+
+def test_what_the_registry_lists_as_a_tag_and_is_none_is_named_and_keeps_nothing(storage: Storage) -> None:
+    storage.image("app", "1", layers=(b"one",))
+    untagged = storage.image("app", layers=(b"untagged",))
+    stray = storage.repositories / "app/_manifests/tags/lost+found"
+    stray.mkdir()
+    made = plan(storage, delete_untagged=True)
+    assert [str(damage) for damage in made.damages] == [
+        f"app: _manifests/tags/lost+found is nothing of the registry's; remove it: rm -r {stray}"
+    ]
+    assert list(made.manifests["app"]) == [untagged]
+
+
+def test_a_damaged_manifest_with_a_damaged_link_is_removed_by_its_link(storage: Storage) -> None:
+    """The registry deletes it by no digest, and a push takes it as good."""
+    digest = storage.image("app", "1", layers=(b"layer",))
+    storage.path(digest).write_bytes(b"")
+    storage.revision("app", digest).write_bytes(b"sha256:")
+    (damage,) = plan(storage).damages
+    link = storage.revision("app", digest)
+    assert str(damage).endswith(
+        f"are damaged; remove the link: rm -r {link}; delete the tags:"
+        " system registry-image-delete --yes app:1; collect again, then push the image"
+    )
+    link.unlink()
+    (damage,) = plan(storage).damages
+    assert damage.remedy is Remedy.DELETE_TAGS
+    shutil.rmtree(storage.tag("app", "1").parent.parent)
+    made = plan(storage, grace=0)
+    assert (digest in made.blobs, made.damages) == (True, [])
+
+
+def test_a_link_that_leads_to_itself_stops_no_collection(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    untagged = storage.image("app", layers=(b"untagged",))
+    for link in (storage.revision("app", digest), storage.revision("app", untagged)):
+        link.unlink()
+        link.symlink_to(link.name)
+    (storage.repositories / "loop").symlink_to("loop")
+    freed = storage.blob(b"freed")
+    made = plan(storage, delete_untagged=True, grace=0)
+    assert freed in made.blobs
+    assert {damage.remedy for damage in made.damages} == {Remedy.REMOVE_FILE, Remedy.REMOVE_STRAY}
+
+
+def test_a_damaged_layer_that_an_untagged_manifest_keeps_is_named_as_long_as_it_is_there(
+    storage: Storage,
+) -> None:
+    """A push would take it as good. So it is not enough to delete the tag."""
+    tagged = storage.image("app", "1", layers=(b"layer",))
+    storage.index("app", children=(storage.image("app", layers=(b"layer", b"untagged")),))
+    layer = storage.blob(b"layer")
+    storage.path(layer).write_bytes(b"longer than it was")
+    assert {damage.remedy for damage in plan(storage).damages} == {Remedy.DELETE_TAGS}
+    storage.delete("app", tagged)
+    (damage,) = plan(storage).damages
+    assert damage.remedy is Remedy.COLLECT
+    assert layer in plan(storage, delete_untagged=True).blobs
+
+
+def test_a_damaged_platform_that_an_untagged_index_keeps_is_named(storage: Storage) -> None:
+    child = storage.image("app", layers=(b"layer",))
+    storage.index("app", children=(child,))
+    storage.path(child).write_bytes(b"")
+    storage.revision("app", child).unlink()
+    (damage,) = plan(storage).damages
+    assert damage.remedy is Remedy.COLLECT
+    made = plan(storage, delete_untagged=True, grace=0)
+    assert child in made.blobs
+
+
+@pytest.mark.parametrize("place", ["repositories", "blobs"])
+def test_a_file_in_place_of_all_repositories_or_blobs_is_an_error_with_a_remedy(
+    storage: Storage, place: str
+) -> None:
+    storage.image("app", "1")
+    _to_file(storage.base / place)
+    with pytest.raises(SysregError, match=rf"{place} is not a directory; remove it: rm -r /.*/{place}$"):
+        plan(storage)

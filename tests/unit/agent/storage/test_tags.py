@@ -25,7 +25,9 @@ def storage(tmp_path: Path) -> Storage:
 def tags(storage: Storage, tmp_path: Path) -> TagStorage:
     (tmp_path / "state").mkdir()
     config = tmp_path / "config.yml"
-    config.write_text(f"storage: {{filesystem: {{rootdirectory: '{storage.root}'}}}}")
+    config.write_text(
+        f"storage: {{filesystem: {{rootdirectory: '{storage.root}'}}, delete: {{enabled: true}}}}"
+    )
     return TagStorage(
         Settings(
             registry=RegistrySettings(config=config, storage=storage.root),
@@ -115,6 +117,31 @@ def test_a_symbolic_link_in_place_of_a_tag_is_removed_and_not_followed(
     digest = storage.image("app", "v1")
     _directory(storage, "linked").symlink_to("v1")
     assert tags.remove("app", {"linked": digest}) == ["linked"]
+    assert tags.tags("app") == {"v1": digest}
+
+
+def test_one_tag_with_a_damaged_link_is_removed_and_nothing_else(storage: Storage, tags: TagStorage) -> None:
+    digest = storage.image("app", "damaged", "v1")
+    storage.tag("app", "damaged").write_text("")
+    with pytest.raises(Conflict, match="app:v1 does not stand for a damaged link"):
+        tags.remove_tag("app", "v1", "")
+    with pytest.raises(Conflict, match="app:never does not stand for a damaged link"):
+        tags.remove_tag("app", "never", "")
+    tags.remove_tag("app", "damaged", "")
+    assert tags.tags("app") == {"v1": digest}
+
+
+@pytest.mark.parametrize(
+    "keys", ["", ", delete: {enabled: true}, maintenance: {readonly: {enabled: true}}", ", delete: {}"]
+)
+def test_a_registry_that_deletes_nothing_keeps_its_tags(
+    storage: Storage, tags: TagStorage, tmp_path: Path, keys: str
+) -> None:
+    digest = storage.image("app", "v1")
+    root = f"filesystem: {{rootdirectory: '{storage.root}'}}"
+    (tmp_path / "config.yml").write_text(f"storage: {{{root}{keys}}}")
+    with pytest.raises(NotSupported, match=r"deletes switched off; see .*config.yml"):
+        tags.remove("app", {"v1": digest})
     assert tags.tags("app") == {"v1": digest}
 
 
