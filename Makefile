@@ -29,8 +29,9 @@ JOBS ?= 4
 test: lint ## linters and all tests, with the short forms of soak and fuzz (TESTS=tests/unit: these only)
 	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-soak: prepare ## the long runs: token load, garbage collection, deployment (each says how long it takes)
+soak: prepare ## the long runs: token load, garbage collection, damaged storages, deployment (each says how long it takes)
 	@for script in $$(grep -l __main__ tests/soak/*.py); do $(PYTHON) -m tests.soak.$$(basename $$script .py) || exit 1; done
+	$(PYTHON) -m tests.fuzz.storage.run
 
 bench: prepare ## every benchmark: ratios, measured side by side in one run
 	@for script in $$(grep -l __main__ bench/*.py); do $(PYTHON) -m bench.$$(basename $$script .py) || exit 1; done

@@ -127,8 +127,22 @@ def _own_by_root(path: Path, random: Random) -> None:
     path.chmod(random.choice([0o700, 0o755]))
 
 
+def _to_file(path: Path, random: Random) -> None:
+    status = path.stat()
+    shutil.rmtree(path)
+    path.write_bytes(random.choice([b"", b"foreign", _LINK]))
+    os.chown(path, status.st_uid, status.st_gid)
+
+
+def _directory_to_symbolic_link(path: Path, random: Random) -> None:
+    shutil.rmtree(path)
+    path.symlink_to(random.choice([".", "..", "nowhere", "/etc/passwd", path.name]))
+
+
 _DIRECTORIES: dict[str, Callable[[Path, Random], None]] = {
     "a missing directory": lambda path, _: shutil.rmtree(path),
     "something foreign in it": _stray,
     "root's directory": _own_by_root,
+    "a file in its place": _to_file,
+    "a symbolic link in its place": _directory_to_symbolic_link,
 }

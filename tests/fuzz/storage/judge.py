@@ -9,23 +9,29 @@ from collections.abc import Callable
 #: sends a GET with an Accept header; returns the status and the body
 Get = Callable[[str, str], tuple[int, bytes]]
 
-_INDEXES = (
+INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-_IMAGES = (
+#: the media types of manifests; an index may also name blobs
+MANIFESTS = (
+    *INDEXES,
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-_ACCEPT = ", ".join(_INDEXES + _IMAGES)
+_ACCEPT = ", ".join(MANIFESTS)
 
 
 class Judge:
-    """Reads each manifest and blob once: make a new one after each change."""
+    """Reads each manifest and blob once: make a new one after each change.
 
-    def __init__(self, get: Get) -> None:
+    ``blobs`` says which blobs can be pulled, as far as that is known: a delete changes no blob.
+    """
+
+    def __init__(self, get: Get, blobs: dict[str, bool] | None = None) -> None:
         self._get = get
-        self._cache: dict[str, bool] = {}
+        self._manifests: dict[str, bool] = {}
+        self._blobs: dict[str, bool] = {} if blobs is None else blobs
 
     def listed(self, repository: str) -> set[str]:
         status, body = self._get(f"/v2/{repository}/tags/list", "")
@@ -37,12 +43,12 @@ class Judge:
 
     def _manifest(self, repository: str, reference: str) -> bool:
         path = f"/v2/{repository}/manifests/{reference}"
-        if path not in self._cache:
+        if path not in self._manifests:
             try:
-                self._cache[path] = self._read_manifest(repository, reference, path)
+                self._manifests[path] = self._read_manifest(repository, reference, path)
             except (ValueError, LookupError, TypeError):  # no manifest that a client understands
-                self._cache[path] = False
-        return self._cache[path]
+                self._manifests[path] = False
+        return self._manifests[path]
 
     def _read_manifest(self, repository: str, reference: str, path: str) -> bool:
         status, body = self._get(path, _ACCEPT)
@@ -59,7 +65,7 @@ class Judge:
         if "manifests" in document:
             return all(
                 self._manifest(repository, entry["digest"])
-                if entry.get("mediaType") in _INDEXES + _IMAGES
+                if entry.get("mediaType") in MANIFESTS
                 else self._blob(repository, entry["digest"])
                 for entry in document["manifests"]
             )
@@ -68,10 +74,10 @@ class Judge:
 
     def _blob(self, repository: str, digest: str) -> bool:
         path = f"/v2/{repository}/blobs/{digest}"
-        if path not in self._cache:
+        if path not in self._blobs:
             status, body = self._get(path, "")
-            self._cache[path] = status == 200 and _digest(body) == digest
-        return self._cache[path]
+            self._blobs[path] = status == 200 and _digest(body) == digest
+        return self._blobs[path]
 
 
 def _digest(data: bytes) -> str:
