@@ -134,7 +134,7 @@ class Collection:
                 return
             marks = [Marks.of_tags(snapshot, repository) for repository in snapshot.repositories.values()]
             lost = {damage for mark in marks for damage in mark.damages()} - set(self.plan.damages)
-        first = min(map(str, lost))
+        first = min(map(str, lost), default="blobs that tags need are gone")
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise SysregError(f"images were damaged: {first}{more}", next_step="report this")
 

@@ -126,7 +126,8 @@ class _Planner:
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
             needed=frozenset(needed),
-            damages=sorted(damages, key=str),
+            # what is in the way of pushes comes first: a push may be the remedy of the others
+            damages=sorted(damages, key=lambda it: (it.remedy is not Remedy.REMOVE_STRAY, str(it))),
             obstacle=collector_stops(snapshot, manifests, blobs),
             revisions=sum(len(repository.revisions) for repository in snapshot.repositories.values()),
             scanned=self._now,

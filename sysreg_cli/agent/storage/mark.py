@@ -130,7 +130,12 @@ class Marks:
         stored = {blob for blob in layers - self.manifests if blob in snapshot.blobs}
         for blob, problem in snapshot.broken_layers(repository, stored):
             for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
-                self._note_link(f"blob {blob} is {problem}", layout.layer_link(blob), holder)
+                link = layout.layer_link(blob)
+                if snapshot.leads_elsewhere(repository, blob):
+                    path = snapshot.path(repository.name, link)
+                    self._note(f"blob {blob} is {problem}", Remedy.REMOVE_FILE, holder, path)
+                else:
+                    self._note_link(f"blob {blob} is {problem}", link, holder)
         for digest in others & sound:
             self._check_untagged(digest)
         snapshot.note_strays(repository, stored)
@@ -181,7 +186,8 @@ class Marks:
             if path.startswith(f"{stray}/"):
                 self._note(f"{what} is missing: {stray} is no directory", Remedy.REMOVE_FILE, holder, stray)
                 return
-        self._note(f"{what} is missing", Remedy.PUSH, holder)
+        link = layout.layer_link(blob) if blob != holder else layout.revision_link(blob)
+        self._note_absent(f"{what} is missing", link, holder)
 
     def _note_absent(self, what: str, link: str, holder: str) -> None:
         """Note that a link is missing or damaged: a push writes it, unless something is in the way."""

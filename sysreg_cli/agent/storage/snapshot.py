@@ -171,8 +171,16 @@ class Snapshot:
         for algorithm in self._directories(repository, "_layers"):
             for entry in self._directories(repository, f"_layers/{algorithm.name}"):
                 self._check()
-                if f"{algorithm.name}:{entry.name}" not in sound:
-                    self._note_stray(repository, f"_layers/{algorithm.name}/{entry.name}/link")
+                digest = f"{algorithm.name}:{entry.name}"
+                if digest not in sound:
+                    link = layout.layer_link(digest)
+                    self._note_stray(repository, link)
+                    if self.leads_elsewhere(repository, digest):
+                        repository.strays.add(link)
+
+    def leads_elsewhere(self, repository: Repository, layer: str) -> bool:
+        """Whether the link of a layer names another one: a push would take that as the layer."""
+        return self._link(repository, layout.layer_link(layer)) not in (layer, "", None)
 
     def path(self, repository: str, rest: str) -> str:
         return f"{self._repositories_path}/{repository}/{rest}"
@@ -210,7 +218,7 @@ class Snapshot:
                 self._check()
                 if entry.name.startswith("_"):
                     own.add(entry.name)
-                    if not is_directory(entry):
+                    if entry.is_symlink() or not is_directory(entry):
                         strays.add(entry.name)
                 elif is_directory(entry):  # follows symbolic links, as the registry and its collector do
                     if entry.is_symlink():
@@ -226,9 +234,11 @@ class Snapshot:
                 elif is_repository(entry.name):
                     self.strays.add(entry.path)
             if name and not own.isdisjoint(layout.OWN):
-                repository = Repository(
-                    name, enumerable="_layers" in own, strays=strays.intersection(layout.OWN)
-                )
+                strays &= set(layout.OWN)
+                enumerable = "_layers" in own - strays
+                repository = Repository(name, enumerable=enumerable, strays=strays)
+                if "_layers" in strays:  # What the collector then does is not known.
+                    self.foreign.append(f"{path}/_layers")
                 if repository.enumerable and not is_repository(name):
                     self.foreign.append(path)
                 self._read_manifests(repository)

@@ -310,3 +310,29 @@ def test_a_file_in_place_of_all_repositories_or_blobs_is_an_error_with_a_remedy(
     _to_file(storage.base / place)
     with pytest.raises(SysregError, match=rf"{place} is not a directory; remove it: rm -r /.*/{place}$"):
         plan(storage)
+
+
+@pytest.mark.parametrize("is_tagged", [True, False])
+def test_the_link_of_a_layer_that_names_another_one_is_to_be_removed(
+    storage: Storage, is_tagged: bool
+) -> None:
+    """The registry would tell a push that the layer is there."""
+    storage.image("app", *(["1"] if is_tagged else []), layers=(b"layer",))
+    other = storage.upload("app", b"other")
+    layer = storage.blob(b"layer")
+    link = storage.repositories / "app/_layers" / layer.replace(":", "/") / "link"
+    link.write_text(other)
+    (damage,) = plan(storage).damages
+    assert damage.path == str(link)
+    assert damage.remedy is (Remedy.REMOVE_FILE if is_tagged else Remedy.REMOVE_STRAY)
+
+
+def test_what_tags_need_is_pinned_if_the_collector_may_not_see_their_repository(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    layers = storage.repositories / "app/_layers"
+    shutil.rmtree(layers)
+    layers.symlink_to("nowhere")
+    made = plan(storage, grace=0)
+    assert {digest, storage.blob(b"layer")} <= made.pins.keys()
+    assert made.blobs == {}
+    assert made.obstacle
