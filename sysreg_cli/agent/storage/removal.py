@@ -5,8 +5,8 @@ tag is first moved out of the registry's sight, in one step. A push that begins 
 A push that had begun may still write into the directory that was moved: the kernel tells by a lease whether
 anybody has its link open for writing. If the link then names another digest, the tag is put back.
 
-If the process is killed in between, ``finish`` completes what it had begun. Paths are texts here, because
-there may be thousands of tags.
+If the process is killed in between, the next removal in the repository completes what it had begun. Paths are
+texts here, because there may be thousands of tags.
 """
 
 # ruff: noqa: PTH102, PTH104, PTH106, PTH114, PTH208
@@ -35,7 +35,7 @@ WRITER_SECONDS = 5.0
 _POLL = 0.002
 _THREADS = 8
 
-# ``finish`` takes what is moved for that of a killed process.
+# ``_finish`` takes what is moved for that of a killed process.
 _turn = threading.Lock()
 
 
@@ -63,13 +63,8 @@ def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[st
         return removed
 
 
-def finish(root: Path, repository: str) -> None:
-    """Complete the removals of a process that was killed. The caller is that of ``remove_tags``."""
-    with _turn:
-        _finish(root, str(layout.repository(root, repository)))
-
-
 def _finish(root: Path, top: str) -> None:
+    """Complete the removals of a process that was killed."""
     for name in _names(top):
         tag, _, digest = name.partition("@")
         _settle(top, tag, digest)

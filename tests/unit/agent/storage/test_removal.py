@@ -78,8 +78,8 @@ def test_what_a_killed_process_has_begun_is_finished(
     # a push that had begun before, and one that began afterwards
     (removed / f"pushed@{digest}" / layout.TAG_LINK).write_text(newer)
     push_slowly(storage.tag("app", "again"), newer, 0)
-    removal.finish(storage.root, "app")
+    assert removal.remove_tags(storage.root, "app", {}) == []
     found = {path.parents[1].name: path.read_text() for path in storage.repositories.rglob("current/link")}
     assert found == {"pushed": newer, "again": newer}
     assert not removed.exists()
-    removal.finish(storage.root, "app")
+    assert removal.remove_tags(storage.root, "app", {}) == []
