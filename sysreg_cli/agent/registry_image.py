@@ -8,6 +8,7 @@ collection is in ``garbage/api.py``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 
 from starlette.requests import Request
@@ -19,8 +20,10 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.parameters import flag
 from sysreg_cli.agent.registry_access import local_registry
+from sysreg_cli.agent.storage import listings
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.tags import TagStorage
-from sysreg_cli.errors import InvalidReference, UsageError
+from sysreg_cli.errors import InvalidReference, NotAuthorized, SysregError, UsageError
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.deletion import delete_image
 from sysreg_cli.settings import Settings
@@ -116,10 +119,22 @@ class _Calls:
         return reference.parse(text, self._own_hosts)
 
     def _names(self, caller: Caller, filtered: bool) -> list[str]:
+        """Return the names that the caller sees, from the storage, or else from the registry.
+
+        Raises NotAuthorized for a registry token that does not allow to list the repositories.
+        """
+        sees_all = caller.may_list_all(self._grants)
+        if caller.access is not None and not sees_all:
+            raise NotAuthorized("the registry token does not allow to list the repositories")
+
+        def seen(names: list[str]) -> list[str]:
+            return names if sees_all else [name for name in names if self._may_pull(caller, name)]
+
+        with contextlib.suppress(SysregError), open_root(self._settings) as root:
+            names = seen(listings.repositories(root))
+            return [name for name in names if listings.has_tags(root, name)] if filtered else names
         with local_registry(self._settings) as registry:
-            names = registry.catalog()
-            if not caller.may_list_all(self._grants):
-                names = [name for name in names if self._may_pull(caller, name)]
+            names = seen(registry.catalog())
             return registry.tagged(names) if filtered else names
 
     def _tags(self, caller: Caller, repository: str) -> list[str]:

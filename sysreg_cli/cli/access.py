@@ -110,6 +110,15 @@ class AgentStorage:
             raise NotSupported(f"the registry {address(self._invocation)} is not the one of sysreg.conf")
         return AgentClient.from_invocation(self._invocation)
 
+    def images(self, token: str, *, filter_out_untagged: bool = False) -> list[str]:
+        """Return the names of all images, as RegistryClient.catalog does, or of those with a tag.
+
+        ``token`` is one for the catalog. Raises SysregError if the storage cannot be read, or the token does
+        not allow it.
+        """
+        found = self._agent.images(token, filter_out_untagged=filter_out_untagged)
+        return [image.name for image in found.registry_images]
+
     def tags(self, repository: str) -> Mapping[str, str]:
         """Return each tag with its digest."""
         return self._agent.stored_tags(repository, self._token(repository)).tags

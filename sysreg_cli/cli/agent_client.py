@@ -101,9 +101,10 @@ class AgentClient:
 
     # -- calls
 
-    def images(self) -> Images:
-        """Return the images that the caller may pull."""
-        return self._fetch(Images, "GET", paths.REGISTRY_IMAGE)
+    def images(self, registry_token: str = "", *, filter_out_untagged: bool = False) -> Images:
+        """Return the images that the caller may pull; with a registry token all images."""
+        query = "?filter_out_untagged=true" if filter_out_untagged else ""
+        return self._fetch(Images, "GET", f"{paths.REGISTRY_IMAGE}{query}", registry_token=registry_token)
 
     def stored_tags(self, repository: str, registry_token: str) -> StoredTags:
         """Return the tags of a repository as its storage has them."""

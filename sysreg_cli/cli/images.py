@@ -16,9 +16,9 @@ from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_report
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
+from sysreg_cli.registry.client import CATALOG, RegistryClient
 
 if TYPE_CHECKING:
-    from sysreg_cli.registry.client import RegistryClient
     from sysreg_cli.registry.deletion import Deletion
 
 
@@ -58,19 +58,43 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
     """List the images of the registry."""
     check_list(invocation, LIST_COLUMNS)
     registry = open_registry(invocation)
+    names = _stored_images(invocation, registry, filter_out_untagged)
+    if names is None:
+        names = _listed_images(invocation, registry)
+        if owner := cache_owner(invocation):
+            remember_names(owner, names, invocation.environ)
+        if filter_out_untagged:
+            names = registry.tagged(names)
+    show_list(invocation, LIST_COLUMNS, [[name] for name in names])
+    hints.registry_expiry(registry)
+
+
+def _stored_images(
+    invocation: Invocation, registry: RegistryClient, filter_out_untagged: bool
+) -> list[str] | None:
+    """Ask the agent for all images. Return None if the registry has to be asked.
+
+    The agent reads them from the storage. The registry takes many times as long.
+    """
+    token = registry.token(CATALOG)
     try:
-        names = registry.catalog()
+        names = AgentStorage(invocation, registry).images(token, filter_out_untagged=filter_out_untagged)
+    except SysregError:
+        return None
+    if not filter_out_untagged and (owner := cache_owner(invocation)):
+        remember_names(owner, names, invocation.environ)
+    return names
+
+
+def _listed_images(invocation: Invocation, registry: RegistryClient) -> list[str]:
+    """Ask the registry for all images, or the agent for those that the user may pull."""
+    try:
+        return registry.catalog()
     except NotAuthorized:
         # the agent of this machine cannot answer for another registry
         if not is_configured(invocation) and not invocation.text(global_options.AGENT):
             raise
-        names = _permitted_images(invocation, registry.where)
-    if owner := cache_owner(invocation):
-        remember_names(owner, names, invocation.environ)
-    if filter_out_untagged:
-        names = registry.tagged(names)
-    show_list(invocation, LIST_COLUMNS, [[name] for name in names])
-    hints.registry_expiry(registry)
+        return _permitted_images(invocation, registry.where)
 
 
 def _permitted_images(invocation: Invocation, where: str) -> list[str]:

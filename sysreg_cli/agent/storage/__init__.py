@@ -2,6 +2,8 @@
 
 registry_config  reads the registry's config.yml, and the environment that overrides it
 layout           the paths of the storage
+root             opens the storage for one call of the API
+listings         lists repositories and tags as the registry does
 snapshot         reads the storage
 manifest         what a manifest refers to (pure)
 mark             what tags need, and what the registry's collector keeps (pure)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from sysreg_cli.agent.storage import layout, registry_config, removal
+from sysreg_cli.agent.storage import layout, removal
 from sysreg_cli.agent.storage.files import read_file
-from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable, text_of
-from sysreg_cli.host.ownership import as_owner
+from sysreg_cli.agent.storage.root import open_root
+from sysreg_cli.errors import Conflict, Unavailable
 from sysreg_cli.reference import is_tag
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock
@@ -33,7 +33,7 @@ class TagStorage:
 
     def tags(self, repository: str) -> dict[str, str]:
         """Return each tag of a repository with the digest in its link, "" if the link is damaged."""
-        with self._root() as root:
+        with open_root(self._settings) as root:
             return _read(root, repository)
 
     def remove(self, repository: str, tags: Mapping[str, str]) -> list[str]:
@@ -75,26 +75,8 @@ class TagStorage:
                     "the registry takes no changes while a garbage collection runs",
                     next_step="try again later",
                 )
-            with issue, self._root(change=True) as root:
+            with issue, open_root(self._settings, change=True) as root:
                 yield root
-
-    @contextlib.contextmanager
-    def _root(self, *, change: bool = False) -> Iterator[Path]:
-        config = registry_config.load(self._settings)
-        if change and not config.deletes:
-            raise NotSupported(
-                "the registry is read-only, or has deletes switched off",
-                next_step=f"see storage.delete and storage.maintenance in {config.path}",
-            )
-        if config.root is None:
-            raise NotSupported(
-                f"the registry's storage has the driver {config.driver}, which the agent cannot read"
-            )
-        try:
-            with as_owner(config.root):
-                yield config.root
-        except OSError as error:
-            raise SysregError(f"the registry's storage: {text_of(error)}") from error
 
 
 def _read(root: Path, repository: str) -> dict[str, str]:
