@@ -38,11 +38,12 @@ from sysreg_cli.v1.collections import (
     PlannedBlob,
 )
 from sysreg_cli.v1.faults import ErrorBody
-from sysreg_cli.v1.images import Image, Images, StoredTags
+from sysreg_cli.v1.images import Image, ImageDetails, Images, Layer, Platform, StoredTags
 from sysreg_cli.v1.prune import PrunedTag, Pruning
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 _SCHEMAS = (
+    *(ImageDetails, Platform, Layer),
     *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
     *(Usage, UsageRow, Pruning, PrunedTag),
@@ -58,7 +59,7 @@ _KEY_KIND = {"type": "string", "enum": [kind.value for kind in KeyKind]}
 _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
     "filter_out_untagged": (_FLAG, "only images with at least one tag"),
-    "image_name_and_tag": (_TEXT, "NAME:TAG"),
+    "image_name_and_tag": (_TEXT, "NAME:TAG; for details also NAME@DIGEST"),
     "digest": (_TEXT, "digest of a manifest; empty for a tag whose link is damaged"),
     "tag": (_TEXT, "a tag of the image"),
     "garbage_collect": (_FLAG, "True"),
@@ -207,6 +208,14 @@ _CALLS = (
         CollectionStatus,
         (),
         ("plan",),
+    ),
+    _Call(
+        "get",
+        paths.IMAGE_DETAILS,
+        "What a tag, or with NAME@DIGEST a manifest, stands for, and what its delete frees.",
+        ImageDetails,
+        errors=(404, 405),
+        query=("image_name_and_tag",),
     ),
     _Call(
         "get",

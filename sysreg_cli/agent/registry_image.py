@@ -121,11 +121,11 @@ class _Calls:
     def _names(self, caller: Caller, filtered: bool) -> list[str]:
         """Return the names that the caller sees, from the storage, or else from the registry.
 
-        Raises NotAuthorized for a registry token that does not allow to list the repositories.
+        Raises NotAuthorized for a registry token that allows nothing, as a user gets for the catalog.
         """
         sees_all = caller.may_list_all(self._grants)
-        if caller.access is not None and not sees_all:
-            raise NotAuthorized("the registry token does not allow to list the repositories")
+        if caller.access == ():
+            raise NotAuthorized(f"the registry token of {caller.name} does not allow to list the images")
 
         def seen(names: list[str]) -> list[str]:
             return names if sees_all else [name for name in names if self._may_pull(caller, name)]

@@ -6,6 +6,7 @@ main.py               find the command, run it, turn the outcome into an exit st
 commands.py           the table of the commands
 basics.py             help, bash-completion
 images.py             registry-image-list, registry-image-tags, registry-image-delete
+image_show.py         registry-image-show
 garbage.py            registry-garbage-collect
 collection_watch.py   wait for the end of a collection, with a progress bar
 collection_report.py  what is shown of a collection

@@ -44,6 +44,16 @@ def is_configured(invocation: Invocation) -> bool:
     return address(invocation).lower() in {configured, *invocation.settings.registry.addresses}
 
 
+def check_own_storage(invocation: Invocation) -> None:
+    """Raise NotSupported unless the registry is that of this controller: the agent reads its storage."""
+    if not is_configured(invocation):
+        raise NotSupported(
+            f"{address(invocation)} is not the registry of this controller: its storage cannot be read from"
+            " here, so its usage is not known",
+            next_step="run the command on its controller",
+        )
+
+
 def credentials(invocation: Invocation) -> RegistryCredentials:
     """Return the caller's credentials. Raises CredentialsMissing, UsageError."""
     kind = invocation.credential_kind()
@@ -109,6 +119,11 @@ class AgentStorage:
         if not is_configured(self._invocation) and not self._invocation.text(global_options.AGENT):
             raise NotSupported(f"the registry {address(self._invocation)} is not the one of sysreg.conf")
         return AgentClient.from_invocation(self._invocation)
+
+    def close(self) -> None:
+        """Close the connection to the agent."""
+        if "_agent" in self.__dict__:
+            self._agent.close()
 
     def images(self, token: str, *, filter_out_untagged: bool = False) -> list[str]:
         """Return the names of all images, as RegistryClient.catalog does, or of those with a tag.

@@ -34,7 +34,7 @@ from sysreg_cli.v1.certificates import (
     Uninstallation,
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
-from sysreg_cli.v1.images import Images, StoredTags
+from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 from sysreg_cli.v1.usage import Grouping, Usage
@@ -95,6 +95,10 @@ class AgentClient:
             token=None if by_peer else token,
         )
 
+    def close(self) -> None:
+        """Close the connection. The next call opens another one."""
+        self._connection.close()
+
     def renew_token(self) -> None:
         """Get another token for the next call, because the one in use may have expired."""
         self._token = ""
@@ -115,6 +119,11 @@ class AgentClient:
         """Remove ``tag``, which stands for ``digest``; without it all tags of a deleted manifest."""
         query = {"image_name": repository, "digest": digest, **({"tag": tag} if tag else {})}
         self._send("DELETE", f"{paths.STORED_TAGS}?{urlencode(query)}", registry_token=registry_token)
+
+    def image_details(self, image: str) -> ImageDetails:
+        """Return what a tag or a digest stands for."""
+        query = urlencode({"image_name_and_tag": image})
+        return self._fetch(ImageDetails, "GET", f"{paths.IMAGE_DETAILS}?{query}")
 
     def usage(self, by: Grouping | None = None, image: str = "") -> Usage:
         """Return where the space went, with a row for each ``by``; of Grouping.TAG for those of ``image``."""

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),
     "registry-image-list": ("sysreg_cli.cli.images:list_images", "List the images of the registry."),
     "registry-image-prune": ("sysreg_cli.cli.prune:prune", "Remove tags of images by rules."),
+    "registry-image-show": (
+        "sysreg_cli.cli.image_show:show",
+        "Show an image, and what goes if it is deleted.",
+    ),
     "registry-image-tags": ("sysreg_cli.cli.images:list_tags", "List the tags of an image."),
     "registry-usage": ("sysreg_cli.cli.usage:usage", "Show where the space of the registry went."),
 }

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sysreg_cli.cli import global_options, hints
-from sysreg_cli.cli.access import AgentStorage, cache_owner, is_configured, open_registry, own_hosts
+from sysreg_cli.cli.access import (
+    AgentStorage,
+    cache_owner,
+    check_own_storage,
+    is_configured,
+    open_registry,
+    own_hosts,
+)
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_report
+from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_report, size, time
 from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import CATALOG, RegistryClient
 
 if TYPE_CHECKING:
     from sysreg_cli.registry.deletion import Deletion
+    from sysreg_cli.v1.usage import UsageRow
 
 
 def _report(
@@ -37,26 +46,35 @@ def _report(
 
 
 LIST_COLUMNS = ("Image Name",)
+LONG_LIST_COLUMNS = (*LIST_COLUMNS, "Tags", "Size", "Last Pushed")
 TAG_COLUMNS = ("Image Tag",)
+LONG_TAG_COLUMNS = (*TAG_COLUMNS, "Digest", "Size", "Unique", "Last Pushed")
 DELETE_COLUMNS = tuple(_report(ImageReference("")))
 
 
 @command(
     "registry-image-list",
-    columns=LIST_COLUMNS,
+    columns=LONG_LIST_COLUMNS,
     sorts=True,
     variables=[*REGISTRY_VARIABLES, "SYSREG_AGENT", "XDG_CACHE_HOME"],
     examples=[
         ("system registry-image-list", "Show the names of all images."),
         ("system registry-image-list --filter-out-untagged -f value", "Only tagged ones, for a script."),
+        ("system registry-image-list --long --sort-column Size:desc", "Show the largest ones first."),
     ],
 )
 @click.option("--filter-out-untagged", is_flag=True, help="Only images that have at least one tag.")
+@click.option("--long", "is_long", is_flag=True, help="Also show the tags, size and last push of each.")
 @click.option("--nowrap", is_flag=True, help="Accepted for older scripts; nothing is ever wrapped.")
 @click.pass_obj
-def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool) -> None:
-    """List the images of the registry."""
-    check_list(invocation, LIST_COLUMNS)
+def list_images(invocation: Invocation, filter_out_untagged: bool, is_long: bool, nowrap: bool) -> None:
+    """List the images of the registry.
+
+    Size, with --long, is what the tags of an image reach, each blob once.
+    """
+    columns = LONG_LIST_COLUMNS if is_long else LIST_COLUMNS
+    check_list(invocation, columns)
+    usage = _usage(invocation) if is_long else {}
     registry = open_registry(invocation)
     names = _stored_images(invocation, registry, filter_out_untagged)
     if names is None:
@@ -65,8 +83,28 @@ def list_images(invocation: Invocation, filter_out_untagged: bool, nowrap: bool)
             remember_names(owner, names, invocation.environ)
         if filter_out_untagged:
             names = registry.tagged(names)
-    show_list(invocation, LIST_COLUMNS, [[name] for name in names])
+    show_list(invocation, columns, [[name, *_long_cells(usage, name)][: len(columns)] for name in names])
     hints.registry_expiry(registry)
+
+
+def _usage(invocation: Invocation, image: str = "") -> dict[str | None, UsageRow]:
+    """Ask the agent what each image, or each tag of ``image``, takes.
+
+    Raises NotSupported for another registry.
+    """
+    from sysreg_cli.cli.agent_client import AgentClient
+    from sysreg_cli.v1.usage import Grouping
+
+    check_own_storage(invocation)
+    by = Grouping.TAG if image else Grouping.IMAGE
+    rows = AgentClient.from_invocation(invocation, as_user=True).usage(by, image).rows
+    return {row.name: row for row in rows}
+
+
+def _long_cells(usage: Mapping[str | None, UsageRow], name: str) -> list[Any]:
+    """Return the further columns of --long. An image that was pushed since the agent's reading has none."""
+    row = usage.get(name)
+    return [row.tags, size(row.size), time(row.last_pushed)] if row else [None] * 3
 
 
 def _stored_images(
@@ -77,10 +115,11 @@ def _stored_images(
     The agent reads them from the storage. The registry takes many times as long.
     """
     token = registry.token(CATALOG)
-    try:
-        names = AgentStorage(invocation, registry).images(token, filter_out_untagged=filter_out_untagged)
-    except SysregError:
-        return None
+    with closing(AgentStorage(invocation, registry)) as storage:
+        try:
+            names = storage.images(token, filter_out_untagged=filter_out_untagged)
+        except SysregError:
+            return None
     if not filter_out_untagged and (owner := cache_owner(invocation)):
         remember_names(owner, names, invocation.environ)
     return names
@@ -114,9 +153,9 @@ def _permitted_images(invocation: Invocation, where: str) -> list[str]:
 @command(
     "registry-image-tags",
     argument_help=[("IMAGE", "Name of the image, as registry-image-list shows it.")],
-    columns=TAG_COLUMNS,
+    columns=LONG_TAG_COLUMNS,
     sorts=True,
-    variables=[*REGISTRY_VARIABLES, "XDG_CACHE_HOME"],
+    variables=[*REGISTRY_VARIABLES, "SYSREG_AGENT", "XDG_CACHE_HOME"],
     examples=[
         ("system registry-image-tags docker.io/starlingx/app", "Show the tags of an image."),
         (
@@ -126,13 +165,16 @@ def _permitted_images(invocation: Invocation, where: str) -> list[str]:
     ],
 )
 @click.argument("image", metavar="IMAGE")
+@click.option("--long", "is_long", is_flag=True, help="Also show the digest, sizes and push of each.")
 @click.pass_obj
-def list_tags(invocation: Invocation, image: str) -> None:
+def list_tags(invocation: Invocation, image: str, is_long: bool) -> None:
     """List the tags of an image.
 
-    If the image is not in the registry, the result is empty and the exit status 0.
+    If the image is not in the registry, the result is empty and the exit status 0. With --long, Size is what
+    a tag reaches, and Unique what its delete and a collection free.
     """
-    check_list(invocation, TAG_COLUMNS)
+    columns = LONG_TAG_COLUMNS if is_long else TAG_COLUMNS
+    check_list(invocation, columns)
     parsed = parse(image, own_hosts(invocation))
     if parsed.tag or parsed.digest:
         raise InvalidReference(
@@ -143,10 +185,16 @@ def list_tags(invocation: Invocation, image: str) -> None:
     tags = registry.tags(parsed.repository)
     if owner := cache_owner(invocation):
         remember_tags(owner, parsed.repository, tags, invocation.environ)
-    show_list(invocation, TAG_COLUMNS, [[tag] for tag in tags])
+    usage = _usage(invocation, parsed.repository) if is_long and tags else {}
+    show_list(invocation, columns, [[tag, *_long_tag_cells(usage, tag)][: len(columns)] for tag in tags])
     if not tags:
         hints.similar_image(registry, parsed)
     hints.registry_expiry(registry)
+
+
+def _long_tag_cells(usage: Mapping[str | None, UsageRow], tag: str) -> list[Any]:
+    row = usage.get(tag)
+    return [row.digest, size(row.size), size(row.unique), time(row.last_pushed)] if row else [None] * 4
 
 
 @command(

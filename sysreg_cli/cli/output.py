@@ -28,9 +28,25 @@ class Size(int):
     """A number of bytes: a table shows it for people, and every other format as a plain number."""
 
 
+class Summarized(list[Any]):
+    """A list that a table shows as ``text``, and every other format whole."""
+
+    def __init__(self, items: Iterable[Any], text: str) -> None:
+        super().__init__(items)
+        self.text = text
+
+
 def size(number: int | None) -> Size | None:
     """Return a Size, or None for what is not known."""
     return None if number is None else Size(number)
+
+
+def time(text: str | None) -> datetime | None:
+    """Return the time of an ISO 8601 text of the agent, or None for what is not known."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def show_list(
@@ -68,7 +84,7 @@ def show_properties(
     elif invocation.format == "csv":
         _write_csv([key for key, _ in pairs], [[value for _, value in pairs]])
     else:
-        rows = [(key, value) for key, value in pairs if invocation.columns or value not in (None, "", [])]
+        rows = [(key, value) for key, value in pairs if invocation.columns or value not in (None, "", [], {})]
         _write_table(["Property", "Value"], rows)
 
 
@@ -186,6 +202,8 @@ def _cell(value: Any) -> str:
 
 
 def _table_cell(value: Any) -> str:
+    if isinstance(value, Summarized):
+        return printable(value.text)
     return readable(value) if isinstance(value, Size) else _cell(value)
 
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
 
-from sysreg_cli.cli.access import address, is_configured, own_hosts
+from sysreg_cli.cli.access import check_own_storage, own_hosts
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, check_list, show_list, show_properties, size
-from sysreg_cli.errors import InvalidReference, NotSupported, UsageError
+from sysreg_cli.cli.output import check_columns, check_list, show_list, show_properties, size, time
+from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import parse
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
 
 
 def _properties(usage: Usage) -> dict[str, Any]:
@@ -35,9 +27,9 @@ def _properties(usage: Usage) -> dict[str, Any]:
         "bytes_in_uploads": size(usage.bytes_in_uploads),
         "freed_by_collection": size(usage.freed_by_collection),
         "freed_with_delete_untagged": size(usage.freed_with_delete_untagged),
-        "last_collection": _time(usage.last_collection),
+        "last_collection": time(usage.last_collection),
         "last_collection_outcome": usage.last_collection_outcome,
-        "as_of": _time(usage.as_of),
+        "as_of": time(usage.as_of),
     }
 
 
@@ -79,12 +71,7 @@ def usage(invocation: Invocation, by: str | None, image: str) -> None:
     """
     group = Grouping(by) if by else None
     repository = _check_usage(invocation, group, image)
-    if not is_configured(invocation):
-        raise NotSupported(
-            f"{address(invocation)} is not the registry of this controller: its storage cannot be read from"
-            " here, so its usage is not known",
-            next_step="run the command on its controller",
-        )
+    check_own_storage(invocation)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
@@ -122,8 +109,8 @@ def _cells(group: Grouping, row: UsageRow) -> list[Any]:
     sizes = [size(row.size), size(row.unique)]
     match group:
         case Grouping.IMAGE:
-            return [row.name, row.tags, *sizes, row.shared_with, _time(row.last_pushed)]
+            return [row.name, row.tags, *sizes, row.shared_with, time(row.last_pushed)]
         case Grouping.USER:
             return [row.name, row.images, row.tags, *sizes]
         case Grouping.TAG:
-            return [row.name, row.digest, *sizes, _time(row.last_pushed)]
+            return [row.name, row.digest, *sizes, time(row.last_pushed)]

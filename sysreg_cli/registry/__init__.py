@@ -5,6 +5,7 @@ repository.py     Repository: what the tags of one repository stand for, and whi
 deletion.py       delete_images: delete tags and digests, and nothing that another tag needs
 targets.py        what each argument of a delete means: its tags and manifests
 group.py          the steps of a delete, for all targets of one repository together
+contents.py       what is in an image: platforms, layers, labels
 manifests.py      RemoteManifest, and the placeholder manifest that deletes a tag
 authorization.py  bearer tokens from the token server that the registry names
 challenge.py      the registry's 401 challenge

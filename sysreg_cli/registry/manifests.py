@@ -91,7 +91,7 @@ class RemoteManifest:
 
     @cached_property
     def is_placeholder(self) -> bool:
-        return _PLACEHOLDER in self._annotations and not self._data.get("manifests")
+        return _PLACEHOLDER in self._annotations and not self.document.get("manifests")
 
     def replaces(self, tag: str) -> tuple[str, ...]:
         """Of a placeholder: return the manifests that ``tag`` stood for, the root first. Of others: none."""
@@ -107,7 +107,7 @@ class RemoteManifest:
 
     def _entries(self, key: str, digest: str = "digest") -> list[dict[str, Any]]:
         """Return the descriptors under ``key``, one or a list of them, that have a digest."""
-        value = self._data.get(key)
+        value = self.document.get(key)
         return [
             entry
             for entry in (value if isinstance(value, list) else [value])
@@ -116,16 +116,25 @@ class RemoteManifest:
 
     @cached_property
     def _annotations(self) -> dict[str, Any]:
-        annotations = self._data.get("annotations")
+        annotations = self.document.get("annotations")
         return annotations if isinstance(annotations, dict) else {}
 
     @cached_property
-    def _data(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """The parsed content; empty if it is no JSON object."""
         try:
             data = json.loads(self.content)
         except (ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
+
+
+def media_type_of(content: bytes) -> str:
+    """Return the media type with which the registry serves a stored manifest."""
+    document = RemoteManifest("", content).document
+    if document.get("schemaVersion") == 1:
+        return f"{_SCHEMA_1}prettyjws"
+    return str(document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST))
 
 
 def placeholder(replaces: Mapping[str, Sequence[str]]) -> RemoteManifest:

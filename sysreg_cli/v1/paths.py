@@ -2,6 +2,7 @@
 
 REGISTRY_IMAGE = "/v1/registry_image"
 STORED_TAGS = "/v1/registry_image/stored_tags"
+IMAGE_DETAILS = "/v1/registry_image/details"
 GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
 USAGE = "/v1/registry_image/usage"
 PRUNE = "/v1/registry_image/prune"

@@ -1,6 +1,7 @@
-"""Where the space of the registry's storage went (docs/contracts.rst, "Usage").
+"""Where the space of the registry's storage went (docs/contracts.rst, "Usage"), and what an image is.
 
-api         the HTTP call
+api         the HTTP calls
+details     reads the storage, and says what one image is
 report      reads the storage, and says what the caller may know of it
 accounting  which blobs an image reaches, and which of them only it reaches (pure)
 """

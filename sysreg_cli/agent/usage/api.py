@@ -1,4 +1,4 @@
-"""The call that tells where the space of the storage went (docs/contracts.rst, "The agent's API")."""
+"""The calls that tell where the space went, and what an image is (docs/contracts.rst, "The agent's API")."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from starlette.routing import Route
 from sysreg_cli import reference
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
+from sysreg_cli.agent.usage.details import read_details
 from sysreg_cli.agent.usage.report import Query, read_usage
 from sysreg_cli.errors import InvalidReference, UsageError
+from sysreg_cli.reference import ImageReference
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.collections import CollectionStatus
+from sysreg_cli.v1.images import ImageDetails
 from sysreg_cli.v1.usage import Grouping, Usage
 
 
 def routes(context: AgentContext, collections: Callable[[], CollectionStatus]) -> list[Route]:
-    """Return the route. ``collections`` tells how the last collections ended."""
+    """Return the routes. ``collections`` tells how the last collections ended."""
     settings = context.settings
     grants = Grants(settings.token_server)
     # one reading at a time: each costs a processor for as long as it takes
@@ -50,7 +53,21 @@ def routes(context: AgentContext, collections: Callable[[], CollectionStatus]) -
         )
         return JSONResponse(wire.to_json(await asyncio.to_thread(read, query)))
 
-    return [context.route("GET", paths.USAGE, show, Role.NONE, action="usage")]
+    def read_one(image: ImageReference, caller: Caller) -> ImageDetails:
+        with turn:
+            return read_details(settings, image, lambda name: caller.may_pull(name, grants))
+
+    async def show_image(request: Request, caller: Caller) -> Response:
+        text = request.query_params.get("image_name_and_tag", "")
+        image = reference.parse(text, settings.registry.addresses)
+        if not image.tag and not image.digest:
+            raise InvalidReference(f"{shorten(text)}: names no tag and no digest")
+        return JSONResponse(wire.to_json(await asyncio.to_thread(read_one, image, caller)))
+
+    return [
+        context.route("GET", paths.USAGE, show, Role.NONE, action="usage"),
+        context.route("GET", paths.IMAGE_DETAILS, show_image, Role.NONE, action="image show"),
+    ]
 
 
 def _parse(request: Request, own_hosts: Sequence[str]) -> tuple[Grouping | None, str]:
