@@ -34,6 +34,7 @@ from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.prune import api as prune_api
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
 from sysreg_cli.agent.usage import api as usage_api
+from sysreg_cli.agent.usage.growth import Growth
 from sysreg_cli.daemon import program, server, systemd
 from sysreg_cli.daemon.accepting import ConnectionLimits, reserve_descriptors
 from sysreg_cli.daemon.limits import GuardedProtocol
@@ -98,9 +99,10 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
     alarms = Alarms(settings)
     renewal = Renewal(settings, change, source_of(settings.certificate, pace), pace)
+    growth = Growth(settings)
     configuration = partial(
         server.configuration,
-        build(_routes(context, change, renewal, collections)),
+        build(_routes(context, change, renewal, collections, growth)),
         protocol=PeerProtocol,
         stop_seconds=_STOP_SECONDS,
     )
@@ -115,7 +117,8 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     if settings.agent.metrics:
         figures = AgentMetrics(settings, collections, lambda: renewal.record)
         listeners += _metrics_listener(settings.agent.metrics, figures)
-    background = [asyncio.create_task(task) for task in (remind(settings.certificate), alarms.watch())]
+    tasks = (remind(settings.certificate), alarms.watch(), growth.watch())
+    background = [asyncio.create_task(task) for task in tasks]
 
     def stop() -> None:
         alarms.stop()
@@ -150,13 +153,17 @@ def _holds_writes(collections: CollectionService) -> bool:
 
 
 def _routes(
-    context: AgentContext, change: CertificateChange, renewal: Renewal, collections: CollectionService
+    context: AgentContext,
+    change: CertificateChange,
+    renewal: Renewal,
+    collections: CollectionService,
+    growth: Growth,
 ) -> list[BaseRoute]:
     return [
         *certificate_api.routes(context, change, lambda: renewal.record),
         *garbage_api.routes(context, collections),
         *registry_image.routes(context),
-        *usage_api.routes(context, partial(collections.status, names=False)),
+        *usage_api.routes(context, partial(collections.status, names=False), growth),
         *prune_api.routes(context),
         *openapi.routes(),
     ]

@@ -133,6 +133,8 @@ def check_list(invocation: Invocation, titles: Sequence[str]) -> None:
 
 def readable(size: int) -> str:
     """Return a number of bytes in the largest decimal unit that leaves at least 1 before the point."""
+    if size < 0:
+        return f"-{readable(-size)}"
     if size < 1000:
         return f"{size} byte{'s' if size != 1 else ''}"
     units = iter(("kB", "MB", "GB", "TB"))

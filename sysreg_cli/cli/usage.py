@@ -29,6 +29,8 @@ def _properties(usage: Usage) -> dict[str, Any]:
         "freed_with_delete_untagged": size(usage.freed_with_delete_untagged),
         "last_collection": time(usage.last_collection),
         "last_collection_outcome": usage.last_collection_outcome,
+        "growth_per_day": size(usage.growth_per_day),
+        "full_on": usage.full_on,
         "as_of": time(usage.as_of),
     }
 

@@ -41,7 +41,9 @@ class Usage:
     tag needs it), ``bytes_untagged`` (only manifests without a tag need it), ``bytes_unreferenced`` (nothing
     does) and ``bytes_in_uploads``. A collection now would free ``freed_by_collection``, and with
     ``--delete-untagged`` ``freed_with_delete_untagged``. ``last_collection`` is when the last one that was no
-    dry run ended. ``warnings`` describe damaged images.
+    dry run ended. ``growth_per_day`` are bytes, of the file system; ``full_on`` is the date on which it is
+    full at that pace. Both are null as long as the agent has not watched it for a day. ``warnings`` describe
+    damaged images.
     """
 
     as_of: str
@@ -57,5 +59,7 @@ class Usage:
     freed_with_delete_untagged: int | None = None
     last_collection: str | None = None
     last_collection_outcome: str | None = None
+    growth_per_day: int | None = None
+    full_on: str | None = None
     warnings: tuple[str, ...] = ()
     rows: tuple[UsageRow, ...] = ()

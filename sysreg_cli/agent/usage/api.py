@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from sysreg_cli import reference
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.usage.details import read_details
+from sysreg_cli.agent.usage.growth import Growth, full_on
 from sysreg_cli.agent.usage.report import Query, read_usage
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import ImageReference
@@ -26,7 +28,7 @@ from sysreg_cli.v1.images import ImageDetails
 from sysreg_cli.v1.usage import Grouping, Usage
 
 
-def routes(context: AgentContext, collections: Callable[[], CollectionStatus]) -> list[Route]:
+def routes(context: AgentContext, collections: Callable[[], CollectionStatus], growth: Growth) -> list[Route]:
     """Return the routes. ``collections`` tells how the last collections ended."""
     settings = context.settings
     grants = Grants(settings.token_server)
@@ -38,6 +40,10 @@ def routes(context: AgentContext, collections: Callable[[], CollectionStatus]) -
             usage = read_usage(settings, query)
         if not query.whole:
             return usage
+        now = time.time()
+        pace = growth.per_day(now)
+        full = None if usage.free is None else full_on(usage.free, pace, now)
+        usage = replace(usage, growth_per_day=pace, full_on=str(full) if full else None)
         last = next((it for it in collections().results if not it.options.dry_run), None)
         if last is None:
             return usage

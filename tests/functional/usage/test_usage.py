@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -99,3 +101,20 @@ def test_an_unknown_image_is_one_line_and_exit_1(registry: Controller) -> None:
 @pytest.mark.parametrize("words", [(), ("--by", "image"), ("--by", "user")])
 def test_an_empty_registry_has_a_usage(registry: Controller, words: tuple[str, ...]) -> None:
     assert usage(registry, *words) is not None
+
+
+def test_growth_and_the_day_on_which_the_disk_is_full_come_from_the_samples(registry: Controller) -> None:
+    assert usage(registry)["growth_per_day"] is None
+    free = usage(registry)["free"]
+    now, growth = time.time(), max(free // 100, 1)
+    samples = [[now - number * 21600, 10**12 - growth * number // 4] for number in range(8, -1, -1)]
+    path = registry.paths.state / "usage-samples.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps({"format": 1, "samples": samples}))
+        found = usage(registry)
+    finally:
+        path.write_text(before)
+    assert abs(found["growth_per_day"] - growth) <= 4
+    days = (datetime.fromisoformat(found["full_on"]).date() - datetime.now(UTC).date()).days
+    assert 95 <= days <= 105
