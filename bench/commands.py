@@ -17,11 +17,11 @@ from pathlib import Path
 
 from devstack.controller import Controller
 from devstack.options import Options
-from devstack.programs import KEYSTONE, REGISTRY, TOKEN_SERVER
+from devstack.programs import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.seeding import seed
 
 _SYSTEM = str(Path(sys.executable).parent / "system")
-_PROGRAMS = (KEYSTONE, REGISTRY, TOKEN_SERVER)
+_PROGRAMS = (KEYSTONE, REGISTRY, TOKEN_SERVER, AGENT)
 _CLIENTS = str(Path(__file__).with_name("clients.py"))
 
 
@@ -54,7 +54,8 @@ def main() -> None:
         bare = [sys.executable, _CLIENTS, "bare"]
         assert _output(filtered, environment) == _output(bare, environment)
         ours, other = compare(rounds, environment, filtered, bare)
-        print(f"(a) 1,000 images filtered: {ours:.2f} s, bare client {other:.2f} s: {ours / other:.2f} x")
+        ratio = f"{ours / other:.2f} x (at most 0.20)"
+        print(f"(a) 1,000 images filtered: {ours:.2f} s, bare client {other:.2f} s: {ratio}")
         slow = seconds([sys.executable, _CLIENTS, "sequential"], environment)
         print(f"(b) sequential client: {slow:.1f} s: system is {slow / ours:.0f} times faster")
 
