@@ -98,7 +98,7 @@ STX = "docker.io/starlingx/stx-app"
         (["system registry-image-list --os-user-d"], "system registry-image-list --os-user-domain-name |"),
         (["system registry-image-list -f j"], "system registry-image-list -f json |"),
         (["system registry-image-list --format=y"], "system registry-image-list --format=yaml |"),
-        (["system registry-image-list -c "], "system registry-image-list -c Image\\ Name |"),
+        (["system registry-image-list -c I"], "system registry-image-list -c Image\\ Name |"),
         (['system registry-image-list -c "Im'], 'system registry-image-list -c "Image Name" |'),
         (
             ["system certificate-list -c Image\\ Name -c Ex"],
@@ -157,6 +157,8 @@ def test_tab_lists_what_there_is(bash: InteractiveBash) -> None:
     assert bash.sees("system registry-image-") == [
         "registry-image-delete",
         "registry-image-list",
+        "registry-image-prune",
+        "registry-image-show",
         "registry-image-tags",
     ]
     assert bash.sees("system registry-image-delete k8s.gcr.io/") == [
