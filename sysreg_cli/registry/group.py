@@ -5,7 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 
-from sysreg_cli.errors import NotStored, ProtocolError, SysregError, TagsLeft
+from sysreg_cli.errors import (
+    Conflict,
+    NotStored,
+    NotSupported,
+    ProtocolError,
+    SysregError,
+    TagsLeft,
+    Unavailable,
+)
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest, placeholder
 from sysreg_cli.registry.repository import Manifest, Repository
@@ -320,13 +328,32 @@ class Group:
         if now is None and tag not in self._client.tags(self._repository.name):
             return
         used = {*self._placeholders.values(), before.digest if before else ""}
-        if now is None or now.digest in used:
-            target.error = ProtocolError(
-                f"{self._client.where}: {image} is still there after the registry said it is deleted",
-                next_step="run the same command again",
-            )
+        still = ProtocolError(
+            f"{self._client.where}: {image} is still there after the registry said it is deleted",
+            next_step="run the same command again",
+        )
+        if now is None:
+            target.error = self._remove_remains(tag, still)
+        elif now.digest in used:
+            target.error = still
         else:
             target.warn(f"{image} was pushed again meanwhile, and stays")
+
+    def _remove_remains(self, tag: str, otherwise: SysregError) -> SysregError | None:
+        """Remove a tag without a link from the storage. Return the error, ``otherwise`` if nobody can try.
+
+        Where a directory of a tag belongs to another user, the registry removes the link alone.
+        """
+        storage = self._repository.storage
+        if storage is None:
+            return otherwise
+        try:
+            storage.remove_tag(self._repository.name, tag, "")
+        except (Conflict, NotSupported, ProtocolError, Unavailable):
+            return otherwise
+        except SysregError as error:
+            return error
+        return None
 
     # -- what other tags need
 

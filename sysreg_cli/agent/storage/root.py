@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from sysreg_cli.agent.storage import registry_config
 from sysreg_cli.errors import NotSupported, SysregError, text_of
-from sysreg_cli.host.ownership import as_owner
+from sysreg_cli.host.ownership import as_owner, no_rights
 from sysreg_cli.settings import Settings
 
 
@@ -17,7 +18,7 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
     """Yield the root directory of the configured registry's storage, with the rights of its owner.
 
     Raises NotSupported unless the storage driver is ``filesystem``, and for a ``change`` if the registry
-    takes no deletes; SysregError for an OSError.
+    takes no deletes; SysregError for an OSError, with a ``chown`` if rights are missing.
     """
     config = registry_config.load(settings)
     if change and not config.deletes:
@@ -33,4 +34,6 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
         with as_owner(config.root):
             yield config.root
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename and os.path.lexists(error.filename):
+            raise no_rights(config.root, str(error.filename)) from None
         raise SysregError(f"the registry's storage: {text_of(error)}") from error

@@ -151,6 +151,11 @@ class _Trial:
             # the registry may not change its own files
             stores.own(self._fuzzer.root)
             ((_, outcome),) = delete_images(self._registry, [image], storage=self._fuzzer.storage)
+        elif isinstance(outcome, SysregError):
+            remedy = remedies.read(str(outcome))
+            if remedy and remedy.is_about_owners:
+                self._fuzzer.type(remedy.commands[0])
+                ((_, outcome),) = delete_images(self._registry, [image], storage=self._fuzzer.storage)
         if not isinstance(outcome, Deletion):
             self.problems.append(f"delete {image}: {outcome}")
             return

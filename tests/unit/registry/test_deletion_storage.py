@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sysreg_cli.errors import NotStored, Unavailable
-from sysreg_cli.reference import parse
+from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.deletion import Deletion, delete_images
 from tests.unit.registry.memory import MemoryRegistry, MemoryStorage, image, index
 
@@ -139,3 +139,21 @@ def test_a_damaged_manifest_is_deleted_by_its_digest_beside_another_damage() -> 
 
     assert isinstance(outcome, Deletion), outcome
     assert set(registry.tagged) == {"other"}
+
+
+class LeavesDirectory(MemoryRegistry):
+    """Removes the link of a tag, and leaves its directory: a file in it belongs to another user."""
+
+    def delete_manifest(self, image: ImageReference) -> bool:
+        known = super().delete_manifest(image)
+        self.tagged.setdefault("v1", "")
+        return known
+
+
+def test_what_the_registry_leaves_of_a_tag_is_removed_from_the_storage() -> None:
+    for reachable in (True, False):
+        registry = LeavesDirectory()
+        registry.push("v1", image("v1"))
+        (outcome,) = delete(registry, "app:v1", storage=MemoryStorage(registry) if reachable else None)
+        assert isinstance(outcome, Deletion) == reachable
+        assert ("v1" in registry.tagged) != reachable
