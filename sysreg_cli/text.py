@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
 
 def shorten(text: str, limit: int = 80) -> str:
     """Quote ``text`` for a message in ASCII, with control characters escaped. Cut it after ``limit``."""

@@ -12,6 +12,7 @@ A request passes through the modules in this order:
     responses        error responses
     registry_image   list, tags, delete
     registry_access  the agent as a client of the registry
+    write_permit     keeps collections from deleting, during a change
     storage/         reads the registry's storage
     garbage/         garbage collection
     usage/           where the space of the storage went

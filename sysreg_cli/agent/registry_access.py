@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from sysreg_cli.errors import Unavailable
+from sysreg_cli.agent.write_permit import write_permit
 from sysreg_cli.registry.challenge import Challenge
 from sysreg_cli.registry.client import RegistryClient
 from sysreg_cli.registry.transport import Transport
@@ -17,7 +17,6 @@ from sysreg_cli.registry.trust import client_context
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.access import Access
 from sysreg_cli.tokens.signer import TokenSigner, write_token_lifetime
-from sysreg_cli.tokens.write_lock import WriteLock
 
 # Seconds. The registry is on this host, so a longer silence is a failure.
 _TIMEOUT = 30.0
@@ -43,16 +42,9 @@ class OwnTokens:
         return self._tokens[key]
 
     def _sign_write(self, access: Sequence[Access], lifetime: int) -> str:
-        with closing(WriteLock(self._settings.paths.state)) as write_lock:
-            issue = write_lock.try_issue()
-            if issue is None:
-                raise Unavailable(
-                    "the registry takes no changes while a garbage collection runs",
-                    next_step="try again later",
-                )
-            with issue:
-                write_lock.record()
-                return self._sign(access, lifetime)
+        with write_permit(self._settings) as write_lock:
+            write_lock.record()
+            return self._sign(access, lifetime)
 
     def _sign(self, access: Sequence[Access], lifetime: int) -> str:
         service = self._settings.registry.address

@@ -48,8 +48,8 @@ def check_own_storage(invocation: Invocation) -> None:
     """Raise NotSupported unless the registry is that of this controller: the agent reads its storage."""
     if not is_configured(invocation):
         raise NotSupported(
-            f"{address(invocation)} is not the registry of this controller: its storage cannot be read from"
-            " here, so its usage is not known",
+            f"{address(invocation)} is not the registry of this controller:"
+            " its storage cannot be read from here",
             next_step="run the command on its controller",
         )
 

@@ -233,12 +233,13 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     registry = open_registry(invocation)
     # an interrupted delete says what is left, also if SIGTERM interrupts it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = [
-        (image, _say_outcome(invocation, registry, image, outcome, dry_run))
-        for image, outcome in delete_images(
-            registry, unique, all_tags=yes, dry_run=dry_run, storage=AgentStorage(invocation, registry)
-        )
-    ]
+    with closing(AgentStorage(invocation, registry)) as storage:
+        results = [
+            (image, _say_outcome(invocation, registry, image, outcome, dry_run))
+            for image, outcome in delete_images(
+                registry, unique, all_tags=yes, dry_run=dry_run, storage=storage
+            )
+        ]
     show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
     hints.space(deletion for _, deletion in results if deletion and not dry_run)
 

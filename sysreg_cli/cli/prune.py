@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from sysreg_cli.cli.access import address, is_configured
+from sysreg_cli.cli.access import check_own_storage
 from sysreg_cli.cli.invocation import Invocation, show_error
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_list, counted, readable, say, show_list, size
-from sysreg_cli.errors import NotSupported, UsageError
+from sysreg_cli.errors import UsageError
 from sysreg_cli.settings import duration
 from sysreg_cli.v1.prune import Pruning
 
@@ -89,12 +89,7 @@ def prune(
     rule = {"image": images, "match": match, "keep": keep, "older_than": older_than, "at_most": at_most}
     given = {name: value for name, value in rule.items() if value not in (None, ())}
     _check_usage(invocation, given, policy=policy)
-    if not is_configured(invocation):
-        raise NotSupported(
-            f"{address(invocation)} is not the registry of this controller: its storage cannot be read from"
-            " here, so nothing is pruned",
-            next_step="run the command on its controller",
-        )
+    check_own_storage(invocation)
 
     from sysreg_cli.cli.agent_client import AgentClient
 

@@ -18,9 +18,6 @@ from sysreg_cli.agent.storage.files import go_on, remove_tree
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 
-#: has one component, so it belongs to no user: only administrators could push to it
-PIN_REPOSITORY = "sysreg-garbage-collection"
-
 
 def unlink_manifests(
     root: Path, manifests: Mapping[str, Iterable[str]], check: Callable[[], None] = go_on
@@ -79,22 +76,22 @@ def write_pin(root: Path, blobs: Mapping[str, int]) -> None:
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     with as_owner(root):
         # The collector sees only a repository with _layers.
-        (layout.repository(root, PIN_REPOSITORY) / "_layers").mkdir(parents=True, exist_ok=True)
+        (layout.repository(root, layout.PIN_REPOSITORY) / "_layers").mkdir(parents=True, exist_ok=True)
         # First the link: remove_pins finds the blob by it, and the collector skips a link without a blob.
-        _write(layout.revision(root, PIN_REPOSITORY, digest), digest.encode())
+        _write(layout.revision(root, layout.PIN_REPOSITORY, digest), digest.encode())
         _write(layout.data(root, digest), data)
 
 
 def remove_pins(root: Path) -> bool:
     """Remove what ``write_pin`` wrote, also in a killed process. Returns whether there was anything."""
-    pins = layout.repository(root, PIN_REPOSITORY)
+    pins = layout.repository(root, layout.PIN_REPOSITORY)
     if not pins.is_dir():
         return False
     with as_owner(root):
         for algorithm in _directories(pins / "_manifests/revisions"):
             for pin in _directories(algorithm):
                 remove_tree(layout.data(root, f"{algorithm.name}:{pin.name}").parent)
-    remove_repositories(root, [PIN_REPOSITORY])
+    remove_repositories(root, [layout.PIN_REPOSITORY])
     return True
 
 

@@ -6,27 +6,22 @@ Only tags are removed. Their manifests stay, until a collection with ``--delete-
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import groupby
-from pathlib import Path
 
-from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.prune.plan import Plan, Verdict, decide
 from sysreg_cli.agent.prune.rules import Rules, matches
 from sysreg_cli.agent.prune.stored import stored_images
-from sysreg_cli.agent.storage.registry_config import load
+from sysreg_cli.agent.storage.root import open_root, read_images
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.agent.usage.accounting import Tag, shares
-from sysreg_cli.errors import NotFound, NotSupported, SysregError, Unavailable
-from sysreg_cli.host.ownership import as_owner, no_rights
+from sysreg_cli.errors import NotFound, SysregError, Unavailable
 from sysreg_cli.settings import Settings
-from sysreg_cli.text import log_line
+from sysreg_cli.text import iso_time, log_line
 from sysreg_cli.v1.prune import PrunedTag, Pruning
 
 log = logging.getLogger("sysreg.agent")
@@ -49,14 +44,11 @@ def prune(settings: Settings, order: Order, clock: Callable[[], float] = time.ti
     """Remove tags, or say which would go.
 
     Raises NotSupported for a storage that cannot be read directly, NotFound for globs of the command line
-    that match nothing, Unavailable while a collection holds the write lock, SysregError, OSError.
+    that match nothing, Unavailable while a collection holds the write lock, SysregError.
     """
-    root = _root(settings)
     began = clock()
-    with _rights_of_owner(root):
-        snapshot = Snapshot(root)
-        # the agent's own, while a collection runs
-        snapshot.repositories.pop(edits.PIN_REPOSITORY, None)
+    with open_root(settings) as root:
+        snapshot = read_images(root)
         plan = _plan(snapshot, settings, order, began)
         shares_of_tags = shares(snapshot, {tag: tag for tag in _tags(snapshot)})
     problems = _problems(order, plan)
@@ -65,10 +57,10 @@ def prune(settings: Settings, order: Order, clock: Callable[[], float] = time.ti
         removal = Removal(TagStorage(settings))
         verdicts = removal.run(verdicts)
         problems += removal.problems
-    with _rights_of_owner(root):
+    with open_root(settings):
         freed = _freed(snapshot, verdicts)
     return Pruning(
-        as_of=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        as_of=iso_time(began),
         removed=sum(it.goes for it in verdicts),
         freed=freed,
         dry_run=order.dry_run,
@@ -79,26 +71,6 @@ def prune(settings: Settings, order: Order, clock: Callable[[], float] = time.ti
 
 def _row(verdict: Verdict, unique: int) -> PrunedTag:
     return PrunedTag(str(verdict), verdict.decision, verdict.reason, unique, verdict.tag.digest)
-
-
-def _root(settings: Settings) -> Path:
-    config = load(settings)
-    if config.root is None:
-        raise NotSupported(
-            f"the registry's storage has the driver {config.driver}, which the agent cannot read: no tag was"
-            " removed",
-            next_step="use the means of that storage, or system registry-image-delete",
-        )
-    return config.root
-
-
-@contextlib.contextmanager
-def _rights_of_owner(root: Path) -> Iterator[None]:
-    try:
-        with as_owner(root):
-            yield
-    except PermissionError as error:
-        raise no_rights(root, str(error.filename)) from None
 
 
 def _plan(snapshot: Snapshot, settings: Settings, order: Order, now: float) -> Plan:

@@ -2,7 +2,7 @@
 
 registry_config  reads the registry's config.yml, and the environment that overrides it
 layout           the paths of the storage
-root             opens the storage for one call of the API
+root             opens the storage for one call of the API, and reads its images
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
 manifest         what a manifest refers to (pure)

@@ -21,9 +21,12 @@ _BASE = "docker/registry/v2"
 #: the directories of a repository itself; every other directory in it is a nested repository
 OWN = ("_uploads", "_manifests", "_layers")
 
+#: The agent's own, while a collection runs. It has one component, so it belongs to no user: only
+#: administrators could push to it.
+PIN_REPOSITORY = "sysreg-garbage-collection"
+
 #: the directories of a repository that say which manifests it has
 DIRECTORIES = ("_manifests", "_manifests/revisions", "_manifests/tags")
-
 
 #: in a repository: the tags that the agent is removing
 REMOVED = "_manifests/removed-by-sysreg"

@@ -1,4 +1,4 @@
-"""Opens the storage for one call of the API."""
+"""Opens the storage for one call of the API, and reads its images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sysreg_cli.agent.storage import registry_config
+from sysreg_cli.agent.storage import layout, registry_config
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.host.ownership import as_owner, no_rights
 from sysreg_cli.settings import Settings
@@ -28,7 +29,8 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
         )
     if config.root is None:
         raise NotSupported(
-            f"the registry's storage has the driver {config.driver}, which the agent cannot read"
+            f"the registry's storage has the driver {config.driver}, which the agent cannot read",
+            next_step="registry-image-list, registry-image-tags and registry-image-delete work without it",
         )
     try:
         with as_owner(config.root):
@@ -37,3 +39,10 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
         if isinstance(error, PermissionError) and error.filename and os.path.lexists(error.filename):
             raise no_rights(config.root, str(error.filename)) from None
         raise SysregError(f"the registry's storage: {text_of(error)}") from error
+
+
+def read_images(root: Path) -> Snapshot:
+    """Read the images of clients: all but what the agent pins while a collection runs. Raises OSError."""
+    snapshot = Snapshot(root)
+    snapshot.repositories.pop(layout.PIN_REPOSITORY, None)
+    return snapshot

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout, removal
 from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.agent.storage.root import open_root
-from sysreg_cli.errors import Conflict, Unavailable
+from sysreg_cli.agent.write_permit import write_permit
+from sysreg_cli.errors import Conflict
 from sysreg_cli.reference import is_tag
 from sysreg_cli.settings import Settings
-from sysreg_cli.tokens.write_lock import WriteLock
 
 
 class TagStorage:
@@ -68,15 +67,8 @@ class TagStorage:
     @contextlib.contextmanager
     def _change(self) -> Iterator[Path]:
         """Yield the root of the storage. Meanwhile no collection begins to delete."""
-        with closing(WriteLock(self._settings.paths.state)) as write_lock:
-            issue = write_lock.try_issue()
-            if issue is None:
-                raise Unavailable(
-                    "the registry takes no changes while a garbage collection runs",
-                    next_step="try again later",
-                )
-            with issue, open_root(self._settings, change=True) as root:
-                yield root
+        with write_permit(self._settings), open_root(self._settings, change=True) as root:
+            yield root
 
 
 def _read(root: Path, repository: str) -> dict[str, str]:

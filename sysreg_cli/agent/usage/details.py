@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Hashable, Iterator
 
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import Damage
 from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.agent.storage.manifest import MAX_MANIFEST
 from sysreg_cli.agent.storage.mark import Marks
-from sysreg_cli.agent.storage.root import open_root
+from sysreg_cli.agent.storage.root import open_root, read_images
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound
@@ -18,6 +17,7 @@ from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.contents import Contents, read_contents
 from sysreg_cli.registry.manifests import RemoteManifest, media_type_of
 from sysreg_cli.settings import Settings
+from sysreg_cli.text import iso_time
 from sysreg_cli.v1.images import ImageDetails
 
 _OURS = "ours"
@@ -32,7 +32,7 @@ def read_details(settings: Settings, image: ImageReference, sees: Callable[[str]
     directly, SysregError.
     """
     with open_root(settings) as root:
-        snapshot = Snapshot(root)
+        snapshot = read_images(root)
         repository = snapshot.repositories.get(image.repository)
         if repository is None or not sees(image.repository):
             raise _not_found(image)
@@ -79,26 +79,26 @@ class _Reading:
 
     def _share(self) -> Share:
         """Return what the image reaches, and what only it reaches."""
-        own = self._repository.tags
-        if not self._tags:
-            # a delete of a manifest without a tag removes what a tag on it would reach
-            own = {**own, _NO_TAG: self._digest}
-        ours = set(self._tags or [_NO_TAG])
-        before, self._repository.tags = self._repository.tags, own
-        try:
-            groups: dict[Tag, Hashable] = {
-                tag: _OURS if it is self._repository and tag.name in ours else tag
-                for it in self._snapshot.repositories.values()
-                for tag in (Tag(it.name, name) for name in it.tags)
-            }
-            return shares(self._snapshot, groups)[_OURS]
-        finally:
-            self._repository.tags = before
+        if self._tags:
+            return self._share_of(self._tags)
+        # A delete of a manifest without a tag removes what a tag on it would reach.
+        self._repository.tags[_NO_TAG] = self._digest
+        share = self._share_of([_NO_TAG])
+        del self._repository.tags[_NO_TAG]
+        return share
+
+    def _share_of(self, tags: Collection[str]) -> Share:
+        groups: dict[Tag, Hashable] = {
+            Tag(it.name, tag): _OURS if it is self._repository and tag in tags else Tag(it.name, tag)
+            for it in self._snapshot.repositories.values()
+            for tag in it.tags
+        }
+        return shares(self._snapshot, groups)[_OURS]
 
     def _pushed(self) -> str | None:
         link = layout.tag_link(self._image.tag) if self._image.tag else layout.revision_link(self._digest)
         seconds = self._snapshot.time(self._repository.name, link)
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else None
+        return iso_time(seconds) if seconds else None
 
     # -- content
 

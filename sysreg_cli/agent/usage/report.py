@@ -6,19 +6,18 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from sysreg_cli.agent.garbage import edits, planning
+from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.mark import Marks, collector_keeps
-from sysreg_cli.agent.storage.registry_config import load
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.snapshot import Repository
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
-from sysreg_cli.errors import NotFound, NotSupported
-from sysreg_cli.host.ownership import as_owner, no_rights
+from sysreg_cli.errors import NotFound
 from sysreg_cli.settings import Settings
+from sysreg_cli.text import iso_time
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 
@@ -42,22 +41,11 @@ def read_usage(settings: Settings, query: Query) -> Usage:
     """Read the storage with the rights of its owner.
 
     Raises NotSupported for a storage that cannot be read directly, NotFound for an image that the caller
-    does not see, SysregError, OSError.
+    does not see, SysregError.
     """
-    config = load(settings)
-    root = config.root
-    if root is None:
-        raise NotSupported(
-            f"the registry's storage has the driver {config.driver}, which the agent cannot read: where its"
-            " space went is not known",
-            next_step="ask the storage itself; system registry-image-list shows the images",
-        )
     dereferenced = Deletion.load(settings.paths.state / "garbage")
-    try:
-        with as_owner(root):
-            return _Reading(root, query).usage(float(settings.agent.collect_grace), dereferenced)
-    except PermissionError as error:
-        raise no_rights(root, str(error.filename)) from None
+    with open_root(settings) as root:
+        return _Reading(root, query).usage(float(settings.agent.collect_grace), dereferenced)
 
 
 class _Reading:
@@ -67,9 +55,7 @@ class _Reading:
         self._began = time.time()
         self._root = root
         self._query = query
-        self._snapshot = Snapshot(root)
-        # the agent's own, while a collection runs
-        self._snapshot.repositories.pop(edits.PIN_REPOSITORY, None)
+        self._snapshot = read_images(root)
         self._seen = [it for name, it in self._snapshot.repositories.items() if query.sees(name)]
 
     def usage(self, grace: float, dereferenced: Mapping[str, float]) -> Usage:
@@ -78,7 +64,7 @@ class _Reading:
         if not self._query.whole:
             needed = {blob for it in self._seen for blob in Marks.of_tags(self._snapshot, it).blobs}
             return Usage(
-                as_of=_text(self._began),
+                as_of=iso_time(self._began),
                 images=sum(it.enumerable for it in self._seen),
                 tags=sum(len(it.tags) for it in self._seen),
                 bytes_referenced=self._bytes(needed & self._snapshot.blobs.keys()),
@@ -100,7 +86,7 @@ class _Reading:
         disk = os.statvfs(self._root)
         everything = self._snapshot.repositories.values()
         return Usage(
-            as_of=_text(self._began),
+            as_of=iso_time(self._began),
             images=sum(it.enumerable for it in everything),
             tags=sum(len(it.tags) for it in everything),
             bytes_referenced=self._bytes(plan.needed),
@@ -176,7 +162,7 @@ class _Reading:
         """Return when the latest of the tags was pushed, "" if there is none."""
         times = [self._snapshot.time(repository.name, layout.tag_link(tag)) for tag in tags]
         latest = max(times, default=0.0)
-        return _text(latest) if latest else ""
+        return iso_time(latest) if latest else ""
 
     def _bytes(self, blobs: Iterable[str]) -> int:
         stored = self._snapshot.blobs
@@ -202,7 +188,3 @@ def _user(repository: str) -> str | None:
     """Return whose repository it is by its name: a user owns what is below ``USER/``."""
     first, slash, _ = repository.partition("/")
     return first if slash else None
-
-
-def _text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

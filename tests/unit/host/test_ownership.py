@@ -40,7 +40,7 @@ def test_a_planted_link_leads_nowhere(root: Path, place: Path) -> None:
     target = place / "roots"
     target.mkdir()
     with as_owner(root):
-        pins = layout.repository(root, edits.PIN_REPOSITORY)
+        pins = layout.repository(root, layout.PIN_REPOSITORY)
         (pins / "_manifests").mkdir(parents=True)
         (pins / "_manifests/revisions").symlink_to(target)
     with pytest.raises(PermissionError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import edits
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from tests.unit.agent.storage.builder import Storage
 
@@ -20,7 +21,7 @@ def test_pins_keep_what_they_name_and_leave_nothing_behind(tmp_path: Path) -> No
     digest = storage.blob(b"layer")
     edits.write_pin(tmp_path, {digest: 5})
     snapshot = Snapshot(tmp_path)
-    (pin,) = snapshot.repositories[edits.PIN_REPOSITORY].revisions
+    (pin,) = snapshot.repositories[layout.PIN_REPOSITORY].revisions
     manifest = snapshot.manifest(pin)
     assert manifest is not None
     assert digest in manifest.references
@@ -32,10 +33,10 @@ def test_pins_keep_what_they_name_and_leave_nothing_behind(tmp_path: Path) -> No
 def test_a_pin_that_was_cut_short_is_removed_as_well(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     edits.write_pin(tmp_path, {storage.blob(b"layer"): 5})
-    (pin,) = Snapshot(tmp_path).repositories[edits.PIN_REPOSITORY].revisions
+    (pin,) = Snapshot(tmp_path).repositories[layout.PIN_REPOSITORY].revisions
     storage.lose(pin)
     edits.remove_pins(tmp_path)
-    assert edits.PIN_REPOSITORY not in Snapshot(tmp_path).repositories
+    assert layout.PIN_REPOSITORY not in Snapshot(tmp_path).repositories
 
 
 def test_an_unlinked_manifest_is_forgotten_by_its_tags_history(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.garbage.records import History, RunningCollection
 from sysreg_cli.agent.garbage.service import CollectionService
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.errors import Conflict, NotFound
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
@@ -51,7 +52,7 @@ def test_a_collection_of_a_killed_agent_is_cleaned_up_when_that_is_asked_for(
     settings: Settings, tmp_path: Path, phase: str
 ) -> None:
     interrupt(settings, phase)
-    pins = tmp_path / "storage/docker/registry/v2/repositories" / edits.PIN_REPOSITORY
+    pins = tmp_path / "storage/docker/registry/v2/repositories" / layout.PIN_REPOSITORY
     service = CollectionService(settings)
     assert pins.exists(), "not before"
     service.recover()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from devstack.waiting import wait_until
 from sysreg_cli.agent.storage import layout, removal
 from sysreg_cli.host import failpoint
 from tests.unit.agent.storage.builder import Storage
@@ -20,36 +19,61 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path)
 
 
-def push_slowly(link: Path, digest: str, pause: float) -> None:
-    """Write a link as distribution 2.8 does, which opens, cuts and writes it; with a pause in the middle."""
+def begin_push(link: Path) -> int:
+    """Open a link as distribution 2.8 does before it writes it. Return the descriptor."""
     while True:
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(link, os.O_WRONLY | os.O_CREAT, 0o666)
+            return os.open(link, os.O_WRONLY | os.O_CREAT, 0o666)
         except (FileNotFoundError, FileExistsError):
             continue  # the registry answers with an error, and the client pushes again
-        break
-    time.sleep(pause)
+
+
+def end_push(descriptor: int, digest: str) -> None:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, digest.encode())
     os.close(descriptor)
 
 
-def test_a_push_of_the_tag_at_the_same_time_is_never_lost(storage: Storage) -> None:
+def push(link: Path, digest: str) -> None:
+    end_push(begin_push(link), digest)
+
+
+def test_a_push_that_began_before_the_removal_gets_its_tag_back(storage: Storage) -> None:
     old, new = storage.image("app", "v1"), storage.image("app", layers=(b"new",))
-    chance = random.Random(1)
-    outcomes = set()
-    for _ in range(60):
-        storage.image("app", "v1")
-        link = storage.tag("app", "v1")
-        pause = chance.choice([0, 0.0005, 0.004])
-        push = threading.Thread(target=push_slowly, args=(link, new, pause))
-        push.start()
-        time.sleep(chance.choice([0, 0.0002, 0.001]))
-        outcomes.add(bool(removal.remove_tags(storage.root, "app", {"v1": old})))
-        push.join()
-        assert link.read_text() == new, "a push was lost"
-    assert outcomes == {True, False}
+    link = storage.tag("app", "v1")
+    descriptor = begin_push(link)
+    with ThreadPoolExecutor(1) as pool:
+        removing = pool.submit(removal.remove_tags, storage.root, "app", {"v1": old})
+        wait_until(lambda: not link.exists(), what="the tag is moved")
+        end_push(descriptor, new)
+        assert removing.result() == []
+    assert link.read_text() == new
+
+
+def test_a_push_that_begins_during_the_removal_makes_the_tag_anew(storage: Storage) -> None:
+    old, new = storage.image("app", "v1"), storage.image("app", layers=(b"new",))
+    link = storage.tag("app", "v1")
+    other = begin_push(link)  # keeps the removal waiting
+    with ThreadPoolExecutor(1) as pool:
+        removing = pool.submit(removal.remove_tags, storage.root, "app", {"v1": old})
+        wait_until(lambda: not link.exists(), what="the tag is moved")
+        push(link, new)
+        os.close(other)
+        assert removing.result() == ["v1"]
+    assert link.read_text() == new
+
+
+def test_a_push_at_any_time_is_never_lost(storage: Storage) -> None:
+    old, new = storage.image("app", "v1"), storage.image("app", layers=(b"new",))
+    link = storage.tag("app", "v1")
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(100):
+            storage.image("app", "v1")
+            pushing = pool.submit(push, link, new)
+            removal.remove_tags(storage.root, "app", {"v1": old})
+            pushing.result()
+            assert link.read_text() == new, "a push was lost"
 
 
 def test_a_link_that_stays_open_for_writing_keeps_its_tag(
@@ -77,7 +101,7 @@ def test_what_a_killed_process_has_begun_is_finished(
     (removed / f"half gone@{digest}" / layout.TAG_LINK).unlink()
     # a push that had begun before, and one that began afterwards
     (removed / f"pushed@{digest}" / layout.TAG_LINK).write_text(newer)
-    push_slowly(storage.tag("app", "again"), newer, 0)
+    push(storage.tag("app", "again"), newer)
     assert removal.remove_tags(storage.root, "app", {}) == []
     found = {path.parents[1].name: path.read_text() for path in storage.repositories.rglob("current/link")}
     assert found == {"pushed": newer, "again": newer}
