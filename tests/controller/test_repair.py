@@ -49,7 +49,7 @@ _OTHERS = re.compile(
     "/etc/(hosts|containerd/config.toml|(passwd|group|shadow|gshadow|subuid|subgid)-?|.pwd.lock)$"
     "|/var/lib/(?!sysreg|docker-registry)"
     # what the registry's package brought, kept for --remove; the record; what the daemons make
-    "|/var/lib/sysreg/(backup|deploy.json|services.lock|deploy.lock|garbage|token-server/)"
+    "|/var/lib/sysreg/(backup|deploy.json|services.lock|deploy.lock|garbage|token-server/|usage-samples.json)"
     # a note for certificate-list --history, which no service reads
     "|/etc/sysreg/tls/generations/[0-9]+/installed.json"
 )
