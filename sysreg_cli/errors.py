@@ -10,11 +10,14 @@
     +-- NotFound                 exit 1, HTTP 404
     +-- NotSupported             exit 1, HTTP 405
     +-- Conflict                 exit 1, HTTP 409
+    |   `-- Changed
     +-- TooManyRequests          exit 1, HTTP 429
     +-- ProtocolError            exit 1, HTTP 502
     +-- Unavailable              exit 1, HTTP 503
     |   +-- CertificateNotTrusted
-    |   `-- NotStored
+    |   +-- NotStored
+    |   +-- OutcomeUnknown
+    |   `-- Compacted
     `-- CertificateRefused       exit 1, HTTP 400
 
 A message is one line: what failed, on which object, why. ``next_step`` says what to do about it. Neither
@@ -101,6 +104,10 @@ class Conflict(SysregError):
     http_status = 409
 
 
+class Changed(Conflict):
+    """Somebody else wrote to the shared store since it was read. This transaction wrote nothing."""
+
+
 class TooManyRequests(SysregError):
     """The other side asks to slow down."""
 
@@ -129,6 +136,14 @@ class TagsLeft(Unavailable):
 
 class NotStored(Unavailable):
     """The registry answered a write with 500, as it does when its disk is full."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The answer to a transaction was lost. It may be done, and it may still be done later."""
+
+
+class Compacted(Unavailable):
+    """The shared store has forgotten the changes since that revision. The list has to be read again."""
 
 
 class CertificateRefused(_Problems):
