@@ -11,5 +11,6 @@ system_bundle     which CA certificates the whole host trusts
 clients           which of docker and containerd run here, and have to be restarted to trust a CA
 services          restarts and reloads, through the configured commands
 unit_environment  with which environment systemd starts a unit
+registry_config   the registry's config.yml, and the environment that overrides it
 probe             what the live services present, and whether they work
 """

@@ -18,11 +18,11 @@ from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.garbage.sweep import Sweep, directories_to_change
 from sysreg_cli.agent.garbage.writers import Writers
 from sysreg_cli.agent.storage.mark import Marks
-from sysreg_cli.agent.storage.registry_config import RegistryConfig
-from sysreg_cli.agent.storage.registry_config import load as load_config
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
+from sysreg_cli.host.registry_config import RegistryConfig
+from sysreg_cli.host.registry_config import load as load_config
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.collections import CollectionResult, Outcome, Phase
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host.registry_config import RegistryConfig
 
 _PROGRAMS = ("docker-registry", "registry")
 _ELIGIBLE = re.compile(r"^blob eligible for deletion: (\S+)$")

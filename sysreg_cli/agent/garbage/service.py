@@ -17,9 +17,9 @@ from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.garbage.recorder import Progress, Recorder
 from sysreg_cli.agent.garbage.records import History, RunningCollection
 from sysreg_cli.agent.garbage.sweep import restart_registry
-from sysreg_cli.agent.storage.registry_config import load as load_config
 from sysreg_cli.errors import Conflict, NotFound, SysregError
 from sysreg_cli.host import files
+from sysreg_cli.host.registry_config import load as load_config
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock, WriteLockHold
 from sysreg_cli.v1.collections import (

@@ -15,9 +15,9 @@ from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.files import tree
-from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.host import files
 from sysreg_cli.host.locks import services_lock
+from sysreg_cli.host.registry_config import RegistryConfig
 from sysreg_cli.host.services import Services
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLockHold

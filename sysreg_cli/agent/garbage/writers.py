@@ -13,9 +13,9 @@ from sysreg_cli.agent.garbage.drain import WRITING_HANDLERS, Drain, DrainTimeout
 from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.sweep import restart_registry
 from sysreg_cli.agent.garbage.uploads import uploads_under_way
-from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host import failpoint
+from sysreg_cli.host.registry_config import RegistryConfig
 from sysreg_cli.registry import metrics
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import write_token_accepted

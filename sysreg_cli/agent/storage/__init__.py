@@ -1,6 +1,5 @@
 """Reads the storage of the registry's ``filesystem`` driver.
 
-registry_config  reads the registry's config.yml, and the environment that overrides it
 layout           the paths of the storage
 root             opens the storage for one call of the API, and reads its images
 listings         lists repositories and tags as the registry does

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sysreg_cli.agent.storage import layout, registry_config
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
+from sysreg_cli.host import registry_config
 from sysreg_cli.host.ownership import as_owner, no_rights
 from sysreg_cli.settings import Settings
 

@@ -19,9 +19,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
 from typing import NamedTuple
 
-from sysreg_cli.agent.storage import registry_config
 from sysreg_cli.errors import SysregError, text_of
-from sysreg_cli.host import files
+from sysreg_cli.host import files, registry_config
 from sysreg_cli.settings import Settings
 
 log = logging.getLogger("sysreg.agent")

@@ -21,7 +21,7 @@ from sysreg_cli.agent.garbage.collection import Collection
 from sysreg_cli.agent.garbage.drain import DrainTimeouts
 from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.writers import writing_handlers
-from sysreg_cli.agent.storage.registry_config import read as read_registry_config
+from sysreg_cli.host.registry_config import read as read_registry_config
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1.collections import CollectionResult
 from tests.dockerd import Docker

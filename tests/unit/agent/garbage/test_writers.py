@@ -14,8 +14,8 @@ import pytest
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.garbage.drain import Drain, DrainTimeouts
 from sysreg_cli.agent.garbage.writers import writing_handlers
-from sysreg_cli.agent.storage.registry_config import RegistryConfig
 from sysreg_cli.errors import Unavailable
+from sysreg_cli.host.registry_config import RegistryConfig
 
 NOWHERE = HostPort("127.0.0.1", 1)
 Metrics = tuple[RegistryConfig, list[dict[str, int]]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.addresses import HostPort
-from sysreg_cli.agent.storage import registry_config
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import registry_config
 
 
 def test_debians_own_config_is_understood(tmp_path: Path) -> None:

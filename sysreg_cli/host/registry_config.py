@@ -1,4 +1,4 @@
-"""Reads what garbage collection needs of the registry's own configuration (distribution 2.8).
+"""Reads what sysreg needs of the registry's own configuration (distribution 2.8).
 
 That is config.yml, and the environment of the registry's unit: a variable ``REGISTRY_STORAGE_DELETE_ENABLED``
 overrides the key ``enabled`` in ``delete`` in ``storage``, and so on.
