@@ -1,6 +1,11 @@
 """What the hosts of a cluster share: a store of small values, and how to follow it.
 
-    port    the store as the rest of sysreg sees it: get, list, transaction, watch, lease, users
+    port       the store as the rest of sysreg sees it: get, list, transaction, watch, lease, users
+    keys       the names of the keys
+    records    what the keys hold, as values and as JSON
+    problems   what may be wrong on a host, and what to do about it
+    decision   what a host does next
+    judgement  the state of each host, and whether a change may go on
 
 Without a section [cluster] in sysreg.conf, nothing imports this room.
 """
