@@ -104,7 +104,8 @@ class _Planner:
                 manifests[name] = untagged
             if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
                 spared.update(snapshot.linked(name) & stored.keys())
-        strays = snapshot.strays - {damage.path for damage in damages}
+        no_files = {snapshot.blob_path(digest) for digest, blob in stored.items() if blob.size < 0}
+        strays = (snapshot.strays | no_files) - {damage.path for damage in damages}
         damages += [Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays]
         if manifests:
             kept = collector_keeps(snapshot, manifests)
@@ -114,7 +115,8 @@ class _Planner:
                 for digest in digests
                 if digest in stored
             )
-        pins = self._pins(stored.keys() - kept, needed | spared)
+        damaged = {digest for digest, time in self._dereferenced.items() if time == math.inf}
+        pins = self._pins(stored.keys() - kept, needed | (spared - damaged))
         blobs = {digest: max(stored[digest].size, 0) for digest in stored.keys() - kept - pins.keys()}
         return SweepPlan(
             blobs=blobs,
@@ -126,8 +128,7 @@ class _Planner:
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
             needed=frozenset(needed),
-            # what is in the way of pushes comes first: a push may be the remedy of the others
-            damages=sorted(damages, key=lambda it: (it.remedy is not Remedy.REMOVE_STRAY, str(it))),
+            damages=sorted(damages, key=lambda it: (it.remedy.value, str(it))),
             obstacle=collector_stops(snapshot, manifests, blobs),
             revisions=sum(len(repository.revisions) for repository in snapshot.repositories.values()),
             scanned=self._now,
@@ -173,7 +174,7 @@ class _Planner:
         name, snapshot = repository.name, self._snapshot
         candidates = repository.revisions - marks.manifests
         pushed = {digest: snapshot.revision_time(name, digest) for digest in candidates}
-        sound = (candidates & snapshot.blobs.keys()) - repository.broken
+        sound = (candidates & snapshot.blobs.keys()) - repository.broken.keys()
         fresh = {digest for digest in sound if self._is_fresh(digest, pushed[digest])}
         if fresh:
             tagged = snapshot.tagged_times(name)

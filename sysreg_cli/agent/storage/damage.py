@@ -18,15 +18,15 @@ STRAY = "is nothing of the registry's"
 
 
 class Remedy(Enum):
-    """How damage is mended."""
+    """How damage is mended, in the order to follow: what is in the way of others goes first."""
 
-    PUSH = auto()  # the registry writes what is missing, or has damaged content
-    COLLECT = auto()  # nothing refers to it, so the collection removes it that removes untagged manifests
-    DELETE_TAGS = auto()  # the registry takes a stored blob as good: a collection has to remove it first
-    DELETE_MANIFEST = auto()  # the same for a manifest, which has to be deleted by its digest
+    REMOVE_STRAY = auto()  # no image needs it, and it is in the way of pushes
     REMOVE_FILE = auto()  # the registry neither reads nor replaces it
     REMOVE_LINK = auto()  # of a damaged manifest, which the registry can't delete by it
-    REMOVE_STRAY = auto()  # no image needs it, and it is in the way of pushes
+    DELETE_MANIFEST = auto()  # a damaged manifest is deleted by its digest; a collection then removes it
+    DELETE_TAGS = auto()  # the registry takes a stored blob as good: a collection has to remove it first
+    COLLECT = auto()  # nothing refers to it, so the collection removes it that removes untagged manifests
+    PUSH = auto()  # the registry writes what is missing, or has damaged content
 
 
 @dataclass(frozen=True, slots=True)

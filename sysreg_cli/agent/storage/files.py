@@ -49,8 +49,8 @@ def read_file(path: str, size: int = 0) -> bytes | None:
         os.close(descriptor)
 
 
-def entries_of(path: str) -> list[os.DirEntry[str]]:
-    """Return what is in a directory, nothing if there is none."""
+def entries_of(path: str | int) -> list[os.DirEntry[str]]:
+    """Return what is in a directory, given by its path or open, nothing if there is none."""
     try:
         with os.scandir(path) as entries:
             return list(entries)
@@ -78,7 +78,7 @@ def require_readable(path: str) -> None:
 
 def is_within(path: str, top: str) -> bool:
     """Whether a symbolic link leads to a place in ``top``, where other things are."""
-    return os.path.realpath(path).startswith(os.path.realpath(top))
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(top))
 
 
 def written(path: str) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
@@ -64,7 +65,7 @@ class Marks:
             found.append(
                 Damage(self._repository.name, what, remedy, min(holders), tuple(reaching), path=path)
             )
-        return found
+        return list(_without_vain_pushes(found))
 
     def _parents(self) -> dict[str, set[str]]:
         """Map each marked manifest to those through which it was reached."""
@@ -80,12 +81,14 @@ class Marks:
 
     def _add_trees(self, pending: list[str]) -> None:
         snapshot, revisions = self._snapshot, self._repository.revisions
-        stored = snapshot.blobs
+        stored, broken = snapshot.blobs, self._repository.broken
         while pending:
             digest = pending.pop()
             if digest in self.manifests:
                 continue
             self.manifests.add(digest)
+            if other := broken.get(digest):
+                pending.append(other)  # the registry serves this one
             if digest not in stored:
                 continue
             self.blobs.add(digest)
@@ -123,7 +126,7 @@ class Marks:
         readable = {digest: it for digest in self.manifests if (it := snapshot.manifest(digest))}
         others = repository.revisions - readable.keys()
         sound = readable.keys() | {digest for digest in others if snapshot.manifest(digest)}
-        linked = repository.revisions - repository.broken
+        linked = repository.revisions - repository.broken.keys()
         for digest in (repository.revisions | self.manifests) - (sound & linked):
             self._check_manifest(digest)
         layers = {blob for manifest in readable.values() for blob in manifest.blobs}
@@ -214,7 +217,7 @@ class Marks:
 
     def _note_link(self, what: str, link: str, holder: str) -> None:
         path = self._snapshot.path(self._repository.name, link)
-        if link in self._repository.odd:
+        if self._snapshot.is_no_file(self._repository.name, link):
             self._note(f"{what}: it is no file", Remedy.REMOVE_FILE, holder, path)
         else:
             self._note_absent(what, link, holder)
@@ -229,6 +232,18 @@ class Marks:
             what, path = f"{what}: {obstacle} is no directory", obstacle
         remedy = Remedy.REMOVE_FILE if path else Remedy.PUSH
         self._damaged_tags.append(Damage(self._repository.name, what, remedy, tags=(tag,), path=path))
+
+
+def _without_vain_pushes(damages: Sequence[Damage]) -> Iterator[Damage]:
+    """Yield the damages, but with no push of a tag that has to be deleted because of another one."""
+    deleted = {tag for it in damages if it.remedy is Remedy.DELETE_TAGS for tag in it.tags}
+    for damage in damages:
+        if damage.remedy is not Remedy.PUSH or deleted.isdisjoint(damage.tags):
+            yield damage
+            continue
+        yield replace(damage, remedy=Remedy.DELETE_TAGS, tags=tuple(t for t in damage.tags if t in deleted))
+        if pushed := tuple(tag for tag in damage.tags if tag not in deleted):
+            yield replace(damage, tags=pushed)
 
 
 def _climb(digests: Iterable[str], parents: Mapping[str, Collection[str]]) -> set[str]:

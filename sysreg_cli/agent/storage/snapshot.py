@@ -38,17 +38,17 @@ class Repository:
     """One repository.
 
     ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
-    manifests. ``broken`` are revisions with a damaged link. ``odd`` are paths, relative to the repository, of
-    links that are no regular files, and of ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of
-    what is nothing of the registry's and in its way: in the place of a directory, or of the file that the
-    next push of a tag writes. ``uploads`` counts uploads under way. The registry's catalog and collector only
-    see an ``enumerable`` repository.
+    manifests. ``broken`` maps revisions with a damaged link to the digest in that link, "" if there is none.
+    ``odd`` are paths, relative to the repository, of links to manifests that are no regular files, and of
+    ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of what is nothing of the registry's and
+    in its way: in the place of a directory, or of the file that the next push of a tag writes. ``uploads``
+    counts uploads under way. The registry's catalog and collector only see an ``enumerable`` repository.
     """
 
     name: str
     tags: dict[str, str] = field(default_factory=dict)
     revisions: set[str] = field(default_factory=set)
-    broken: set[str] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
     odd: set[str] = field(default_factory=set)
     strays: set[str] = field(default_factory=set)
     uploads: int = 0
@@ -188,6 +188,15 @@ class Snapshot:
     def blob_path(self, digest: str) -> str:
         return layout.data_path(self._blobs_path, digest)
 
+    def is_no_file(self, repository: str, link: str) -> bool:
+        """Whether something that is no regular file is in the place of a link."""
+        try:
+            return not stat.S_ISREG(os.lstat(self.path(repository, link)).st_mode)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return False
+            raise
+
     def obstacle(self, repository: str, link: str) -> str:
         """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
 
@@ -262,15 +271,20 @@ class Snapshot:
                 if (link := self._link(repository, layout.revision_link(digest))) is not None:
                     repository.revisions.add(digest)
                     if link != digest:
-                        repository.broken.add(digest)
+                        repository.broken[digest] = link
+                    if not link:
+                        self._note_odd(repository, layout.revision_link(digest))
         for entry in entries_of(self.path(repository.name, "_manifests/tags")):
             self._check()
             if is_tag(entry.name):
                 link = self._link(repository, layout.tag_link(entry.name))
                 repository.tags[entry.name] = sys.intern(link or "")
+                # the next push of the tag writes its history again
                 if link:
-                    # the next push of the tag writes it again
                     self._note_stray(repository, layout.tag_history(entry.name, link))
+                else:
+                    self._note_odd(repository, layout.tag_link(entry.name))
+                    self._note_strays_of_history(repository, entry.name)
             else:
                 repository.strays.add(f"_manifests/tags/{entry.name}")
         if not (repository.revisions and repository.tags):
@@ -280,16 +294,24 @@ class Snapshot:
                     repository.odd.add(path)
                     self.foreign.append(whole)
 
+    def _note_odd(self, repository: Repository, link: str) -> None:
+        if self.is_no_file(repository.name, link):
+            repository.odd.add(link)
+
     def _note_stray(self, repository: Repository, link: str) -> None:
         """Note what is in the way of a link."""
-        try:
-            if not stat.S_ISREG(os.lstat(self.path(repository.name, link)).st_mode):
-                repository.strays.add(link)
-        except OSError as error:
-            if error.errno not in ABSENT:
-                raise
-            if obstacle := self.obstacle(repository.name, link):
-                repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
+        if self.is_no_file(repository.name, link):
+            repository.strays.add(link)
+        elif obstacle := self.obstacle(repository.name, link):
+            repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
+
+    def _note_strays_of_history(self, repository: Repository, tag: str) -> None:
+        """Note what is in the way of a push of any manifest to a tag."""
+        path = f"{layout.tag(tag)}/index"
+        for algorithm in self._directories(repository, path):
+            for entry in self._directories(repository, f"{path}/{algorithm.name}"):
+                self._check()
+                self._note_stray(repository, layout.tag_history(tag, f"{algorithm.name}:{entry.name}"))
 
     def _directories(self, repository: Repository, path: str) -> list[os.DirEntry[str]]:
         """Return the directories in ``path``, relative to the repository, and note what else is there."""
@@ -308,14 +330,7 @@ class Snapshot:
         text = data.decode("ascii", "replace")
         if is_digest(text):
             return text
-        try:
-            if not stat.S_ISREG(os.lstat(whole).st_mode):
-                repository.odd.add(path)
-        except OSError as error:
-            if error.errno in ABSENT:
-                return None
-            raise
-        return ""
+        return "" if os.path.lexists(whole) else None
 
     def _blobs(self) -> Iterator[tuple[str, Blob]]:
         for algorithm in entries_of(self._blobs_path):
@@ -335,8 +350,12 @@ class Snapshot:
                         self.strays.add(prefix.path)
                     continue
                 try:
-                    for name in os.listdir(directory):  # noqa: PTH208
+                    for entry in entries_of(directory):
                         self._check()
+                        name = entry.name
+                        if entry.is_symlink() and is_within(f"{prefix.path}/{name}", self._blobs_path):
+                            self.strays.add(f"{prefix.path}/{name}")
+                            continue
                         try:
                             status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
                         except OSError as error:

@@ -221,10 +221,10 @@ class _Trial:
         for command in remedy.commands:
             self._fuzzer.outcomes[f"typed {command.partition(' -')[0].partition(' /')[0]}"] += 1
             failure = self._fuzzer.type(command)
-            if (owners := remedies.read(failure.strip())) and owners.is_about_owners:
-                # it is told before anything was changed
-                self._fuzzer.type(owners.commands[0])
-                failure = self._fuzzer.type(command)
+            for line in failure.splitlines():
+                if (owners := remedies.read(line)) and owners.is_about_owners:
+                    self._fuzzer.type(owners.commands[0])
+                    failure = self._fuzzer.type(command)
             # an earlier remedy may have deleted it
             if failure and "there is no such image" not in failure and "No such file" not in failure:
                 self.problems.append(f"{command}: {failure} (for: {message})")

@@ -49,7 +49,7 @@ def test_a_link_that_is_not_a_regular_file_is_damaged_and_stops_no_reader(
     replace(storage.revision("app", digest), kind)
     snapshot = Snapshot(storage.root)
     assert snapshot.repositories["app"].tags == {"1": ""}
-    assert snapshot.repositories["app"].broken == {digest}
+    assert snapshot.repositories["app"].broken == {digest: ""}
     assert len(snapshot.repositories["app"].odd) == 2
     assert snapshot.repositories["other"].tags == {"1": other}
 
