@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from sysreg_cli.deploy import templates
 from sysreg_cli.deploy.configs import registry_config
 from sysreg_cli.deploy.deployment import template_values
 from sysreg_cli.deploy.host_facts import HostFacts
-from sysreg_cli.host import files
+from sysreg_cli.host import anchors, files
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import self_signed, signing_certificate
@@ -103,6 +104,7 @@ def make_keys(settings: Settings) -> None:
     """Make the TLS certificate and the token-signing key, unless they exist."""
     if Generations(settings.certificate.directory).current() is None:
         make_certificate(settings.certificate.directory)
+    trust_in_containerd(settings)
     if not settings.token_server.signing_key.exists():
         make_signing_pair(
             settings.token_server.signing_key,
@@ -120,6 +122,17 @@ def make_certificate(directory: Path) -> None:
     name = generations.next_name()
     generations.create(name, *pair)
     generations.use(name)
+
+
+def trust_in_containerd(settings: Settings) -> None:
+    """Have containerd trust the certificate in use, as ``sysreg-deploy`` does."""
+    generations = Generations(settings.certificate.directory)
+    name = generations.current()
+    assert name is not None, "it has just been made"
+    # docker's directory is that of the host, or of the controller's own namespace
+    paths = replace(settings.paths, docker_trust=settings.paths.containerd_trust)
+    for change in anchors.trust_only(replace(settings, paths=paths), generations.certificates(name)[-1]):
+        change.apply()
 
 
 def make_signing_pair(key_file: Path, *certificate_files: Path) -> None:

@@ -29,6 +29,7 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
+from sysreg_cli.agent.health import api as health_api
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.prune import api as prune_api
@@ -165,6 +166,7 @@ def _routes(
         *registry_image.routes(context),
         *usage_api.routes(context, partial(collections.status, names=False), growth),
         *prune_api.routes(context),
+        *health_api.routes(context),
         *openapi.routes(),
     ]
 

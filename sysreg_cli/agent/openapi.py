@@ -38,6 +38,7 @@ from sysreg_cli.v1.collections import (
     PlannedBlob,
 )
 from sysreg_cli.v1.faults import ErrorBody
+from sysreg_cli.v1.health import Trial
 from sysreg_cli.v1.images import Image, ImageDetails, Images, Layer, Platform, StoredTags
 from sysreg_cli.v1.prune import PrunedTag, Pruning
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
@@ -46,7 +47,7 @@ _SCHEMAS = (
     *(ImageDetails, Platform, Layer),
     *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
-    *(Usage, UsageRow, Pruning, PrunedTag),
+    *(Usage, UsageRow, Pruning, PrunedTag, Trial),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
@@ -232,6 +233,12 @@ _CALLS = (
         Pruning,
         errors=(404, 405),
         query=("image", "match", "keep", "older_than", "at_most", "yes", "policy", "dry_run"),
+    ),
+    _Call(
+        "post",
+        paths.TRIAL,
+        "Push, pull, compare and delete a test image, and remove every trace of it (role admin).",
+        Trial,
     ),
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),

@@ -12,6 +12,7 @@ collection_watch.py   wait for the end of a collection, with a progress bar
 collection_report.py  what is shown of a collection
 prune.py              registry-image-prune
 usage.py              registry-usage
+health.py             registry-health-query
 certificates.py       certificate-install, certificate-list, certificate-show
 certificate_undo.py   certificate-rollback, certificate-uninstall, ca-certificate-uninstall
 csr.py                certificate-request

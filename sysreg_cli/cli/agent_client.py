@@ -34,6 +34,7 @@ from sysreg_cli.v1.certificates import (
     Uninstallation,
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
+from sysreg_cli.v1.health import Trial
 from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
@@ -134,6 +135,10 @@ class AgentClient:
         """Prune images. ``query`` has the parameters of the call; ``read_timeout`` is in seconds."""
         path = f"{paths.PRUNE}?{urlencode(query, doseq=True)}"
         return self._fetch(Pruning, "POST", path, read_timeout=read_timeout)
+
+    def try_registry(self) -> Trial:
+        """Push, pull and delete a test image."""
+        return self._fetch(Trial, "POST", paths.TRIAL)
 
     def certificates(self) -> Certificates:
         """Return the installed certificates."""

@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "help": ("sysreg_cli.cli.basics:show_help", "Show the help of the program or of a command."),
     "registry-garbage-collect": ("sysreg_cli.cli.garbage:collect", "Free the space of deleted images."),
+    "registry-health-query": (
+        "sysreg_cli.cli.health:query",
+        "Say what is wrong with this controller, and what to do.",
+    ),
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),
     "registry-image-list": ("sysreg_cli.cli.images:list_images", "List the images of the registry."),
     "registry-image-prune": ("sysreg_cli.cli.prune:prune", "Remove tags of images by rules."),

@@ -26,13 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sysreg_cli.deploy.machine import PUBLIC, Attributes, Programs
 from sysreg_cli.deploy.record import Record
-from sysreg_cli.deploy.token_keys import KEY_ATTRIBUTES, RolloverFiles, bundle
+from sysreg_cli.deploy.token_keys import KEY_ATTRIBUTES, bundle
 from sysreg_cli.errors import SettingsError, Unavailable
 from sysreg_cli.host import files, probe
 from sysreg_cli.host.locks import services_lock
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
+from sysreg_cli.tokens.rollover_files import RolloverFiles
 from sysreg_cli.tokens.signer import TokenSigner, write_token_accepted
 from sysreg_cli.tokens.times import REGISTRY_LEEWAY
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,31 +16,11 @@ from sysreg_cli.errors import SettingsError
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings
+from sysreg_cli.tokens.rollover_files import RolloverFiles
 from sysreg_cli.tokens.signer import TokenSigner
 
 #: The token server runs in this group; the agent, which is root, reads the key as well.
 KEY_ATTRIBUTES = Attributes(0o440, group="sysreg-token")
-
-
-class RolloverFiles(NamedTuple):
-    """The files of a rollover of the token-signing key, which are beside the pair in use."""
-
-    #: the next key, until one rename puts it in use
-    next_key: Path
-    next_certificate: Path
-    #: the certificate of the old key, until the last token signed with that key has expired
-    retired_certificate: Path
-
-    @classmethod
-    def of(cls, settings: Settings) -> RolloverFiles:
-        key, certificate = settings.token_server.signing_key, settings.token_server.signing_certificate
-        names = ("next.crt", "retired.crt")
-        return cls(key.with_name("next.key"), *(certificate.with_name(name) for name in names))
-
-    @property
-    def present(self) -> list[Path]:
-        """Those that exist: the rollover has not ended."""
-        return [path for path in self if path.exists()]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ distrusts a removed one before its restart.
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
+
+from sysreg_cli.host.processes import unit_of
 
 #: the name of the process -> the unit, unless the process belongs to another one, such as that of k3s
 _UNITS = {"dockerd": "docker.service", "containerd": "containerd.service"}
-_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.service")
 
 
 def running_units(proc: Path = Path("/proc")) -> tuple[str, ...]:
@@ -22,12 +22,5 @@ def running_units(proc: Path = Path("/proc")) -> tuple[str, ...]:
         with contextlib.suppress(OSError):  # it may end meanwhile
             name = (process / "comm").read_text().strip()
             if name in _UNITS:
-                units.add(_unit_of(process) or _UNITS[name])
+                units.add(unit_of(process) or _UNITS[name])
     return tuple(sorted(units))
-
-
-def _unit_of(process: Path) -> str:
-    """Return the unit in whose control group the process is; "" if it is in none. Raises OSError."""
-    group = (process / "cgroup").read_text().strip().splitlines()[-1:]
-    name = group[0].rpartition("/")[2] if group else ""
-    return name if _UNIT.fullmatch(name) else ""

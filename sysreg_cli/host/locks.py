@@ -16,6 +16,9 @@ from pathlib import Path
 from sysreg_cli.errors import Conflict
 
 _POLL_SECONDS = 0.05
+_SERVICES, _DEPLOY = "services.lock", "deploy.lock"
+_MAX_NAME = 200  # bytes of the name of a holder
+_NAMELESS = "another change"
 
 
 @contextlib.contextmanager
@@ -25,15 +28,26 @@ def services_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
     Blocks for ``wait`` seconds at most. ``purpose`` names the holder in the messages of others. Raises
     Conflict, which names the holder, and OSError.
     """
-    with _lock(state / "services.lock", purpose, wait):
+    with _lock(state / _SERVICES, purpose, wait):
         yield
 
 
 @contextlib.contextmanager
 def deploy_lock(state: Path, purpose: str, *, wait: float) -> Iterator[None]:
     """Hold the lock of sysreg-deploy. Blocks and raises as ``services_lock`` does."""
-    with _lock(state / "deploy.lock", purpose, wait):
+    with _lock(state / _DEPLOY, purpose, wait):
         yield
+
+
+def holder(state: Path) -> str:
+    """Return who holds one of the two locks at this moment, "" if nobody does. Raises OSError."""
+    for name in (_SERVICES, _DEPLOY):
+        with contextlib.suppress(FileNotFoundError), (state / name).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read(_MAX_NAME).decode("utf-8", "replace") or _NAMELESS
+    return ""
 
 
 @contextlib.contextmanager
@@ -48,9 +62,9 @@ def _lock(path: Path, purpose: str, wait: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another change"
+                    name = os.pread(descriptor, _MAX_NAME, 0).decode("utf-8", "replace") or _NAMELESS
                     raise Conflict(
-                        f"{purpose}: {holder} is under way", next_step="try again when it is done"
+                        f"{purpose}: {name} is under way", next_step="try again when it is done"
                     ) from None
                 time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)

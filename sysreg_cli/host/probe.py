@@ -10,7 +10,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -40,12 +40,27 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an endpoint presented, as DER, and how it responded. The header ``date`` shows its clock."""
+    """What an endpoint presented, as DER, and how it responded."""
 
     chain: list[bytes]
     status: int
     body: bytes
-    date: str = ""
+    headers: http.client.HTTPMessage = field(default_factory=http.client.HTTPMessage)
+    #: when it arrived, in seconds of this host's clock
+    received: float = field(default_factory=time.time)
+
+    @property
+    def date(self) -> str:
+        """The header Date, which shows the clock of the service, "" without it."""
+        return self.headers.get("Date", "")
+
+
+class NoResponse(Unavailable):
+    """An endpoint gives no usable response. ``cause`` is what the connection raised."""
+
+    def __init__(self, message: str, cause: Exception) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 def endpoints(settings: Settings, *, with_agent: bool) -> list[Endpoint]:
@@ -111,7 +126,7 @@ class Probe:
 
 
 def request(endpoint: Endpoint, token: str = "") -> Response:
-    """GET an endpoint's path, whatever certificate it presents. Raises Unavailable."""
+    """GET an endpoint's path, whatever certificate it presents. Raises NoResponse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The caller compares the chain. An old certificate may have expired.
     context.check_hostname = False
@@ -125,12 +140,13 @@ def request(endpoint: Endpoint, token: str = "") -> Response:
         headers = {"Authorization": f"Bearer {token}"} if endpoint.needs_token else {}
         connection.request("GET", endpoint.path, headers=headers)
         response = connection.getresponse()
-        return Response(chain, response.status, response.read(), response.getheader("Date", ""))
-    except TimeoutError:
-        raise Unavailable(f"{_label(endpoint)} does not answer within {_TIMEOUT:g} s") from None
+        return Response(chain, response.status, response.read(), response.headers)
+    except TimeoutError as error:
+        message = f"{_label(endpoint)} does not answer within {_TIMEOUT:g} s"
+        raise NoResponse(message, error) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Unavailable(f"{_label(endpoint)} does not answer ({reason})") from None
+        raise NoResponse(f"{_label(endpoint)} does not answer ({reason})", error) from None
     finally:
         connection.close()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sysreg_cli.errors import (
     BY_STATUS,
@@ -210,6 +211,32 @@ class RegistryClient:
         if response.status == 400 and response.error.code != "DIGEST_INVALID":
             raise self._refusal(response, f"deleting {image}")
         return response.status != 400
+
+    # -- blobs
+
+    def put_blob(self, repository: str, content: bytes) -> str:
+        """Store a blob, and return its digest. Raises NotStored, for example on a full disk."""
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        what, access = f"writing a blob of {repository}", (changes(repository),)
+        target, body, status = f"/v2/{repository}/blobs/uploads/", b"", 202
+        for method in ("POST", "PUT"):
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
+            response = self._send(
+                method, target, access, what, allowed=(status, 500), headers=headers, body=body
+            )
+            if response.status == 500:
+                raise NotStored(self._failure(response, what), next_step=_SEE_JOURNAL)
+            # the address of the upload, which may be absolute, and has a state of the registry's in its query
+            location = urlsplit(response.headers.get("Location", ""))
+            query = "&".join(filter(None, (location.query, f"digest={quote(digest, safe=':')}")))
+            target, body, status = f"{location.path}?{query}", content, 201
+        return digest
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Return the content of a blob. Raises NotFound."""
+        target = f"/v2/{repository}/blobs/{digest}"
+        what = f"reading {digest} of {repository}"
+        return self._send("GET", target, (pulls(repository),), what, allowed=(200,)).body
 
     def _manifest_request(
         self,

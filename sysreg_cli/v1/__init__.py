@@ -7,6 +7,7 @@
     images        an image or tag in a list
     usage         where the space of the storage went
     prune         which tags a prune removes and keeps
+    health        what the agent does for registry-health-query
     faults        the body of an error
     unix_socket   HTTP over the agent's unix socket
 

@@ -6,6 +6,7 @@ IMAGE_DETAILS = "/v1/registry_image/details"
 GARBAGE_COLLECT = "/v1/registry_image/garbage_collect"
 USAGE = "/v1/registry_image/usage"
 PRUNE = "/v1/registry_image/prune"
+TRIAL = "/v1/registry_image/trial"
 CERTIFICATE = "/v1/certificate"
 CERTIFICATE_INSTALL = "/v1/certificate/certificate_install"
 #: a path of its own: an agent that does not know dry runs must not install

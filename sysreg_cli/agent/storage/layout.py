@@ -25,6 +25,9 @@ OWN = ("_uploads", "_manifests", "_layers")
 #: administrators could push to it.
 PIN_REPOSITORY = "sysreg-garbage-collection"
 
+#: the agent's own, for the moment of a trial of the registry; it belongs to no user, either
+TRIAL_REPOSITORY = "sysreg-health-query"
+
 #: the directories of a repository that say which manifests it has
 DIRECTORIES = ("_manifests", "_manifests/revisions", "_manifests/tags")
 

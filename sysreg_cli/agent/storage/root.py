@@ -43,7 +43,8 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
 
 
 def read_images(root: Path) -> Snapshot:
-    """Read the images of clients: all but what the agent pins while a collection runs. Raises OSError."""
+    """Read the images of clients: all but the agent's own repositories. Raises OSError."""
     snapshot = Snapshot(root)
-    snapshot.repositories.pop(layout.PIN_REPOSITORY, None)
+    for own in (layout.PIN_REPOSITORY, layout.TRIAL_REPOSITORY):
+        snapshot.repositories.pop(own, None)
     return snapshot

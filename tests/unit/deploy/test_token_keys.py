@@ -10,10 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sysreg_cli.deploy.machine import Attributes
-from sysreg_cli.deploy.token_keys import RolloverFiles, SigningPair, bundle, trusted_certificates
+from sysreg_cli.deploy.token_keys import SigningPair, bundle, trusted_certificates
 from sysreg_cli.pki.keys import to_pem
 from sysreg_cli.pki.selfsigned import signing_certificate
 from sysreg_cli.settings import Settings, TokenServerSettings
+from sysreg_cli.tokens.rollover_files import RolloverFiles
 from sysreg_cli.tokens.signer import TokenSigner
 from tests.unit.deploy.machine import apply, context_of
 

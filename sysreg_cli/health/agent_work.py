@@ -1,0 +1,114 @@
+"""Checks of what the agent tells or does: collections, a test image, changes that were interrupted, blobs."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+from sysreg_cli.errors import SysregError, Unavailable
+from sysreg_cli.health.readings import Readings
+from sysreg_cli.health.remedies import AGENT_UNIT, restart, see_journal
+from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
+from sysreg_cli.host import locks
+from sysreg_cli.host.probe import NoResponse
+from sysreg_cli.tokens.rollover_files import RolloverFiles
+from sysreg_cli.v1.collections import CollectionStatus, Outcome, State
+from sysreg_cli.v1.health import TrialOutcome
+
+_AGAIN = Remedy("run it again", "system registry-garbage-collect")
+#: journals in the state directory, and what they are about
+_JOURNALS = {
+    "certificate-journal": "a change of the registry's certificate",
+    "authorities-journal": "a change of the CA certificates",
+}
+
+
+def collection(readings: Readings) -> Result:
+    """The last garbage collection ended well."""
+    status = _collections(readings)
+    last = next((result for result in status.results if not result.options.dry_run), None)
+    running = "; one is running" if status.state == State.RUNNING else ""
+    if last is None:
+        return ok(f"none has run yet{running}")
+    what = f"the last one ended {_age(last.ended)}: {last.outcome}"
+    if last.outcome == Outcome.DONE:
+        return ok(f"{what}{running}")
+    if running:
+        return warning(f"{what}{running}", Remedy("see", "system registry-garbage-collect --status"))
+    what = f"{what} ({last.error})" if last.error else what
+    return (warning if last.outcome == Outcome.CANCELLED else failed)(what, _AGAIN)
+
+
+def _collections(readings: Readings) -> CollectionStatus:
+    """Return what the agent says. Raises Skipped."""
+    try:
+        return readings.collections()
+    except SysregError as error:
+        raise _unknown(error) from None
+
+
+def _unknown(error: SysregError) -> Skipped:
+    """Return why the agent does not tell something."""
+    return Skipped("the agent does not answer" if isinstance(error, Unavailable) else error.message)
+
+
+def _age(time: str) -> str:
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(time)
+    except (ValueError, TypeError):
+        return "at an unknown time"
+    for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1))):
+        if (number := age // length) >= 1:
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return f"{max(0, age // timedelta(minutes=1))} min ago"
+
+
+def changes(readings: Readings) -> Result:
+    """No change of a certificate or of the token-signing key was interrupted."""
+    readings.require_root("the journals of changes")
+    state = readings.settings.paths.state
+    journals = [what for name, what in _JOURNALS.items() if (state / name).exists()]
+    rollover = RolloverFiles.of(readings.settings).present
+    if not journals and not rollover:
+        return ok("none was interrupted")
+    if holder := locks.holder(state):
+        return ok(f"{holder} is under way")
+    if rollover:
+        named = ", ".join(map(str, rollover))
+        what = f"a change of the token-signing key was interrupted: {named}"
+        return failed(what, Remedy("finish it", "sysreg-deploy"))
+    what = f"{' and '.join(journals)} was interrupted"
+    remedy = restart(readings.settings, AGENT_UNIT)
+    return failed(what, Remedy("its next start finishes or undoes it", remedy.command))
+
+
+def image(readings: Readings) -> Result:
+    """An image of 1 KiB can be pushed, pulled and deleted."""
+    with contextlib.suppress(NoResponse):
+        if readings.registry().status in (200, 401):
+            return _trial(readings)
+    raise Skipped("the registry does not answer")
+
+
+def _trial(readings: Readings) -> Result:
+    try:
+        trial = readings.agent().try_registry()
+    except SysregError as error:
+        raise _unknown(error) from None
+    match trial.outcome:
+        case TrialOutcome.PASSED:
+            return ok("1 KiB was pushed, pulled, compared and deleted")
+        case TrialOutcome.HELD:
+            raise Skipped("a garbage collection holds pushes")
+        case TrialOutcome.NOT_SUPPORTED:
+            raise Skipped(trial.problem)
+    what = f"{trial.step} of a test image: {trial.problem}"
+    see = see_journal(readings.settings, readings.settings.registry.unit)
+    return failed(what, Remedy(f"mend what the other checks name first, or {see.text}", see.command))
+
+
+def blobs(readings: Readings) -> Result:
+    """Each blob has the content that its digest names."""
+    if not readings.deep:
+        raise Skipped("--deep reads every blob")
+    raise Skipped("not yet")

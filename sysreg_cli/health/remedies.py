@@ -1,0 +1,57 @@
+"""Commands that mend something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sysreg_cli.health.results import Remedy
+from sysreg_cli.settings import Settings
+
+#: sysreg-deploy compares the whole controller with the settings, and repairs what differs
+DEPLOY = Remedy("repair it", "sysreg-deploy")
+INSTALL = Remedy("install another", "system certificate-install -m docker_registry FILE")
+COLLECT = Remedy(
+    "see what takes it with system registry-usage --by image, delete what is not needed, and free the space",
+    "system registry-garbage-collect",
+)
+SET_CLOCK = Remedy("set the clocks of both machines, and let NTP keep them right", "timedatectl set-ntp true")
+
+AGENT_UNIT = "sysreg-agent.service"
+
+
+def restart_command(settings: Settings, *units: str) -> str:
+    """Return the command that restarts services: the setting ``restart_command``."""
+    return _commands(settings.agent.restart_command, units)
+
+
+def restart(settings: Settings, *units: str) -> Remedy:
+    """Return the remedy for services that do not answer."""
+    see = f"see journalctl -u {' -u '.join(units)}, and restart" if _is_systemd(settings) else "restart"
+    return Remedy(f"{see} {'it' if len(units) == 1 else 'them'}", restart_command(settings, *units))
+
+
+def reload_command(settings: Settings, *units: str) -> str:
+    """Return the command that has services read their files again: the setting ``reload_command``."""
+    return _commands(settings.agent.reload_command, units)
+
+
+def see_journal(settings: Settings, unit: str) -> Remedy:
+    """Return the remedy for what only the messages of a service can explain."""
+    return Remedy("see why in its messages", f"journalctl -u {unit}" if _is_systemd(settings) else "")
+
+
+def remount(path: Path) -> Remedy:
+    """Return the remedy for a file system that is mounted read-only."""
+    mounted = next(directory for directory in (path, *path.parents) if directory.is_mount())
+    return Remedy(
+        "the kernel does this after an error of the disk: see dmesg, then mount it writable",
+        f"mount -o remount,rw {mounted}",
+    )
+
+
+def _is_systemd(settings: Settings) -> bool:
+    return settings.agent.restart_command.split()[:1] == ["systemctl"]
+
+
+def _commands(template: str, units: tuple[str, ...]) -> str:
+    return " && ".join(template.replace("{unit}", unit) for unit in units)

@@ -1,0 +1,35 @@
+"""What the agent does for `system registry-health-query`, on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrialOutcome(StrEnum):
+    """How the trial of the registry with a test image ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    HELD = "held"  # a garbage collection holds pushes
+    NOT_SUPPORTED = "not supported"  # what the trial leaves could not be removed
+
+
+class TrialStep(StrEnum):
+    """A step of the trial."""
+
+    PUSH = "push"
+    PULL = "pull"
+    COMPARE = "compare"
+    DELETE = "delete"
+    CLEANUP = "cleanup"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a trial ended, in which ``step`` it failed, and why."""
+
+    outcome: TrialOutcome | str
+    step: TrialStep | str = ""
+    problem: str = ""
+    next_step: str = ""

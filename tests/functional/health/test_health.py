@@ -1,0 +1,108 @@
+"""`system registry-health-query` against the real registry, Keystone, token server and agent."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from devstack.controller import Controller
+from devstack.programs import AGENT, REGISTRY
+from sysreg_cli.health.results import Name
+from sysreg_cli.tokens.write_lock import WriteLock
+
+
+def health(controller: Controller, *words: str, failing: bool = False, **run: Any) -> dict[str, Any]:
+    """Return the row of each check by its name."""
+    done = controller.system("registry-health-query", "-f", "json", *words, **run)
+    assert done.returncode == failing, done
+    assert bool(done.stderr) == failing
+    return {row["check"]: row for row in json.loads(done.stdout)}
+
+
+def statuses(rows: dict[str, Any]) -> dict[str, str]:
+    return {name: row["status"] for name, row in rows.items()}
+
+
+def stored(controller: Controller) -> set[str]:
+    """The files of the registry's storage."""
+    return {str(path) for path in controller.paths.storage.rglob("*") if path.is_file()}
+
+
+def test_a_healthy_controller_has_every_row_in_order_and_keeps_nothing_of_the_test_image(
+    controller: Controller,
+) -> None:
+    files, images = stored(controller), controller.client().catalog()
+    found = statuses(health(controller))
+    assert list(found) == [str(name) for name in Name]
+    assert found.pop("blobs") == "skipped"
+    # other tests of this controller may leave refused logins, a failed collection, or a full disk
+    for name in ("logins", "collection", "space", "inodes"):
+        assert found.pop(name) in ("ok", "warning", "failed")
+    assert set(found.values()) == {"ok"}, found
+    assert "sysreg-health-query" not in controller.client().catalog()
+    assert not [path for path in stored(controller) - files if "sysreg-health-query" in path]
+    assert images <= controller.client().catalog()
+
+
+def test_one_check_alone_is_one_row(controller: Controller) -> None:
+    assert list(health(controller, "--check", "space", "--check", "names")) == ["names", "space"]
+    done = controller.system("registry-health-query", "--check", "token", "-f", "value", "-c", "status")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_root_without_credentials_learns_the_same(controller: Controller) -> None:
+    environ = dict.fromkeys(("OS_USERNAME", "OS_PASSWORD", "OS_AUTH_URL", "OS_PROJECT_NAME"), "")
+    found = health(controller, "--check", "image", "--check", "collection", env=environ)
+    assert found["image"]["status"] == "ok"
+
+
+def test_a_user_who_is_not_root_gets_every_row_and_what_only_root_can_know_is_skipped(
+    controller: Controller,
+) -> None:
+    environ = {**controller.environ("testuser"), "HOME": "/nonexistent"}
+    command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    done = controller.run(
+        [*command, "system", "registry-health-query", "-f", "json"], user="testuser", env=environ
+    )
+    rows = {row["check"]: row for row in json.loads(done.stdout)}
+    assert list(rows) == [str(name) for name in Name]
+    assert (done.returncode, done.stderr) == (0, ""), rows
+    assert {rows[name]["status"] for name in ("names", "registry", "token-server", "listeners")} == {"ok"}
+    for name in ("certificate", "token", "storage", "writes", "deletes", "changes"):
+        assert rows[name]["status"] == "skipped"
+        assert "sudo" in rows[name]["detail"]
+    assert rows["image"]["status"] == "skipped", "testuser is no administrator"
+
+
+def test_pushes_that_a_collection_holds_are_no_failure(controller: Controller) -> None:
+    names = ("--check", "image", "--check", "writes")
+    with WriteLock(controller.paths.state).hold():
+        found = health(controller, *names, failing=True)
+    assert found["image"]["detail"] == "a garbage collection holds pushes"
+    assert f"(pid {os.getpid()}" in found["writes"]["detail"], "nothing else shows who holds them"
+    assert found["writes"]["detail"].endswith(f": kill {os.getpid()}")
+    assert set(statuses(health(controller, *names)).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("program", [REGISTRY, AGENT])
+def test_with_a_daemon_down_every_row_is_there_and_the_command_starts_it(
+    controller: Controller, program: str
+) -> None:
+    controller.stop_program(program)
+    try:
+        done = controller.system("registry-health-query", "-f", "json")
+        rows = {row["check"]: row for row in json.loads(done.stdout)}
+        failed = [name for name, row in rows.items() if row["status"] == "failed"]
+        row = {REGISTRY: "registry", AGENT: "agent"}[program]
+        assert list(rows) == [str(name) for name in Name]
+        assert (done.returncode, failed) == (1, [row])
+        assert done.stderr == f"system: 1 of {len(Name)} checks failed: {row}\n"
+        assert rows["image"]["status"] == "skipped"
+        command = rows[row]["detail"].rpartition(": ")[2]
+        assert controller.run(["sh", "-c", command]).returncode == 0
+    finally:
+        controller.start_program(program) if not controller.pid(program) else controller.wait_ready()
+    assert health(controller, "--check", row)[row]["status"] == "ok"
