@@ -36,7 +36,8 @@ COLUMNS = ("Check", "Status", "Detail")
     "checks",
     multiple=True,
     type=click.Choice([name.value for name in Name]),
-    help="Make only this check (repeat for more).",
+    metavar="NAME",
+    help=f"Make only this check (repeat for more): {', '.join(Name)}.",
 )
 @click.pass_obj
 def query(invocation: Invocation, deep: bool, checks: tuple[str, ...]) -> None:
