@@ -18,6 +18,7 @@ A request passes through the modules in this order:
     usage/           where the space of the storage went
     prune/           removing tags by rules
     health/          a trial of the registry with a test image
+    restore/         restoring deleted tags
     certificate/     certificates
     alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call

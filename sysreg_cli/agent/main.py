@@ -34,6 +34,7 @@ from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.prune import api as prune_api
 from sysreg_cli.agent.renewal.renewal import Pace, Renewal, source_of
+from sysreg_cli.agent.restore import api as restore_api
 from sysreg_cli.agent.usage import api as usage_api
 from sysreg_cli.agent.usage.growth import Growth
 from sysreg_cli.daemon import program, server, systemd
@@ -167,6 +168,7 @@ def _routes(
         *usage_api.routes(context, partial(collections.status, names=False), growth),
         *prune_api.routes(context),
         *health_api.routes(context),
+        *restore_api.routes(context),
         *openapi.routes(),
     ]
 

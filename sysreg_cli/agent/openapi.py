@@ -41,6 +41,7 @@ from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.health import Trial
 from sysreg_cli.v1.images import Image, ImageDetails, Images, Layer, Platform, StoredTags
 from sysreg_cli.v1.prune import PrunedTag, Pruning
+from sysreg_cli.v1.restore import DeletedTag, DeletedTags, Restoration, RestoredImage
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
 
 _SCHEMAS = (
@@ -48,6 +49,7 @@ _SCHEMAS = (
     *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
     *(Usage, UsageRow, Pruning, PrunedTag, Trial),
+    *(DeletedTags, DeletedTag, Restoration, RestoredImage),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
@@ -60,7 +62,8 @@ _KEY_KIND = {"type": "string", "enum": [kind.value for kind in KeyKind]}
 _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "image_name": (_TEXT, "name of an image"),
     "filter_out_untagged": (_FLAG, "only images with at least one tag"),
-    "image_name_and_tag": (_TEXT, "NAME:TAG; for details also NAME@DIGEST"),
+    "image_name_and_tag": (_TEXT, "NAME:TAG; for details and restore also NAME@DIGEST"),
+    "as": (_TEXT, "restore it under this tag"),
     "digest": (_TEXT, "digest of a manifest; empty for a tag whose link is damaged"),
     "tag": (_TEXT, "a tag of the image"),
     "garbage_collect": (_FLAG, "True"),
@@ -239,6 +242,23 @@ _CALLS = (
         paths.TRIAL,
         "Push, pull, compare and delete a test image, and remove every trace of it (role admin).",
         Trial,
+    ),
+    _Call(
+        "get",
+        paths.DELETED,
+        "The deleted tags of images that the caller may pull, until a collection frees their records.",
+        DeletedTags,
+        errors=(405,),
+        registry_token=True,
+    ),
+    _Call(
+        "post",
+        paths.RESTORE,
+        "Restore deleted tags of images to which the caller may push; image_name_and_tag may be repeated.",
+        Restoration,
+        errors=(405,),
+        query=("image_name_and_tag", "as"),
+        registry_token=True,
     ),
     _Call("delete", _COLLECT, "Cancel the running collection (role operator).", errors=(404,)),
     _Call("post", paths.CERTIFICATE_INSTALL, _INSTALL, Installation, errors=(408, 409), form=_FORM),

@@ -72,7 +72,7 @@ class _Calls:
         names = await asyncio.to_thread(self._names, caller, filtered)
         return _response(Image(name) for name in names)
 
-    async def delete(self, request: Request, _caller: Caller) -> Response:
+    async def delete(self, request: Request, caller: Caller) -> Response:
         text = request.query_params.get("image_name_and_tag")
         if not text:
             raise UsageError(f"DELETE {paths.REGISTRY_IMAGE}: image_name_and_tag=NAME:TAG is missing")
@@ -81,7 +81,7 @@ class _Calls:
         if not image.tag and not image.digest:
             raise InvalidReference(f"{shorten(text)}: names no tag")
         # in a thread, because a client that goes away must not stop a delete between two requests
-        await asyncio.to_thread(self._delete, image)
+        await asyncio.to_thread(self._delete, image, caller.name)
         return Response(status_code=204)
 
     async def stored_tags(self, request: Request, caller: Caller) -> Response:
@@ -143,9 +143,9 @@ class _Calls:
         with local_registry(self._settings) as registry:
             return registry.tags(repository)
 
-    def _delete(self, image: ImageReference) -> None:
+    def _delete(self, image: ImageReference, by: str) -> None:
         with local_registry(self._settings) as registry:
-            delete_image(registry, image, storage=self._storage)
+            delete_image(registry, image, storage=self._storage, by=by)
 
     def _may_pull(self, caller: Caller, repository: str) -> bool:
         return caller.may_pull(repository, self._grants)

@@ -11,6 +11,7 @@ garbage.py            registry-garbage-collect
 collection_watch.py   wait for the end of a collection, with a progress bar
 collection_report.py  what is shown of a collection
 prune.py              registry-image-prune
+restore.py            registry-image-restore, registry-image-list --deleted
 usage.py              registry-usage
 health.py             registry-health-query
 certificates.py       certificate-install, certificate-list, certificate-show

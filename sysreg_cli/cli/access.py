@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sysreg_cli.cli import global_options
 from sysreg_cli.cli.completion_cache import CacheOwner
 from sysreg_cli.cli.invocation import CredentialKind, Invocation
-from sysreg_cli.errors import NotSupported, UsageError
+from sysreg_cli.errors import InvalidReference, NotSupported, UsageError
+from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.authorization import TokenServerAuthorizer
 from sysreg_cli.registry.client import RegistryClient, changes
 from sysreg_cli.registry.credentials import RegistryCredentials
@@ -36,6 +37,14 @@ def address(invocation: Invocation) -> str:
 def own_hosts(invocation: Invocation) -> Collection[str]:
     """Return every host:port that may stand before an image name and means the registry."""
     return {address(invocation).lower(), *invocation.settings.registry.addresses}
+
+
+def parse_with_tag(text: str, hosts: Collection[str]) -> ImageReference:
+    """Parse the reference of a tag or a digest. ``hosts`` are ``own_hosts``. Raises InvalidReference."""
+    image = parse(text, hosts)
+    if not image.tag and not image.digest:
+        raise InvalidReference(f"{text}: names no tag", next_step=f"give one, as in {text}:latest")
+    return image
 
 
 def is_configured(invocation: Invocation) -> bool:

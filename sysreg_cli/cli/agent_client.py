@@ -37,6 +37,7 @@ from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.health import Trial
 from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
+from sysreg_cli.v1.restore import DeletedTags, Restoration
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 from sysreg_cli.v1.usage import Grouping, Usage
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from sysreg_cli.cli.invocation import Invocation
 
 T = TypeVar("T")
+
+# Seconds. The agent reads the storage once for all images.
+_RESTORE_SECONDS = 300.0
 
 # an error message of the agent is a few lines
 _MAX_ERROR = 64 * 1024
@@ -81,8 +85,7 @@ class AgentClient:
         the first call.
         """
         where = invocation.text(global_options.AGENT) or str(invocation.settings.agent.socket)
-        by_peer = where.startswith("/") and os.geteuid() == 0
-        by_peer = by_peer and not as_user and not invocation.has_credential_options()
+        by_peer = is_peer(invocation) and not as_user
 
         def token() -> str:
             from sysreg_cli.cli import keystone
@@ -139,6 +142,21 @@ class AgentClient:
     def try_registry(self) -> Trial:
         """Push, pull and delete a test image."""
         return self._fetch(Trial, "POST", paths.TRIAL)
+
+    def deleted_tags(self, registry_token: str = "") -> DeletedTags:
+        """Return the deleted tags of the images that the caller may pull."""
+        return self._fetch(DeletedTags, "GET", paths.DELETED, registry_token=registry_token)
+
+    def restore(self, images: Sequence[str], tag: str, registry_token: str = "") -> Restoration:
+        """Restore deleted tags, NAME:TAG or NAME@DIGEST; with ``tag`` one of them under this tag."""
+        query = urlencode({"image_name_and_tag": images, **({"as": tag} if tag else {})}, doseq=True)
+        return self._fetch(
+            Restoration,
+            "POST",
+            f"{paths.RESTORE}?{query}",
+            registry_token=registry_token,
+            read_timeout=_RESTORE_SECONDS,
+        )
 
     def certificates(self) -> Certificates:
         """Return the installed certificates."""
@@ -319,6 +337,12 @@ class AgentClient:
         if not message:
             return ProtocolError(f"the agent at {self._where} answered {status} without a reason")
         return BY_STATUS.get(status, SysregError)(message[:_MAX_ERROR])
+
+
+def is_peer(invocation: Invocation) -> bool:
+    """Whether the agent knows this process as root's: it is, and the command line names no credentials."""
+    where = invocation.text(global_options.AGENT) or str(invocation.settings.agent.socket)
+    return where.startswith("/") and os.geteuid() == 0 and not invocation.has_credential_options()
 
 
 def _connection(where: str, invocation: Invocation) -> http.client.HTTPConnection:

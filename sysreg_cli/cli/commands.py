@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),
     "registry-image-list": ("sysreg_cli.cli.images:list_images", "List the images of the registry."),
     "registry-image-prune": ("sysreg_cli.cli.prune:prune", "Remove tags of images by rules."),
+    "registry-image-restore": ("sysreg_cli.cli.restore:restore", "Undo the delete of tags of images."),
     "registry-image-show": (
         "sysreg_cli.cli.image_show:show",
         "Show an image, and what goes if it is deleted.",

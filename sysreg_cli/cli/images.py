@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from sysreg_cli.cli.access import (
     is_configured,
     open_registry,
     own_hosts,
+    parse_with_tag,
 )
 from sysreg_cli.cli.completion_cache import forget_tags, remember_names, remember_tags
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_report, size, time
-from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError
+from sysreg_cli.cli.restore import DELETED_COLUMNS, show_deleted
+from sysreg_cli.errors import InvalidReference, NotAuthorized, NotFound, SysregError, UsageError
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.registry.client import CATALOG, RegistryClient
 
@@ -54,24 +56,35 @@ DELETE_COLUMNS = tuple(_report(ImageReference("")))
 
 @command(
     "registry-image-list",
-    columns=LONG_LIST_COLUMNS,
+    columns=tuple(dict.fromkeys([*LONG_LIST_COLUMNS, *DELETED_COLUMNS])),
     sorts=True,
     variables=[*REGISTRY_VARIABLES, "SYSREG_AGENT", "XDG_CACHE_HOME"],
     examples=[
         ("system registry-image-list", "Show the names of all images."),
         ("system registry-image-list --filter-out-untagged -f value", "Only tagged ones, for a script."),
+        ("system registry-image-list --deleted", "Show the deleted tags that can be restored."),
         ("system registry-image-list --long --sort-column Size:desc", "Show the largest ones first."),
     ],
 )
 @click.option("--filter-out-untagged", is_flag=True, help="Only images that have at least one tag.")
 @click.option("--long", "is_long", is_flag=True, help="Also show the tags, size and last push of each.")
+@click.option("--deleted", is_flag=True, help="Instead show the tags that were deleted since a collection.")
 @click.option("--nowrap", is_flag=True, help="Accepted for older scripts; nothing is ever wrapped.")
 @click.pass_obj
-def list_images(invocation: Invocation, filter_out_untagged: bool, is_long: bool, nowrap: bool) -> None:
+def list_images(
+    invocation: Invocation, filter_out_untagged: bool, is_long: bool, deleted: bool, nowrap: bool
+) -> None:
     """List the images of the registry.
 
-    Size, with --long, is what the tags of an image reach, each blob once.
+    Size, with --long, is what the tags of an image reach, each blob once. With --deleted, the rows are tags
+    that registry-image-restore can bring back.
     """
+    if deleted:
+        if filter_out_untagged or is_long:
+            raise UsageError("--deleted excludes --long and --filter-out-untagged")
+        check_list(invocation, DELETED_COLUMNS)
+        show_deleted(invocation)
+        return
     columns = LONG_LIST_COLUMNS if is_long else LIST_COLUMNS
     check_list(invocation, columns)
     usage = _usage(invocation) if is_long else {}
@@ -229,7 +242,7 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
 
     check_columns(invocation, DELETE_COLUMNS)
     hosts = own_hosts(invocation)
-    unique = list(dict.fromkeys(_parse_with_tag(image, hosts) for image in images))
+    unique = list(dict.fromkeys(parse_with_tag(image, hosts) for image in images))
     registry = open_registry(invocation)
     # an interrupted delete says what is left, also if SIGTERM interrupts it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -242,13 +255,6 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
         ]
     show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
     hints.space(deletion for _, deletion in results if deletion and not dry_run)
-
-
-def _parse_with_tag(text: str, hosts: Collection[str]) -> ImageReference:
-    image = parse(text, hosts)
-    if not image.tag and not image.digest:
-        raise InvalidReference(f"{text}: names no tag", next_step=f"give one, as in {text}:latest")
-    return image
 
 
 def _say_outcome(

@@ -30,6 +30,7 @@ from sysreg_cli.registry.pages import next_page
 from sysreg_cli.registry.transport import CONNECTIONS, Response, Transport
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.access import Access
+from sysreg_cli.tokens.claims import subject
 from sysreg_cli.tokens.times import SET_CLOCKS, wrong_clock
 
 #: what a token has to allow for the list of all repositories
@@ -92,6 +93,10 @@ class RegistryClient:
         """
         challenge = self._first_challenge()
         return self._authorizer.token(challenge, access) if challenge else ""
+
+    def user(self, repository: str) -> str:
+        """Return the user that the token for the repository names, "" if the registry takes no tokens."""
+        return subject(self.token(pulls(repository)))
 
     # -- listings
 

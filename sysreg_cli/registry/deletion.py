@@ -10,7 +10,8 @@ All arguments of one repository are deleted together, in four steps (group.py):
 3. *Delete the placeholder*, and with it the tags that were moved to it.
 4. *Verify* that the tags are gone.
 
-The placeholder lists for each tag the manifests that it stood for, so it is the journal of the delete. If the
+The placeholder lists for each tag the manifests that it stood for, so it is the journal of the delete, and
+afterwards, as long as its blob is stored, the record by which the tags can be restored. If the
 delete is killed between any two requests, every other tag is whole, and the same delete again finishes it. A
 delete of some of these tags finishes those. A full disk accepts no placeholder, nor does something in the
 place of a file of the tag. There the tag is removed from the storage. If that cannot be reached, an image is
@@ -73,6 +74,7 @@ def delete_image(
     all_tags: bool = False,
     dry_run: bool = False,
     storage: Storage | None = None,
+    by: str = "",
 ) -> Deletion:
     """Delete the tag of ``image`` and no other, or its digest with the tag on it; ``all_tags``: with several.
 
@@ -80,7 +82,9 @@ def delete_image(
     need; NotSupported (read-only, or deletes switched off); and what RegistryClient raises. Then nothing has
     changed, unless the message says what to do. A KeyboardInterrupt has such a message too.
     """
-    ((_, outcome),) = delete_images(client, [image], all_tags=all_tags, dry_run=dry_run, storage=storage)
+    ((_, outcome),) = delete_images(
+        client, [image], all_tags=all_tags, dry_run=dry_run, storage=storage, by=by
+    )
     if isinstance(outcome, SysregError):
         raise outcome
     return outcome
@@ -93,11 +97,13 @@ def delete_images(
     all_tags: bool = False,
     dry_run: bool = False,
     storage: Storage | None = None,
+    by: str = "",
 ) -> Iterator[tuple[ImageReference, Deletion | SysregError]]:
     """Delete each of ``images`` as ``delete_image`` does, those of one repository together.
 
     Yield each with what was deleted, or with the error, in the order given. ``storage`` reads the tags with
-    fewer requests, and removes a tag that the registry does not delete.
+    fewer requests, and removes a tag that the registry does not delete. ``by`` is the user who deletes,
+    if that is another one than the registry's token names.
     """
     waiting: dict[str, list[ImageReference]] = {}
     for image in dict.fromkeys(images):
@@ -110,17 +116,20 @@ def delete_images(
             repository = Repository(client, image.repository, storage)
             targets, errors = find_targets(repository, group, all_tags=all_tags)
             outcomes |= errors
-            outcomes |= _delete(repository, targets, all_tags=all_tags, dry_run=dry_run)
+            outcomes |= _delete(repository, targets, all_tags=all_tags, dry_run=dry_run, by=by)
         yield image, outcomes[image]
 
 
-def _delete(repository: Repository, targets: list[Target], *, all_tags: bool, dry_run: bool) -> _Outcomes:
-    group = Group(repository, targets)
+def _delete(
+    repository: Repository, targets: list[Target], *, all_tags: bool, dry_run: bool, by: str
+) -> _Outcomes:
     outcomes: _Outcomes = {}
+    if not targets:
+        return outcomes
+    group = Group(repository, targets, by=by)
     try:
         try:
-            if targets:
-                group.preview() if dry_run else group.run()
+            group.preview() if dry_run else group.run()
             return _outcomes(group, targets)
         except SysregError as error:
             if len(targets) == 1 or all(target.state is State.DONE for target in targets):
@@ -131,7 +140,7 @@ def _delete(repository: Repository, targets: list[Target], *, all_tags: bool, dr
                 alone, errors = [target], {}  # its tag is deleted, but not yet what it stood for
             targets[number : number + 1] = alone or [target]
             outcomes |= {image: target.explain(error) for image, error in errors.items()}
-            outcomes |= _delete(repository, alone, all_tags=all_tags, dry_run=dry_run)
+            outcomes |= _delete(repository, alone, all_tags=all_tags, dry_run=dry_run, by=by)
     except KeyboardInterrupt:
         # Nothing is moved back: the registry may still be carrying out the last request.
         raise _interrupt([target for target in targets if target.image not in outcomes]) from None

@@ -21,9 +21,12 @@ from sysreg_cli.registry.targets import State, Target
 
 
 class Group:
-    """The delete of ``targets``. It changes their states, and gives them warnings and errors of their own."""
+    """The delete of ``targets`` by a user; without ``by`` it is the one whom the registry's token names.
 
-    def __init__(self, repository: Repository, targets: Sequence[Target]) -> None:
+    It changes the states of the targets, and gives them warnings and errors of their own.
+    """
+
+    def __init__(self, repository: Repository, targets: Sequence[Target], *, by: str = "") -> None:
         self._repository = repository
         self._client = repository.client
         self._targets = targets
@@ -34,7 +37,8 @@ class Group:
             digest for digest in named if isinstance(self._tree.get(digest), UnreadableManifest)
         }
         self._placeholder = placeholder(
-            {tag: tuple(target.tree) for target in targets for tag in target.tags}
+            {tag: target.stood_for(tag) for target in targets for tag in target.tags},
+            by=by or self._client.user(repository.name),
         )
         # Tag to the placeholder it stands for. One that is there already is from a delete that was cut short.
         self._placeholders = {

@@ -13,10 +13,11 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sysreg_cli.reference import is_digest
+from sysreg_cli.reference import is_digest, is_tag
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -33,6 +34,10 @@ MANIFEST_TYPES = _INDEXES | {OCI_MANIFEST, DOCKER_MANIFEST, f"{_SCHEMA_1}json", 
 # Registries hold these names: a delete that an older version left half done has to be found again.
 _PLACEHOLDER = "org.starlingx.sysreg.throw-away"
 _REPLACES = "org.starlingx.sysreg.releases"
+_DELETED_BY = "org.starlingx.sysreg.deleted-by"
+_DELETED_AT = "org.starlingx.sysreg.deleted-at"
+_FORMAT = "org.starlingx.sysreg.format"
+_KNOWN_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,18 @@ class UnreadableManifest:
     """
 
     digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecord:
+    """What a placeholder says of its delete: ``tags`` maps each tag to what it stood for, the root first.
+
+    ``at`` is in seconds since the epoch, None if it does not say. Whoever may push can write anything here.
+    """
+
+    tags: Mapping[str, tuple[str, ...]]
+    by: str = ""
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,21 @@ class RemoteManifest:
         digests = self._annotations.get(f"{_REPLACES}.{tag}", self._annotations.get(_REPLACES, ""))
         return tuple(digest for digest in str(digests).split() if is_digest(digest))
 
+    @property
+    def delete_record(self) -> DeleteRecord | None:
+        """The record of the delete that made this placeholder. None if it is none, or has a later format."""
+        notes = self._annotations
+        if not self.is_placeholder or not _is_known(notes.get(_FORMAT)):
+            return None
+        names = [key.removeprefix(f"{_REPLACES}.") for key in notes if key.startswith(f"{_REPLACES}.")]
+        tags = {tag: self.replaces(tag) for tag in names if is_tag(tag)}
+        by = notes.get(_DELETED_BY)
+        return DeleteRecord(
+            {tag: digests for tag, digests in tags.items() if digests},
+            by if isinstance(by, str) else "",
+            _seconds(notes.get(_DELETED_AT)),
+        )
+
     def _digests(self, accepts: Callable[[str], bool]) -> tuple[str, ...]:
         entries = self._entries("manifests")
         return tuple(dict.fromkeys(e["digest"] for e in entries if accepts(str(e.get("mediaType") or ""))))
@@ -137,13 +169,16 @@ def media_type_of(content: bytes) -> str:
     return str(document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST))
 
 
-def placeholder(replaces: Mapping[str, Sequence[str]]) -> RemoteManifest:
+def placeholder(replaces: Mapping[str, Sequence[str]], *, by: str = "") -> RemoteManifest:
     """Make an empty index that no other tag can share. The registry accepts it without any blob.
 
     For each tag that is moved to it, it carries the digests that the tag stood for, so that a delete that was
-    cut short can be finished.
+    cut short can be finished. After the delete it is the record by which the tags can be restored. ``by`` is
+    the user who deletes.
     """
     annotations = {f"{_REPLACES}.{tag}": " ".join(digests) for tag, digests in replaces.items()}
+    annotations |= {_FORMAT: str(_KNOWN_FORMAT), _DELETED_AT: datetime.now(UTC).isoformat()}
+    annotations |= {_DELETED_BY: by} if by else {}
     content = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -151,6 +186,19 @@ def placeholder(replaces: Mapping[str, Sequence[str]]) -> RemoteManifest:
         "annotations": {_PLACEHOLDER: str(uuid.uuid4()), **annotations},
     }
     return RemoteManifest(OCI_INDEX, json.dumps(content).encode())
+
+
+def _is_known(version: object) -> bool:
+    """Whether a record has a format that can be read. Older versions of sysreg wrote none."""
+    return version is None or version == str(_KNOWN_FORMAT)
+
+
+def _seconds(text: object) -> float | None:
+    try:
+        seconds = datetime.fromisoformat(text).timestamp() if isinstance(text, str) else -1.0
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds >= 0 else None
 
 
 def _without_signatures(content: bytes) -> bytes:

@@ -55,6 +55,13 @@ class Target:
     def root(self) -> str:
         return next(iter(self.tree), "")
 
+    def stood_for(self, tag: str) -> tuple[str, ...]:
+        """Return the stored manifests for which ``tag`` stood before any delete, the root first."""
+        before = self.tags[tag]
+        if isinstance(before, RemoteManifest) and before.is_placeholder:
+            return before.replaces(tag)
+        return tuple(digest for digest, manifest in self.tree.items() if manifest is not None)
+
     @property
     def placeholders(self) -> dict[str, str]:
         """Tag to the digest of the placeholder on which an earlier delete, which was cut short, left it."""

@@ -8,6 +8,7 @@
     usage         where the space of the storage went
     prune         which tags a prune removes and keeps
     health        what the agent does for registry-health-query
+    restore       which tags were deleted, and what was restored
     faults        the body of an error
     unix_socket   HTTP over the agent's unix socket
 

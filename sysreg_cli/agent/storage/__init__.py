@@ -5,9 +5,10 @@ root             opens the storage for one call of the API, and reads its images
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
 manifest         what a manifest refers to (pure)
+deleted          which tags were deleted, and whether they can be restored
 mark             what tags need, and what the registry's collector keeps (pure)
 files            reads and removes files and directories
 tags             reads and removes tags
-removal          removes tags, and loses no push of them
+removal          removes tags and puts them back, and loses no push of them
 damage           what is wrong in the storage, and the remedy (pure)
 """

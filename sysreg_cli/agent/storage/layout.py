@@ -76,8 +76,13 @@ def tag_link(name: str) -> str:
     return f"{tag(name)}/{TAG_LINK}"
 
 
-def tag_history(tag: str, digest: str) -> str:
-    return f"_manifests/tags/{tag}/index/{digest_path(digest)}/link"
+def history_link(digest: str) -> str:
+    """The link by which a tag remembers a manifest, in the directory of the tag."""
+    return f"index/{digest_path(digest)}/link"
+
+
+def tag_history(name: str, digest: str) -> str:
+    return f"{tag(name)}/{history_link(digest)}"
 
 
 def data(root: Path, digest: str) -> Path:

@@ -1,15 +1,18 @@
-"""Removes tags from the storage, and loses no push of such a tag which comes at the same time.
+"""Removes tags from the storage and puts them back, and loses no push of such a tag at the same time.
 
 To read the link of a tag and then remove it would lose a push that ends in between. So the directory of the
 tag is first moved out of the registry's sight, in one step. A push that begins afterwards makes the tag anew.
 A push that had begun may still write into the directory that was moved: the kernel tells by a lease whether
 anybody has its link open for writing. If the link then names another digest, the tag is put back.
 
+A tag that is put back is made there, too, and then takes its place in one step, which fails if there is such
+a tag by then.
+
 If the process is killed in between, the next removal in the repository completes what it had begun. Paths are
 texts here, because there may be thousands of tags.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH106, PTH114, PTH208
+# ruff: noqa: PTH102, PTH103, PTH104, PTH106, PTH114, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.files import read_file, remove_tree
-from sysreg_cli.host import failpoint
+from sysreg_cli.host import failpoint, files
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.reference import is_digest
 
@@ -61,6 +64,31 @@ def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[st
         removed = [tag for tag, digest in moved.items() if _settle(top, tag, digest)]
         _empty(root, top)
         return removed
+
+
+def add_tag(root: Path, repository: str, tag: str, digest: str) -> bool:
+    """Make ``tag`` stand for ``digest``. Return False, and change nothing, if there is such a tag.
+
+    The caller has the rights of the owner of the storage. Raises OSError.
+    """
+    top = str(layout.repository(root, repository))
+    made = Path(_moved(top, tag, digest))
+    with _turn:
+        _finish(root, top)
+        try:
+            for link in (layout.TAG_LINK, layout.history_link(digest)):
+                (made / link).parent.mkdir(parents=True)
+                files.write(made / link, digest.encode(), mode=0o644)
+            os.makedirs(os.path.dirname(f"{top}/{layout.tag(tag)}"), exist_ok=True)
+            failpoint.reach("tag made")
+            os.rename(made, f"{top}/{layout.tag(tag)}")
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        finally:
+            _empty(root, top)
+    return True
 
 
 def _finish(root: Path, top: str) -> None:

@@ -38,7 +38,8 @@ class Repository:
     """One repository.
 
     ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
-    manifests. ``broken`` maps revisions with a damaged link to the digest in that link, "" if there is none.
+    manifests. ``unlinked`` are manifests that it had: of each, the registry leaves the directory of the link.
+    ``broken`` maps revisions with a damaged link to the digest in that link, "" if there is none.
     ``odd`` are paths, relative to the repository, of links to manifests that are no regular files, and of
     ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of what is nothing of the registry's and
     in its way: in the place of a directory, or of the file that the next push of a tag writes. ``uploads``
@@ -48,6 +49,7 @@ class Repository:
     name: str
     tags: dict[str, str] = field(default_factory=dict)
     revisions: set[str] = field(default_factory=set)
+    unlinked: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     odd: set[str] = field(default_factory=set)
     strays: set[str] = field(default_factory=set)
@@ -108,15 +110,20 @@ class Snapshot:
         """Return the manifest in a blob, None if the blob is missing, damaged, too large, or no manifest."""
         if digest in self.manifests:
             return self.manifests[digest]
-        blob = self.blobs.get(digest)
-        if blob is None:
+        if digest not in self.blobs:
             return None  # not cached: a later snapshot may have it
-        self._check()
-        readable = 0 < blob.size <= manifest.MAX_MANIFEST
-        data = (read_file(self.blob_path(digest), blob.size) if readable else None) or b""
-        sound = data[:1] in _JSON and manifest.is_content_of(digest, data)
-        self.manifests[digest] = manifest.parse(data) if sound else None
+        data = self.content(digest)
+        self.manifests[digest] = manifest.parse(data) if data else None
         return self.manifests[digest]
+
+    def content(self, digest: str) -> bytes:
+        """Return the content of a manifest, empty if it is missing, damaged, too large or no JSON."""
+        blob = self.blobs.get(digest)
+        if blob is None or not 0 < blob.size <= manifest.MAX_MANIFEST:
+            return b""
+        self._check()
+        data = read_file(self.blob_path(digest), blob.size) or b""
+        return data if data[:1] in _JSON and manifest.is_content_of(digest, data) else b""
 
     def time(self, repository: str, link: str) -> float:
         """Return when a link, relative to the repository, was written, 0 if it is not there."""
@@ -267,13 +274,15 @@ class Snapshot:
                 if read_file(f"{entry.path}/link") == digest.encode():
                     repository.revisions.add(digest)
                     continue
-                # If it is None, the manifest was unlinked, and its directory stayed.
-                if (link := self._link(repository, layout.revision_link(digest))) is not None:
-                    repository.revisions.add(digest)
-                    if link != digest:
-                        repository.broken[digest] = link
-                    if not link:
-                        self._note_odd(repository, layout.revision_link(digest))
+                link = self._link(repository, layout.revision_link(digest))
+                if link is None:
+                    repository.unlinked.add(digest)
+                    continue
+                repository.revisions.add(digest)
+                if link != digest:
+                    repository.broken[digest] = link
+                if not link:
+                    self._note_odd(repository, layout.revision_link(digest))
         for entry in entries_of(self.path(repository.name, "_manifests/tags")):
             self._check()
             if is_tag(entry.name):

@@ -60,6 +60,9 @@ class MemoryRegistry:
 
     # RegistryClient
 
+    def user(self, repository: str) -> str:
+        return "somebody"
+
     def tags(self, repository: str) -> list[str]:
         self._count("tags")
         return sorted(self.tagged)

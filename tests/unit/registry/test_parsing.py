@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -108,6 +109,37 @@ def test_a_placeholder_of_an_older_version_replaces_the_same_for_each_tag() -> N
     names = {"org.starlingx.sysreg.throw-away": "x", "org.starlingx.sysreg.releases": digest}
     content = json.dumps({"schemaVersion": 2, "manifests": [], "annotations": names}).encode()
     assert RemoteManifest(OCI_INDEX, content).replaces("any") == (digest,)
+
+
+def test_a_placeholder_is_the_record_of_its_delete() -> None:
+    digests = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
+    before = time.time()
+    record = placeholder({"v1": digests, "v.2": digests[:1]}, by="somebody").delete_record
+    assert record is not None
+    assert (record.tags, record.by) == ({"v1": digests, "v.2": digests[:1]}, "somebody")
+    assert before <= (record.at or 0) <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ({}, ("", None)),  # an older version
+        ({"format": "1", "deleted-at": "yesterday", "deleted-by": 7}, ("", None)),
+        ({"deleted-at": "0001-01-01T00:00:00+23:59"}, ("", None)),
+        ({"format": "2"}, None),  # a later version
+        ({"releases.v1": "nonsense"}, ("", None)),
+        ({"releases./etc": "sha256:" + "a" * 64}, ("", None)),
+    ],
+)
+def test_a_record_that_does_not_say_all_is_read_as_far_as_it_makes_sense(
+    names: dict[str, Any], found: tuple[str, float | None] | None
+) -> None:
+    prefix = "org.starlingx.sysreg."
+    names = {prefix + "throw-away": "x", **{prefix + name: value for name, value in names.items()}}
+    content = json.dumps({"schemaVersion": 2, "manifests": [], "annotations": names}).encode()
+    record = RemoteManifest(OCI_INDEX, content).delete_record
+    assert (record and (record.by, record.at)) == found
+    assert record is None or record.tags == {}
 
 
 def test_an_image_or_index_is_no_placeholder() -> None:

@@ -22,6 +22,9 @@ class StorageRegistry:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
+    def user(self, repository: str) -> str:
+        return "somebody"
+
     def tags(self, repository: str) -> list[str]:
         tags = self._storage.repositories / repository / "_manifests/tags"
         return sorted(path.name for path in tags.iterdir()) if tags.is_dir() else []

@@ -1,0 +1,155 @@
+"""Restores deleted tags in the storage, under a permit of the write lock, which excludes a collection.
+
+The manifests come first, platforms before indexes, and the tag last. So a restore that is killed leaves
+manifests without a tag, and the same restore again finishes it. The links are written, and the manifests are
+not pushed to the registry: it would refuse an index that lacked a platform before the delete, or an image of
+schema 1, and a push of the tag at the same time would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sysreg_cli.agent.registry_access import local_registry
+from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, why_lost
+from sysreg_cli.agent.storage.files import read_file
+from sysreg_cli.agent.storage.removal import add_tag, remove_tags, tag_digest
+from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.write_permit import write_permit
+from sysreg_cli.errors import Conflict, NotFound, SysregError, text_of
+from sysreg_cli.host import files
+from sysreg_cli.reference import ImageReference
+from sysreg_cli.registry.client import RegistryClient
+from sysreg_cli.registry.manifests import RemoteManifest
+from sysreg_cli.settings import Settings
+from sysreg_cli.v1.restore import Restoration, RestoredImage
+
+_NO_RECORD = (
+    "a collection may have freed it, or its delete left no record, as those by docker or skopeo, on"
+    " distribution 3 or on a full disk; see system registry-image-list --deleted"
+)
+# A delete of another tag that began before the restore may take a platform of it away, once.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A tag to restore, or a digest: all tags that its last delete took. ``tag``: under which other tag."""
+
+    image: ImageReference
+    tag: str = ""
+
+
+def restore(settings: Settings, orders: Sequence[Order]) -> Restoration:
+    """Restore each of ``orders``, and see that the registry serves it.
+
+    Raises NotSupported for a storage that cannot be read directly, or a registry that is read-only;
+    Unavailable while a collection holds the write lock; SysregError.
+    """
+    with write_permit(settings) as write_lock:
+        # A collection whose scan was before this must not carry out what it has planned.
+        write_lock.record()
+        with open_root(settings, change=True) as root:
+            snapshot = read_images(root)
+            results = [_restore(root, snapshot, order) for order in orders]
+    with local_registry(settings) as registry:
+        pairs = zip(orders, results, strict=True)
+        return Restoration(tuple(_verified(registry, order.image, result) for order, result in pairs))
+
+
+def _restore(root: Path, snapshot: Snapshot, order: Order) -> RestoredImage:
+    image = str(order.image)
+    try:
+        found = _find(snapshot, order)
+        linked = [digest for it in found for digest in _put_back(root, it, order.tag or it.tag)]
+    except SysregError as error:
+        return RestoredImage(image, restored=False, error=str(error))
+    except PermissionError:
+        raise
+    except OSError as error:
+        return RestoredImage(image, restored=False, error=f"{image}: {text_of(error)}; run the command again")
+    tags = tuple(order.tag or it.tag for it in found)
+    return RestoredImage(image, True, found[0].root, tags, tuple(dict.fromkeys(linked)))
+
+
+def _find(snapshot: Snapshot, order: Order) -> list[DeletedTag]:
+    """Return what to restore. Raises NotFound without a record, Conflict if it is lost."""
+    image = order.image
+    repository = snapshot.repositories.get(image.repository, Repository(image.repository))
+    deleted = deleted_tags(snapshot, repository)
+    if image.tag:
+        deleted = [it for it in deleted if it.tag == image.tag]
+    else:
+        deleted = [it for it in deleted if it.root == image.digest]
+    if not deleted:
+        raise NotFound(f"{image}: there is no record of its delete", next_step=_NO_RECORD)
+    found = [it for it in deleted if it.record == deleted[0].record]
+    if order.tag:
+        del found[1:]
+    if lost := why_lost(snapshot, repository, found[0]):
+        raise Conflict(f"{image} cannot be restored: {lost}", next_step="push it again")
+    return found
+
+
+def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
+    """Put the manifests back, then ``tag``. Return the manifests that were not there.
+
+    Raises Conflict if ``tag`` stands for something else.
+    """
+    repository = deleted.repository
+    link = str(layout.repository(root, repository) / layout.tag_link(tag))
+    _require_free(deleted, tag, link)
+    linked = _link(root, deleted)
+    if tag_digest(link) == deleted.record:
+        remove_tags(root, repository, {tag: deleted.record})
+    if not add_tag(root, repository, tag, deleted.root):
+        _require_free(deleted, tag, link)
+    for _ in range(_TRIES):
+        if not (lost := _link(root, deleted)):
+            break
+        linked += lost
+    return linked
+
+
+def _require_free(deleted: DeletedTag, tag: str, link: str) -> None:
+    """Raise Conflict if ``tag`` exists and stands neither for the image nor for its half-done delete."""
+    now = tag_digest(link)
+    exists = Path(link).parent.parent.exists()
+    if exists and now not in (deleted.root, deleted.record):
+        raise Conflict(
+            f"{deleted.repository}:{tag} stands for {now or 'a damaged link'} now",
+            next_step="restore it under another tag: --as TAG",
+        )
+
+
+def _link(root: Path, deleted: DeletedTag) -> list[str]:
+    """Link the manifests in the repository, platforms first. Return those that were not linked."""
+    linked = []
+    for digest in reversed(deleted.manifests):
+        link = layout.revision(root, deleted.repository, digest)
+        if read_file(str(link)) != digest.encode():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            files.write(link, digest.encode(), mode=0o644)
+            linked.append(digest)
+    return linked
+
+
+def _verified(registry: RegistryClient, asked: ImageReference, result: RestoredImage) -> RestoredImage:
+    """Return ``result`` as the registry serves it."""
+    warnings = []
+    for tag in result.tags:
+        image = asked.with_tag(tag)
+        try:
+            manifest = registry.manifest(image)
+        except SysregError as error:
+            problem = f"{image} is restored, but the registry does not serve it: {error}"
+            return replace(result, restored=False, error=problem)
+        if not isinstance(manifest, RemoteManifest):
+            return replace(result, restored=False, error=f"{image}: the registry does not serve it")
+        if manifest.digest != result.digest:
+            warnings.append(f"{image} was pushed meanwhile, and stands for that")
+    return replace(result, warnings=tuple(warnings))

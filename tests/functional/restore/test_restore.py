@@ -1,0 +1,153 @@
+"""`system registry-image-restore` against the real registry and agent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from devstack import images
+from devstack.controller import Controller
+from tests.functional.garbage.conftest import collected, registry, shared
+
+__all__ = ["registry", "shared"]  # fixtures: an empty registry of its own
+
+
+def delete(controller: Controller, *words: str) -> None:
+    done = controller.system("registry-image-delete", *words)
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def deleted(controller: Controller, **run: Any) -> dict[str, dict[str, Any]]:
+    """Return the deleted tags, NAME:TAG to the other columns."""
+    done = controller.system("registry-image-list", "--deleted", "-f", "json", **run)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return {row["image"]: row for row in json.loads(done.stdout)}
+
+
+def test_a_deleted_image_and_a_deleted_index_are_restored_byte_for_byte(registry: Controller) -> None:
+    client = registry.client()
+    image, index = images.single(seed="plain"), images.multi_arch(seed="index")
+    client.push("app", "v1", image)
+    client.push("app", "all", index)
+    delete(registry, "app:v1", "app:all")
+    assert client.tags("app") == []
+
+    found = deleted(registry)
+    assert {name: row["digest"] for name, row in found.items()} == {
+        "app:v1": image.digest,
+        "app:all": index.digest,
+    }
+    assert {(row["deleted_by"], row["state"], row["reason"]) for row in found.values()} == {
+        ("admin", "restorable", None)
+    }
+    done = registry.system("registry-image-restore", "app:v1", "app:all")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "Image app:v1 restored\nImage app:all restored\n",
+        "",
+    )
+    assert client.tags("app") == ["all", "v1"]
+    for tag in ("v1", "all"):
+        assert client.is_whole("app", tag)
+    assert client.manifest("app", "all").content == index.manifest
+    assert deleted(registry) == {}
+    assert collected(registry)["blobs"] == 1  # the record
+
+
+def restore(controller: Controller, *words: str, **run: Any) -> tuple[int, str, str]:
+    done = controller.system("registry-image-restore", *words, **run)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_tag_that_stands_for_something_else_is_not_touched(registry: Controller) -> None:
+    client = registry.client()
+    old, new = images.single(seed="old"), images.single(seed="new")
+    client.push("app", "v1", old)
+    delete(registry, "app:v1")
+    client.push("app", "v1", new)
+
+    assert deleted(registry)["app:v1"]["state"] == "tag in use"
+    refused = f"app:v1 stands for {new.digest} now; restore it under another tag: --as TAG"
+    assert restore(registry, "app:v1") == (1, "", f"system: {refused}\n")
+    assert restore(registry, "app:v1", "--as", "v1-old") == (
+        0,
+        "Image app:v1 restored (as v1-old)\n",
+        "",
+    )
+    assert (client.digest("app", "v1"), client.digest("app", "v1-old")) == (new.digest, old.digest)
+    assert client.is_whole("app", "v1-old")
+
+
+def test_of_several_deletes_the_last_is_undone_and_a_digest_names_another(registry: Controller) -> None:
+    client = registry.client()
+    first, second = images.single(seed="first"), images.single(seed="second")
+    for image in (first, second):
+        client.push("app", "v1", image)
+        delete(registry, "app:v1")
+    assert restore(registry, "app:v1")[0] == 0
+    assert client.digest("app", "v1") == second.digest
+    assert restore(registry, f"app@{first.digest}", "--as", "first")[0] == 0
+    assert client.is_whole("app", "first")
+
+
+def test_all_tags_that_a_delete_of_a_digest_took_come_back(registry: Controller) -> None:
+    client, image = registry.client(), images.single(seed="several")
+    for tag in ("v1", "v2"):
+        client.push("app", tag, image)
+    delete(registry, "--yes", f"app@{image.digest}")
+    expected = f"Image app@{image.digest} restored (as v1, v2)\n"
+    assert restore(registry, f"app@{image.digest}") == (0, expected, "")
+    assert client.tags("app") == ["v1", "v2"]
+    # once more: nothing is left to do
+    assert restore(registry, f"app@{image.digest}") == (0, expected, "")
+
+
+def test_without_a_record_it_says_why_there_may_be_none(registry: Controller) -> None:
+    client, image = registry.client(), images.single(seed="skopeo")
+    client.push("app", "v1", image)
+    client.request("DELETE", f"/v2/app/manifests/{image.digest}").raise_for_status()
+    assert deleted(registry) == {}
+    code, _, message = restore(registry, "app:v1")
+    assert code == 1
+    assert "app:v1: there is no record of its delete" in message
+    assert "docker or skopeo, on distribution 3 or on a full disk" in message
+
+
+def test_after_a_collection_nothing_can_be_restored(registry: Controller) -> None:
+    registry.client().push("app", "v1", images.single(seed="collected"))
+    delete(registry, "app:v1")
+    collected(registry)
+    assert deleted(registry) == {}
+    assert restore(registry, "app:v1")[0] == 1
+
+
+def test_a_user_sees_and_restores_only_their_own_images(registry: Controller) -> None:
+    client = registry.client()
+    for name in ("testuser/app", "testuser2/app"):
+        client.push(name, "v1", images.single(seed=name))
+        delete(registry, f"{name}:v1")
+    user = ("--os-username", "testuser", "--os-password", registry.passwords["testuser"])
+    found = registry.system(
+        "registry-image-list", "--deleted", "-f", "value", "-c", "Image", *user, user="testuser"
+    )
+    assert (found.returncode, found.stdout) == (0, "testuser/app:v1\n"), found
+    assert restore(registry, "testuser/app:v1", *user, user="testuser")[0] == 0
+    assert client.is_whole("testuser/app", "v1")
+    code, _, message = restore(registry, "testuser2/app:v1", *user, user="testuser")
+    assert (code, "testuser may not push in testuser2/app" in message) == (1, True), message
+    assert client.tags("testuser2/app") == []
+
+
+def test_a_record_that_somebody_has_made_up_restores_nothing_of_others(registry: Controller) -> None:
+    client, secret = registry.client(), images.multi_arch(seed="secret")
+    client.push("secret", "v1", secret)
+    digests = " ".join([secret.digest, *(child.digest for child in secret.children)])
+    names = {"org.starlingx.sysreg.throw-away": "x", "org.starlingx.sysreg.releases.v1": digests}
+    content = json.dumps({"schemaVersion": 2, "manifests": [], "annotations": names}).encode()
+    record = images.Image(content, images.OCI_INDEX)
+    own = registry.client("testuser")
+    own.push("testuser/app", record.digest, record)
+    own.request("DELETE", f"/v2/testuser/app/manifests/{record.digest}").raise_for_status()
+    code, _, message = restore(registry, "testuser/app:v1")
+    assert (code, "is not stored any more" in message) == (1, True), message
+    assert client.tags("testuser/app") == []
