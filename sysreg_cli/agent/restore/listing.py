@@ -8,9 +8,12 @@ from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, is_restor
 from sysreg_cli.agent.storage.root import open_root, read_images
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.settings import Settings
-from sysreg_cli.text import iso_time
+from sysreg_cli.text import iso_time, printable
 from sysreg_cli.v1 import restore as v1
 from sysreg_cli.v1.restore import DeletedState
+
+# Whoever may push can write a record, with any text as the user.
+_MAX_NAME = 100
 
 
 def list_deleted(settings: Settings, sees: Callable[[str], bool]) -> v1.DeletedTags:
@@ -29,7 +32,8 @@ def _entries(snapshot: Snapshot, sees: Callable[[str], bool]) -> Iterator[v1.Del
             if not is_restored(repository, deleted):
                 state, reason = _state(snapshot, repository, deleted)
                 time = iso_time(deleted.at)
-                yield v1.DeletedTag(str(deleted), deleted.root, time, deleted.by, state, reason)
+                by = printable(deleted.by, _MAX_NAME)
+                yield v1.DeletedTag(str(deleted), deleted.root, time, by, state, reason)
 
 
 def _state(snapshot: Snapshot, repository: Repository, deleted: DeletedTag) -> tuple[DeletedState, str]:
