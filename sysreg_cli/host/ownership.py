@@ -70,7 +70,11 @@ def require_rights(root: Path, directories: Iterable[str], user: str = "") -> No
 
 
 def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
-    """Return the error that a user, by default the owner of ``root``, may not read or change ``path``."""
+    """Return the error that a user, by default the owner of ``root``, may not read or change ``path``.
+
+    It names the deepest directory on the path that exists, if ``path`` does not.
+    """
+    path = next((str(place) for place in (Path(path), *Path(path).parents) if os.path.lexists(place)), path)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return SysregError(f"{printable(path)} is on a read-only file system", next_step="mount it writable")
     status = os.lstat(path)

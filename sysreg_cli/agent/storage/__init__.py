@@ -7,6 +7,7 @@ snapshot         reads the storage
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored
 mark             what tags need, and what the registry's collector keeps (pure)
+reach            who needs a manifest or blob: tags and referrers (pure)
 files            reads and removes files and directories
 tags             reads and removes tags
 removal          removes tags and puts them back, and loses no push of them

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from sysreg_cli.text import printable
 
-_MAX_TAGS = 10
+_MAX_IMAGES = 10
 #: what is said of something that is in the registry's way
 STRAY = "is nothing of the registry's"
 
@@ -34,7 +34,8 @@ class Damage:
     """One thing in a repository that is damaged or missing. ``str`` is one line for the operator.
 
     ``digest`` is a manifest that needs the thing or is the thing, "" if that is not known. ``tags`` reach
-    that manifest, sorted. ``path`` is what to remove. Without a ``repository`` it is in none.
+    that manifest, sorted, and so do ``referrers``, which are untagged manifests. ``path`` is what to remove.
+    Without a ``repository`` it is in none.
     """
 
     repository: str
@@ -42,32 +43,37 @@ class Damage:
     remedy: Remedy
     digest: str = ""
     tags: tuple[str, ...] = ()
+    referrers: tuple[str, ...] = ()
     path: str = ""
 
     def __str__(self) -> str:
-        images = [f"{self.repository}:{tag}" for tag in self.tags[:_MAX_TAGS]]
+        images = self._images()
         if not images:
             images = [f"{self.repository}@{self.digest}" if self.digest else self.repository or "the storage"]
-        more = f" and {len(self.tags) - _MAX_TAGS} more tags" if len(self.tags) > _MAX_TAGS else ""
-        return printable(f"{', '.join(images)}{more}: {self.what}; {self._advice()}")
+        more = f" and {len(images) - _MAX_IMAGES} more images" if len(images) > _MAX_IMAGES else ""
+        return printable(f"{', '.join(images[:_MAX_IMAGES])}{more}: {self.what}; {self._advice()}")
+
+    def _images(self) -> list[str]:
+        tags = [f"{self.repository}:{tag}" for tag in self.tags]
+        return [*tags, *(f"{self.repository}@{digest}" for digest in self.referrers)]
 
     def _advice(self) -> str:
-        tags = [f"{self.repository}:{tag}" for tag in self.tags]
+        images = self._images()
         manifest = f"{self.repository}@{self.digest}"
         again = "collect again, then push the image"
         match self.remedy:
             case Remedy.PUSH:
-                return f"push it again, or delete it: {_delete(tags or [manifest])}"
+                return f"push it again, or delete it: {_delete(images or [manifest])}"
             case Remedy.COLLECT:
                 return "remove it after the grace time: system registry-garbage-collect --delete-untagged"
             case Remedy.DELETE_TAGS:
-                return f"delete it: {_delete(tags or [manifest])}; {again}"
+                return f"delete it: {_delete(images or [manifest])}; {again}"
             case Remedy.DELETE_MANIFEST:
-                return f"delete it: {_delete([*tags, manifest])}; {again}"
+                return f"delete it: {_delete([*images, manifest])}; {again}"
             case Remedy.REMOVE_FILE:
                 return f"remove it: rm -r {shlex.quote(self.path)}; then push the image again"
             case Remedy.REMOVE_LINK:
-                delete = f"; delete the tags: {_delete(tags)}" if tags else ""
+                delete = f"; delete the tags: {_delete(images)}" if images else ""
                 return f"remove the link: rm -r {shlex.quote(self.path)}{delete}; {again}"
             case Remedy.REMOVE_STRAY:
                 return f"remove it: rm -r {shlex.quote(self.path)}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
+from sysreg_cli.agent.storage.reach import Reach
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 from sysreg_cli.text import printable
 
@@ -50,34 +51,22 @@ class Marks:
             self._add_referrers()
 
     def damages(self) -> list[Damage]:
-        """Return what is damaged, with the tags that need it."""
+        """Return what is damaged, with the tags and the referrers that need it."""
         if not self._faults:
             return self._damaged_tags
-        parents = self._parents()
-        tags: dict[str, list[str]] = {}
-        for tag, digest in self._repository.tags.items():
-            tags.setdefault(digest, []).append(tag)
+        reach = Reach(self._snapshot, self._repository, self.manifests)
+        name = self._repository.name
         found = list(self._damaged_tags)
         for (what, remedy, path), holders in self._faults.items():
-            reaching = sorted({tag for root in _climb(holders, parents) for tag in tags.get(root, ())})
-            if remedy in (Remedy.PUSH, Remedy.DELETE_TAGS) and not reaching:
+            tags, referrers = reach.tags(holders), reach.referrers(holders)
+            if remedy in (Remedy.PUSH, Remedy.DELETE_TAGS) and not tags and not referrers:
                 remedy = Remedy.COLLECT
-            found.append(
-                Damage(self._repository.name, what, remedy, min(holders), tuple(reaching), path=path)
-            )
+            if referrers and not tags:
+                what += (
+                    f", in a referrer of {', '.join(f'{name}:{tag}' for tag in reach.subjects(referrers))}"
+                )
+            found.append(Damage(name, what, remedy, min(holders), tags, referrers, path))
         return list(_without_vain_pushes(found))
-
-    def _parents(self) -> dict[str, set[str]]:
-        """Map each marked manifest to those through which it was reached."""
-        parents: dict[str, set[str]] = {}
-        for digest in self.manifests:
-            if (manifest := self._snapshot.manifest(digest)) is None:
-                continue
-            for child in (*manifest.children, *manifest.blobs):
-                parents.setdefault(child, set()).add(digest)
-            if manifest.subject:
-                parents.setdefault(digest, set()).add(manifest.subject)
-        return parents
 
     def _add_trees(self, pending: list[str]) -> None:
         snapshot, revisions = self._snapshot, self._repository.revisions
@@ -142,8 +131,10 @@ class Marks:
         for digest in others & sound:
             self._check_untagged(digest)
         snapshot.note_strays(repository, stored)
-        for path in repository.strays - repository.odd:
-            self._note(f"{path} {STRAY}", Remedy.REMOVE_STRAY, "", snapshot.path(repository.name, path))
+        named = {path for _, _, path in self._faults} | {damage.path for damage in self._damaged_tags}
+        for path in repository.strays:
+            if (whole := snapshot.path(repository.name, path)) not in named:
+                self._note(f"{path} {STRAY}", Remedy.REMOVE_STRAY, "", whole)
 
     def _check_untagged(self, digest: str) -> None:
         """Note the damage below an untagged manifest that a push would take as good."""
@@ -243,19 +234,7 @@ def _without_vain_pushes(damages: Sequence[Damage]) -> Iterator[Damage]:
             continue
         yield replace(damage, remedy=Remedy.DELETE_TAGS, tags=tuple(t for t in damage.tags if t in deleted))
         if pushed := tuple(tag for tag in damage.tags if tag not in deleted):
-            yield replace(damage, tags=pushed)
-
-
-def _climb(digests: Iterable[str], parents: Mapping[str, Collection[str]]) -> set[str]:
-    """Return the manifests and everything through which they were reached."""
-    found: set[str] = set()
-    pending = list(digests)
-    while pending:
-        digest = pending.pop()
-        if digest not in found:
-            found.add(digest)
-            pending.extend(parents.get(digest, ()))
-    return found
+            yield replace(damage, tags=pushed, referrers=())
 
 
 #: digests of manifests that are unlinked, by repository

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
         with as_owner(config.root):
             yield config.root
     except OSError as error:
-        if isinstance(error, PermissionError) and error.filename and os.path.lexists(error.filename):
+        if isinstance(error, PermissionError) and error.filename:
             raise no_rights(config.root, str(error.filename)) from None
         raise SysregError(f"the registry's storage: {text_of(error)}") from error
 

@@ -197,12 +197,7 @@ class Snapshot:
 
     def is_no_file(self, repository: str, link: str) -> bool:
         """Whether something that is no regular file is in the place of a link."""
-        try:
-            return not stat.S_ISREG(os.lstat(self.path(repository, link)).st_mode)
-        except OSError as error:
-            if error.errno in ABSENT:
-                return False
-            raise
+        return self._is_file(repository, link) is False
 
     def obstacle(self, repository: str, link: str) -> str:
         """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
@@ -303,15 +298,25 @@ class Snapshot:
                     repository.odd.add(path)
                     self.foreign.append(whole)
 
+    def _is_file(self, repository: str, link: str) -> bool | None:
+        """Whether a regular file is in the place of a link, None if nothing is."""
+        try:
+            return stat.S_ISREG(os.lstat(self.path(repository, link)).st_mode)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
+
     def _note_odd(self, repository: Repository, link: str) -> None:
         if self.is_no_file(repository.name, link):
             repository.odd.add(link)
 
     def _note_stray(self, repository: Repository, link: str) -> None:
         """Note what is in the way of a link."""
-        if self.is_no_file(repository.name, link):
+        is_file = self._is_file(repository.name, link)
+        if is_file is False:
             repository.strays.add(link)
-        elif obstacle := self.obstacle(repository.name, link):
+        elif is_file is None and (obstacle := self.obstacle(repository.name, link)):
             repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
 
     def _note_strays_of_history(self, repository: Repository, tag: str) -> None:

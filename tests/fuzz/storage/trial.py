@@ -185,7 +185,23 @@ class _Trial:
     # -- remedies
 
     def _mend(self, result: CollectionResult) -> None:
-        """Type what the messages say until there are none, and push all images again."""
+        """Type what the messages say until there are none, push all images again, and look once more.
+
+        A damaged manifest does not say which sizes its layers have. So the second look may find those.
+        """
+        for _ in range(2):
+            self._follow_all(result)
+            stores.own(self._fuzzer.root)  # single files of root's are told by sysreg-deploy --check
+            for image in sorted(self._pristine.tags, key=str):
+                if self._pristine.can_be_pushed(image) and not self._is_silent(image):
+                    self._push(image)
+            result = self._fuzzer.collect(delete_untagged=False, grace=3600)
+        wanted = {image for image in self._pristine.tags if self._pristine.can_be_pushed(image)}
+        self._left |= {image for image in wanted if not self._is_silent(image)}
+        self._blobs.clear()
+        self._check("after all was mended, and pushed again")
+
+    def _follow_all(self, result: CollectionResult) -> None:
         for _ in range(_MAX_ROUNDS):
             messages = result.warnings if result.outcome == Outcome.DONE else (result.error,)
             if not messages:
@@ -197,14 +213,6 @@ class _Trial:
             self.problems.append(f"not mended: {messages}")
         self._blobs.clear()
         self._check("after the remedies")
-        stores.own(self._fuzzer.root)  # single files of root's are told by sysreg-deploy --check
-        for image in sorted(self._pristine.tags, key=str):
-            if self._pristine.can_be_pushed(image) and not self._is_silent(image):
-                self._push(image)
-        wanted = {image for image in self._pristine.tags if self._pristine.can_be_pushed(image)}
-        self._left |= {image for image in wanted if not self._is_silent(image)}
-        self._blobs.clear()
-        self._check("after all was mended, and pushed again")
 
     def _follow(self, message: str) -> None:
         remedy = remedies.read(message)

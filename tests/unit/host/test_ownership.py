@@ -12,7 +12,7 @@ import pytest
 
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.host.ownership import as_owner
+from sysreg_cli.host.ownership import as_owner, no_rights
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
 
@@ -57,3 +57,11 @@ def test_what_is_made_is_the_owners_and_rights_come_back(root: Path, place: Path
     assert edits.remove_pins(root)
     (place / "mine").write_text("again")
     assert (place / "mine").stat().st_uid == 0
+
+
+@needs_root
+def test_rights_that_are_missing_on_the_way_are_told_of_what_is_there(root: Path) -> None:
+    closed = root / "closed"
+    closed.mkdir(mode=0o700)
+    error = no_rights(root, str(closed / "a/link"))
+    assert f"nobody may not read or change {closed}: it belongs to root, with mode 0700" in str(error)

@@ -40,12 +40,25 @@ def test_damage_names_every_tag_that_needs_the_thing_also_through_an_index(stora
     )
 
 
-def test_a_referrer_is_named_by_the_tag_of_its_subject(storage: Storage) -> None:
-    image = storage.image("app", "1", layers=(b"layer",))
-    storage.image("app", layers=(b"signature",), subject=image)
+def test_a_referrer_is_named_by_its_digest_and_says_whose_it_is(storage: Storage) -> None:
+    """A push of the image does not push its signature, and its tag need not be deleted."""
+    image = storage.image("app", layers=(b"layer",))
+    storage.index("app", "1", children=(image,))
+    signature = storage.image("app", layers=(b"signature",), subject=image)
+    of_signature = storage.image("app", layers=(b"of the signature",), subject=signature)
     storage.lose(storage.blob(b"signature"))
-    (damage,) = plan(storage).damages
-    assert damage.tags == ("1",)
+    storage.path(storage.blob(b"of the signature")).write_bytes(b"another")
+    damaged, lost = (str(damage) for damage in plan(storage).damages)
+    layer = storage.blob(b"of the signature")
+    assert damaged == (
+        f"app@{of_signature}: blob {layer}, of 16 bytes, is damaged: its file has 7 bytes, in a referrer of"
+        f" app:1; delete it: system registry-image-delete --yes app@{of_signature}; collect again, then push"
+        " the image"
+    )
+    assert lost == (
+        f"app@{signature}: blob {storage.blob(b'signature')} is missing, in a referrer of app:1; push it"
+        f" again, or delete it: system registry-image-delete --yes app@{signature}"
+    )
 
 
 def test_a_shared_layer_is_named_once_with_all_its_tags(storage: Storage) -> None:
@@ -164,7 +177,7 @@ def test_a_line_stays_one_line_and_short(storage: Storage) -> None:
     tags = tuple(str(number) for number in range(20))
     line = str(Damage("a\nb", "is damaged", Remedy.REMOVE_FILE, tags=tags, path="/a b\n"))
     assert "\n" not in line
-    assert "and 10 more tags" in line
+    assert "and 10 more images" in line
     assert "rm -r '/a b\\n'" in line
 
 
