@@ -94,6 +94,12 @@ wanted=$(missing "$1")
 # shellcheck disable=SC2086
 [ -z "$wanted" ] || install_packages $wanted
 [ "$1" != deb ] || exit 0
+etcd=/var/cache/sysreg-tests
+if [ "$1" = test ] && ! { [ -d $etcd/etcd-bookworm ] && [ -d $etcd/etcd-trixie ]; }; then
+    say "fetching etcd of Debian 12 and 13"
+    as_root devstack/fetch_etcd.sh $etcd >.run/etcd.log 2>&1 </dev/null ||
+        { tail -n 20 .run/etcd.log >&2 && say "etcd cannot be had; the whole log is .run/etcd.log" && exit 1; }
+fi
 python=$(find_python)
 # In compat mode the checkout stands on sys.path; the default is an import hook, which slows every start.
 venv .venv "$(cat setup.cfg setup.py pyproject.toml | sha256sum)" \

@@ -105,6 +105,7 @@ def issue(
     issuer_name: x509.Name | None = None,
     padding: Any = None,
     subject_type: Any = None,
+    subject_name: x509.Name | None = None,
 ) -> Issued:
     """Issue a certificate, self-signed without ``issuer``. ``extra`` replaces extensions of the same type."""
     now = datetime.now(UTC)
@@ -126,7 +127,7 @@ def issue(
     )
     builder = (
         x509.CertificateBuilder()
-        .subject_name(name(subject, subject_type))
+        .subject_name(subject_name or name(subject, subject_type))
         .issuer_name(authority)
         .public_key(key.public_key())
         .serial_number(serial or x509.random_serial_number())

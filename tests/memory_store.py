@@ -114,44 +114,45 @@ class MemoryCluster:
         self.lost_answers += 1
 
     def write(self, writes: Sequence[Put | Delete]) -> int:
-        state = self.state
-        existing = [write for write in writes if isinstance(write, Put) or write.key in state.entries]
-        state.revision += bool(existing)
-        for write in existing:
-            entry = None
-            if isinstance(write, Put):
-                entry = Entry(write.key, write.value, state.revision, write.lease)
-                state.entries[write.key] = entry
-            else:
-                del state.entries[write.key]
-            state.history.append(Change(write.key, state.revision, entry))
-        self.changed.notify_all()
-        return state.revision
+        with self.changed:
+            state = self.state
+            existing = [write for write in writes if isinstance(write, Put) or write.key in state.entries]
+            state.revision += bool(existing)
+            for write in existing:
+                entry = None
+                if isinstance(write, Put):
+                    entry = Entry(write.key, write.value, state.revision, write.lease)
+                    state.entries[write.key] = entry
+                else:
+                    del state.entries[write.key]
+                state.history.append(Change(write.key, state.revision, entry))
+            self.changed.notify_all()
+            return state.revision
 
 
 class MemoryStore:
     """A client of a MemoryCluster: a Store, and an Administration for who may be one."""
 
     def __init__(self, cluster: MemoryCluster, user: User | None) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._user = user
 
     def get(self, key: str) -> Entry | None:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check(reads=key)
-            return self._cluster.state.entries.get(key)
+            return self.cluster.state.entries.get(key)
 
     def list(self, prefix: str) -> Listing:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check(reads=prefix)
-            state = self._cluster.state
+            state = self.cluster.state
             epoch = state.entries.get(EPOCH)
-            identity = Identity(self._cluster.cluster, epoch.value.decode() if epoch else "")
+            identity = Identity(self.cluster.cluster, epoch.value.decode() if epoch else "")
             found = {key: entry for key, entry in state.entries.items() if key.startswith(prefix)}
             return Listing(found, state.revision, identity)
 
     def transact(self, expected: Sequence[Expected], writes: Sequence[Put | Delete]) -> int:
-        cluster = self._cluster
+        cluster = self.cluster
         with cluster.changed:
             for condition in expected:
                 self._check(reads=condition.key)
@@ -170,40 +171,40 @@ class MemoryStore:
             return revision
 
     def watch(self, prefix: str, listing: Listing) -> MemoryWatch:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check()
-        return MemoryWatch(self._cluster, prefix, listing, allowed=self._may_read(prefix))
+        return MemoryWatch(self.cluster, prefix, listing, allowed=self._may_read(prefix))
 
     def lease(self, seconds: int) -> int:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check()
-            number = next(self._cluster.lease_numbers)
-            self._cluster.leases[number] = (seconds, self._cluster.now + seconds)
+            number = next(self.cluster.lease_numbers)
+            self.cluster.leases[number] = (seconds, self.cluster.now + seconds)
             return number
 
     def keep(self, lease: int) -> bool:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check()
-            if lease not in self._cluster.leases:
+            if lease not in self.cluster.leases:
                 return False
-            seconds, _ = self._cluster.leases[lease]
-            self._cluster.leases[lease] = (seconds, self._cluster.now + seconds)
+            seconds, _ = self.cluster.leases[lease]
+            self.cluster.leases[lease] = (seconds, self.cluster.now + seconds)
             return True
 
     def revoke(self, lease: int) -> None:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check()
-            self._cluster.end_lease(lease)
+            self.cluster.end_lease(lease)
 
     def put_user(self, user: User, rights: Rights) -> None:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check_administrator()
-            self._cluster.users[user.name] = (user.password, rights)
+            self.cluster.users[user.name] = (user.password, rights)
 
     def remove_user(self, name: str) -> None:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._check_administrator()
-            self._cluster.users.pop(name, None)
+            self.cluster.users.pop(name, None)
 
     def _check_administrator(self) -> None:
         self._check()
@@ -212,11 +213,11 @@ class MemoryStore:
 
     def _check(self, *, reads: str = "", writes: str = "") -> None:
         """Raise what a client meets that calls now, and reads or writes this key."""
-        if self._cluster.down:
+        if self.cluster.down:
             raise Unavailable("no server of the store answers")
         if self._user is None:
             return
-        password, rights = self._cluster.users.get(self._user.name, (None, Rights()))
+        password, rights = self.cluster.users.get(self._user.name, (None, Rights()))
         if password != self._user.password:
             raise NotAuthenticated(f"the store refuses the password of {self._user.name}")
         if (reads and not self._may_read(reads)) or (writes and writes not in rights.writes):
@@ -225,7 +226,7 @@ class MemoryStore:
     def _may_read(self, key: str) -> bool:
         if self._user is None:
             return True
-        _, rights = self._cluster.users.get(self._user.name, (None, Rights()))
+        _, rights = self.cluster.users.get(self._user.name, (None, Rights()))
         return key in (*rights.writes, EPOCH) or key.startswith(tuple(rights.reads))
 
 
@@ -233,7 +234,7 @@ class MemoryWatch:
     """A watch of a MemoryStore."""
 
     def __init__(self, cluster: MemoryCluster, prefix: str, listing: Listing, *, allowed: bool) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._prefix = prefix
         self._revision = listing.revision
         self._cuts = cluster.cuts
@@ -244,13 +245,13 @@ class MemoryWatch:
         if not self._allowed:
             raise NotAuthorized(f"the user may not watch {self._prefix}")
         while True:
-            with self._cluster.changed:
-                self._cluster.changed.wait_for(self._is_due, self._cluster.progress_seconds)
+            with self.cluster.changed:
+                self.cluster.changed.wait_for(self._is_due, self.cluster.progress_seconds)
                 if self._closed:
                     return
-                if self._cuts != self._cluster.cuts or self._cluster.down:
+                if self._cuts != self.cluster.cuts or self.cluster.down:
                     raise Unavailable("the watch was cut")
-                state = self._cluster.state
+                state = self.cluster.state
                 if state.revision > self._revision and self._revision < state.compacted:
                     raise Compacted(f"changes up to {state.compacted} are forgotten")
                 found = [change for change in state.history if self._is_next(change)]
@@ -258,15 +259,15 @@ class MemoryWatch:
             yield found
 
     def close(self) -> None:
-        with self._cluster.changed:
+        with self.cluster.changed:
             self._closed = True
-            self._cluster.changed.notify_all()
+            self.cluster.changed.notify_all()
 
     def _is_next(self, change: Change) -> bool:
         return change.revision > self._revision and change.key.startswith(self._prefix)
 
     def _is_due(self) -> bool:
-        cluster = self._cluster
+        cluster = self.cluster
         return (
             self._closed
             or self._cuts != cluster.cuts

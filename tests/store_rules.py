@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import pytest
 
@@ -27,10 +26,6 @@ from sysreg_cli.errors import Changed, NotAuthenticated, NotAuthorized, NotFound
 _numbers = itertools.count()
 
 
-class RootStore(Store, Administration, Protocol):
-    """What the administrator of a store has."""
-
-
 def read(watch: Watch, wanted: int) -> list[Change]:
     """Read the watch until it has yielded ``wanted`` changes."""
     found: list[Change] = []
@@ -43,7 +38,7 @@ def read(watch: Watch, wanted: int) -> list[Change]:
 
 
 class StoreRules:
-    """Inherit from this, and provide the fixtures ``root`` and ``clients``."""
+    """Inherit from this, and provide the fixtures ``root``, ``administration`` and ``clients``."""
 
     @pytest.fixture
     def prefix(self) -> str:
@@ -51,14 +46,14 @@ class StoreRules:
         return f"{PREFIX}test{next(_numbers)}/"
 
     @pytest.fixture
-    def user(self, root: RootStore, prefix: str) -> Iterator[User]:
+    def user(self, administration: Administration, prefix: str) -> Iterator[User]:
         """A user who may read the prefix and write one key of it."""
         user = User(f"user{next(_numbers)}", "a password of 128 bit")
-        root.put_user(user, Rights(reads=(f"{prefix}desired/",), writes=(f"{prefix}status",)))
+        administration.put_user(user, Rights(reads=(f"{prefix}desired/",), writes=(f"{prefix}status",)))
         yield user
-        root.remove_user(user.name)
+        administration.remove_user(user.name)
 
-    def test_an_entry_is_read_as_it_was_written(self, root: RootStore, prefix: str) -> None:
+    def test_an_entry_is_read_as_it_was_written(self, root: Store, prefix: str) -> None:
         assert root.get(f"{prefix}a") is None
         revision = root.transact([], [Put(f"{prefix}a", b"\0\xff{}")])
         assert root.get(f"{prefix}a") == Entry(f"{prefix}a", b"\0\xff{}", revision)
@@ -66,7 +61,7 @@ class StoreRules:
         assert (entry := root.get(f"{prefix}a")) is not None
         assert entry.value == b""
 
-    def test_a_list_has_what_is_below_the_prefix(self, root: RootStore, prefix: str) -> None:
+    def test_a_list_has_what_is_below_the_prefix(self, root: Store, prefix: str) -> None:
         revision = root.transact([], [Put(f"{prefix}b/1", b"1"), Put(f"{prefix}b/2", b"2")])
         root.transact([], [Put(f"{prefix}b", b"above"), Put(f"{prefix}b0", b"beside")])
         listing = root.list(f"{prefix}b/")
@@ -77,7 +72,7 @@ class StoreRules:
         assert listing.revision >= revision
         assert root.list(f"{prefix}nothing/").entries == {}
 
-    def test_a_transaction_writes_all_or_nothing(self, root: RootStore, prefix: str) -> None:
+    def test_a_transaction_writes_all_or_nothing(self, root: Store, prefix: str) -> None:
         first = root.transact([Expected(f"{prefix}a")], [Put(f"{prefix}a", b"1")])
         for stale in ([Expected(f"{prefix}a")], [Expected(f"{prefix}a", first), Expected(f"{prefix}b", 7)]):
             with pytest.raises(Changed):
@@ -90,7 +85,7 @@ class StoreRules:
         assert second > first
         assert root.list(prefix).entries == {f"{prefix}b": Entry(f"{prefix}b", b"2", second)}
 
-    def test_a_watch_yields_what_comes_after_the_list(self, root: RootStore, prefix: str) -> None:
+    def test_a_watch_yields_what_comes_after_the_list(self, root: Store, prefix: str) -> None:
         root.transact([], [Put(f"{prefix}a", b"before")])
         listing = root.list(prefix)
         revision = root.transact([], [Put(f"{prefix}a", b"1"), Put(f"{prefix}b", b"2")])
@@ -103,18 +98,18 @@ class StoreRules:
         ]
         assert changes[2:] == [Change(f"{prefix}a", last, None)]
 
-    def test_a_closed_watch_ends(self, root: RootStore, prefix: str) -> None:
+    def test_a_closed_watch_ends(self, root: Store, prefix: str) -> None:
         watch = root.watch(prefix, root.list(prefix))
         watch.close()
         assert [changes for changes in watch if changes] == []
 
-    def test_a_quiet_watch_yields_signs_of_life(self, root: RootStore, prefix: str) -> None:
+    def test_a_quiet_watch_yields_signs_of_life(self, root: Store, prefix: str) -> None:
         watch = root.watch(prefix, root.list(prefix))
         seen: list[Sequence[Change]] = list(itertools.islice(watch, 2))
         watch.close()
         assert seen == [(), ()] or seen == [[], []]
 
-    def test_what_a_lease_holds_goes_with_it(self, root: RootStore, prefix: str) -> None:
+    def test_what_a_lease_holds_goes_with_it(self, root: Store, prefix: str) -> None:
         lease = root.lease(60)
         revision = root.transact([], [Put(f"{prefix}alive", b"x", lease)])
         assert root.get(f"{prefix}alive") == Entry(f"{prefix}alive", b"x", revision, lease)
@@ -126,7 +121,7 @@ class StoreRules:
         with pytest.raises(NotFound):
             root.transact([], [Put(f"{prefix}alive", b"x", lease)])
 
-    def test_the_identity_changes_with_the_epoch(self, root: RootStore, prefix: str) -> None:
+    def test_the_identity_changes_with_the_epoch(self, root: Store, prefix: str) -> None:
         root.transact([], [Put(EPOCH, b"one")])
         first = root.list(prefix).identity
         assert first.epoch == "one"
@@ -135,7 +130,7 @@ class StoreRules:
         assert root.list(prefix).identity != first
 
     def test_a_user_has_the_given_rights_and_no_other(
-        self, root: RootStore, clients: Callable[[User], Store], user: User, prefix: str
+        self, root: Store, clients: Callable[[User], Store], user: User, prefix: str
     ) -> None:
         root.transact([], [Put(f"{prefix}desired/a", b"1"), Put(f"{prefix}other", b"secret")])
         store = clients(user)
@@ -157,9 +152,9 @@ class StoreRules:
             read(store.watch(prefix, root.list(prefix)), 1)
 
     def test_a_user_with_new_rights_has_lost_the_old_ones(
-        self, root: RootStore, clients: Callable[[User], Store], user: User, prefix: str
+        self, administration: Administration, clients: Callable[[User], Store], user: User, prefix: str
     ) -> None:
-        root.put_user(User(user.name, "another"), Rights(writes=(f"{prefix}other",)))
+        administration.put_user(User(user.name, "another"), Rights(writes=(f"{prefix}other",)))
         with pytest.raises(NotAuthenticated):
             clients(user).get(f"{prefix}status")
         store = clients(User(user.name, "another"))
@@ -169,11 +164,11 @@ class StoreRules:
                 store.get(key)
 
     def test_a_removed_user_is_refused(
-        self, root: RootStore, clients: Callable[[User], Store], user: User, prefix: str
+        self, administration: Administration, clients: Callable[[User], Store], user: User, prefix: str
     ) -> None:
         store = clients(user)
         store.get(f"{prefix}status")
-        root.remove_user(user.name)
-        root.remove_user(user.name)
+        administration.remove_user(user.name)
+        administration.remove_user(user.name)
         with pytest.raises((NotAuthenticated, NotAuthorized)):
             store.transact([], [Put(f"{prefix}status", b"mine")])

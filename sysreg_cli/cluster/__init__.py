@@ -6,6 +6,12 @@
     problems   what may be wrong on a host, and what to do about it
     decision   what a host does next
     judgement  the state of each host, and whether a change may go on
+    follow     list and watch a prefix for as long as the process runs
+    etcd       the store on etcd
+    users      the users of etcd, and their rights
+    watching   a watch on etcd
+    servers    failover between etcd's servers, and tokens
+    gateway    one server of etcd: a request, its answer, and what a refusal means
 
 Without a section [cluster] in sysreg.conf, nothing imports this room.
 """

@@ -23,6 +23,11 @@ def root(cluster: MemoryCluster) -> MemoryStore:
 
 
 @pytest.fixture
+def administration(root: MemoryStore) -> MemoryStore:
+    return root
+
+
+@pytest.fixture
 def clients(cluster: MemoryCluster) -> Callable[[User], Store]:
     return cluster.client
 

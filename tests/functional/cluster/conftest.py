@@ -1,0 +1,40 @@
+"""An etcd of each release that the product supports. A test that damages it starts one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.port import Store, User
+from sysreg_cli.cluster.users import EtcdAdministration
+from tests.etcd_cluster import PATIENT, RELEASES, EtcdCluster
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def etcd(request: pytest.FixtureRequest) -> Iterator[EtcdCluster]:
+    """The servers of a module. The test runs in their network namespace."""
+    # with a short life of tokens, a test logs in more than once
+    with EtcdCluster.running(request.param, "--auth-token-ttl=3") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def root(etcd: EtcdCluster) -> Iterator[EtcdStore]:
+    store = EtcdStore(etcd.access(), PATIENT)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def administration(etcd: EtcdCluster) -> EtcdAdministration:
+    return EtcdAdministration(etcd.access(), PATIENT)
+
+
+@pytest.fixture
+def clients(etcd: EtcdCluster) -> Callable[[User], Store]:
+    def client(user: User) -> EtcdStore:
+        return EtcdStore(etcd.access(user), PATIENT)
+
+    return client

@@ -1,0 +1,120 @@
+"""Whatever happens to etcd or to connections, a follower misses nothing, and sees changes within 20 s."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from devstack.waiting import wait_until
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.port import PREFIX, Expected, Put
+from sysreg_cli.errors import Changed, OutcomeUnknown
+from tests.etcd_cluster import LIMITS, EtcdCluster
+from tests.functional.cluster.numbered import SEEN_WITHIN, Numbered
+
+_prefixes = (f"{PREFIX}fault{number}/" for number in itertools.count())
+
+
+@contextmanager
+def connections_cut(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    etcd.cut()
+    yield
+
+
+@contextmanager
+def packets_lost(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    with etcd.losing_packets():
+        yield
+
+
+@contextmanager
+def server_frozen(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    etcd.signal(numbered.server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        etcd.signal(numbered.server, signal.SIGCONT)
+
+
+@contextmanager
+def server_killed(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    etcd.signal(numbered.server, signal.SIGKILL)
+    yield
+    etcd.start(numbered.server)
+
+
+@contextmanager
+def server_stopped(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    etcd.signal(numbered.server, signal.SIGTERM)
+    etcd.processes[numbered.server].wait(30)
+    yield
+    etcd.start(numbered.server)
+
+
+@contextmanager
+def all_killed(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    for number in range(3):
+        etcd.signal(number, signal.SIGKILL)
+    wait_until(lambda: numbered.troubles, SEEN_WITHIN)
+    for number in range(3):
+        etcd.start(number)
+    yield
+
+
+@contextmanager
+def quorum_lost(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    for number in numbered.others:
+        etcd.signal(number, signal.SIGKILL)
+    wait_until(lambda: numbered.troubles, SEEN_WITHIN, what="the follower says that it is cut off")
+    for number in numbered.others:
+        etcd.start(number)
+    yield
+
+
+@contextmanager
+def compacted_and_cut(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    etcd.compact()
+    etcd.cut()
+    yield
+
+
+#: the server of a fault is the one that the follower watches, and the leader
+FAULTS = [
+    connections_cut, packets_lost, server_frozen, server_killed, server_stopped, all_killed, quorum_lost,
+    compacted_and_cut,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_follower_misses_nothing(
+    etcd: EtcdCluster, fault: Callable[[EtcdCluster, Numbered], AbstractContextManager[None]]
+) -> None:
+    with Numbered(etcd, next(_prefixes)).running() as numbered:
+        with fault(etcd, numbered):
+            numbered.wait_for_news()
+        etcd.wait_ready()
+        numbered.wait_for_news()
+        numbered.finish()
+
+
+def test_a_write_whose_answer_was_lost_goes_to_no_second_server(etcd: EtcdCluster) -> None:
+    """It would overwrite what somebody else has written since."""
+    store = EtcdStore(etcd.access(), LIMITS)
+    key = f"{next(_prefixes)}a"
+    store.transact([], [Put(key, b"1")])
+    etcd.signal(0, signal.SIGSTOP)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            store.transact([], [Put(key, b"2")])
+        assert store.get(key)
+        store.transact([], [Put(key, b"3")])
+    finally:
+        etcd.signal(0, signal.SIGCONT)
+    etcd.wait_ready()
+    # the server does the held transaction only now, if it does it at all
+    with pytest.raises(Changed):
+        store.transact([Expected(key)], [Put(key, b"4")])
