@@ -1,6 +1,7 @@
 """What the hosts of a cluster share: a store of small values, and how to follow it.
 
     port       the store as the rest of sysreg sees it: get, list, transaction, watch, lease, users
+    membership how this host takes part in the cluster
     keys       the names of the keys
     records    what the keys hold, as values and as JSON
     problems   what may be wrong on a host, and what to do about it

@@ -71,8 +71,8 @@ class DesiredCertificate:
 
     ``anchors`` stay trusted. ``retiring`` are trusted until a host has settled. ``chain`` is what the
     registry presents from the phase ``settle`` on, PEM; ``sha256`` is the fingerprint of its first
-    certificate. ``addresses`` are each HOST:PORT that clients write before the name of an image. ``who``
-    made the change, and ``since`` is when it came into this phase.
+    certificate. Clients write one of ``host_names`` and ``port`` before the name of an image. ``who`` made
+    the change, and ``since`` is when it came into this phase.
     """
 
     change: ChangeId
@@ -81,7 +81,8 @@ class DesiredCertificate:
     retiring: tuple[Anchor, ...]
     chain: str
     sha256: str
-    addresses: tuple[str, ...]
+    host_names: tuple[str, ...]
+    port: int
     who: str = ""
     since: str = ""
 

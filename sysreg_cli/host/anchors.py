@@ -40,31 +40,32 @@ class FileChange:
     apply: Callable[[], None]
 
 
-def trust_also(settings: Settings, anchor: x509.Certificate) -> list[FileChange]:
-    """Return the changes after which docker and containerd trust ``anchor`` beside what they trust now."""
-    return list(_changes(settings, anchor, only=False))
+def trust_also(settings: Settings, *anchors: x509.Certificate) -> list[FileChange]:
+    """Return the changes after which docker and containerd trust ``anchors`` beside what they trust now."""
+    return list(_changes(settings, anchors, only=False))
 
 
-def trust_only(settings: Settings, anchor: x509.Certificate) -> list[FileChange]:
-    """Return the changes after which ``anchor`` is the only managed anchor of docker and containerd."""
-    return list(_changes(settings, anchor, only=True))
+def trust_only(settings: Settings, *anchors: x509.Certificate) -> list[FileChange]:
+    """Return the changes after which ``anchors`` are the only managed ones of docker and containerd."""
+    return list(_changes(settings, anchors, only=True))
 
 
-def _changes(settings: Settings, anchor: x509.Certificate, *, only: bool) -> Iterator[FileChange]:
-    pem = anchor.public_bytes(serialization.Encoding.PEM)
+def _changes(settings: Settings, anchors: Sequence[x509.Certificate], *, only: bool) -> Iterator[FileChange]:
+    pems = {anchor_name(anchor): anchor.public_bytes(serialization.Encoding.PEM) for anchor in anchors}
     for address in settings.registry.addresses:
         for client, directory in (
             ("docker", settings.paths.docker_trust / address),
             ("containerd", settings.paths.containerd_trust / address),
         ):
-            path = directory / anchor_name(anchor)
-            others = [other for other in managed_anchors(directory) if other != path]
-            if _read(path) != pem:
-                yield FileChange(
-                    f"have {client} trust the certificate of {address}", partial(_write, path, pem)
-                )
+            wanted = {directory / name: pem for name, pem in pems.items()}
+            others = [other for other in managed_anchors(directory) if other not in wanted]
+            for path, pem in wanted.items():
+                if _read(path) != pem:
+                    yield FileChange(
+                        f"have {client} trust the certificate of {address}", partial(_write, path, pem)
+                    )
             if client == "containerd":
-                yield from _list_anchors(address, directory, [path] if only else sorted([*others, path]))
+                yield from _list_anchors(address, directory, sorted([*wanted, *(() if only else others)]))
             for other in others if only else ():
                 yield FileChange(
                     f"remove {other.name}, which {client} trusts for {address}", partial(files.remove, other)

@@ -40,13 +40,13 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _host_names(value: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(_host_name(name.lower()) for name in _words(value)))
+    names = tuple(dict.fromkeys(host_name(name.lower()) for name in _words(value)))
     if not names:
         raise ValueError("needs at least one host name")
     return names
 
 
-def _host_name(name: str) -> str:
+def host_name(name: str) -> str:
     """Read a host name or an address. An IPv6 address may have brackets, and gets its shortest form."""
     if ":" not in name:
         if not re.fullmatch(HOST_NAME, name):
@@ -115,6 +115,14 @@ def _optional_loopback(value: str) -> HostPort | None:
     if address is not None and address.host not in ("127.0.0.1", "::1"):
         raise ValueError(f"{value!r} is not 127.0.0.1:PORT or [::1]:PORT")
     return address
+
+
+def _host_ports(value: str) -> tuple[HostPort, ...]:
+    return tuple(map(HostPort.parse, _words(value)))
+
+
+def _optional_host_name(value: str) -> str:
+    return host_name(value.lower()) if value else ""
 
 
 def _unit(value: str) -> str:
@@ -309,6 +317,20 @@ class PathSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Section [cluster]: the store that several hosts share. Without ``endpoints`` this machine is alone.
+
+    ``directory`` holds what this host logs in with. ``host`` is its name in the cluster; if it is empty, that
+    of the machine.
+    """
+
+    endpoints: tuple[HostPort, ...] = _key((), _host_ports)
+    host: str = _key("", _optional_host_name)
+    user: str = _key("root", _text)
+    directory: Path = _key(Path("/etc/sysreg/cluster"), _path)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings; docs/reference.rst, "Settings", lists the defaults.
 
@@ -322,6 +344,7 @@ class Settings:
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     paths: PathSettings = field(default_factory=PathSettings)
     retention: Mapping[str, RetentionSettings] = field(default_factory=dict)
 

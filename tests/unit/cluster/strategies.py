@@ -18,7 +18,8 @@ DESIRED = st.builds(
     retiring=ANCHORS | st.just(()),
     chain=st.just("chain"),
     sha256=st.sampled_from(["1" * 64, "2" * 64]),
-    addresses=st.just(("registry.local:9001",)),
+    host_names=st.just(("registry.local",)),
+    port=st.just(9001),
     who=st.text(),
     since=st.text(),
 )

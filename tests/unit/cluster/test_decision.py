@@ -139,7 +139,14 @@ def test_a_host_whose_disk_is_writable_again_catches_up(host: Host, desired: Des
 def change(number: int, phase: Phase, new: str, old: str) -> DesiredCertificate:
     anchors = [Anchor(name * 64, name) for name in (new, old)]
     return DesiredCertificate(
-        ChangeId(number, "x"), phase, (anchors[0],), (anchors[1],), "chain", new * 64, ("r:1",)
+        ChangeId(number, "x"),
+        phase,
+        (anchors[0],),
+        (anchors[1],),
+        "chain",
+        new * 64,
+        ("registry.local",),
+        9001,
     )
 
 

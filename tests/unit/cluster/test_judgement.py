@@ -26,7 +26,7 @@ SPEC = HostSpec(Role.WORKER, "2026-11-27T00:00:00+00:00")
 NOW = ChangeId(5, "now")
 SHA = "1" * 64
 DESIRED = DesiredCertificate(
-    NOW, Phase.SETTLE, (Anchor("a" * 64, "pem"),), (), "chain", SHA, ("registry.local:9001",)
+    NOW, Phase.SETTLE, (Anchor("a" * 64, "pem"),), (), "chain", SHA, ("registry.local",), 9001
 )
 TRUSTING = dataclasses.replace(DESIRED, phase=Phase.TRUST)
 
