@@ -1,0 +1,154 @@
+"""Workers as processes: each is a real ``sysreg-host`` with directories of its own, on a real etcd."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from devstack.waiting import wait_until
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.judgement import HostJudgement, HostRecord, State, judge
+from sysreg_cli.cluster.keys import CERTIFICATE, DESIRED, HOSTS, Part, host_key, parse_host_key
+from sysreg_cli.cluster.membership import CredentialFiles
+from sysreg_cli.cluster.port import Put, Rights, User
+from sysreg_cli.cluster.records import Alive, DesiredCertificate, HostSpec, HostStatus, Role, decode, encode
+from sysreg_cli.cluster.users import EtcdAdministration
+from tests.etcd_cluster import EtcdCluster
+
+_PROGRAM = Path(sys.executable).with_name("sysreg-host")
+
+
+class Fleet:
+    """Several workers, and the controller's view of them."""
+
+    def __init__(self, etcd: EtcdCluster, root: Path) -> None:
+        self.etcd = etcd
+        self.root = root
+        self.store = EtcdStore(etcd.access())
+        self.administration = EtcdAdministration(etcd.access())
+        self.workers: dict[str, WorkerProcess] = {}
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for worker in self.workers.values():
+            worker.kill()
+        self.store.close()
+
+    def add(self, name: str, *prefix: str) -> WorkerProcess:
+        """Add a worker and start it, with the words ``prefix`` before its command line."""
+        user = User(f"host-{name}", secrets.token_hex(16))
+        writes = [host_key(name, Part.STATUS), host_key(name, Part.ALIVE)]
+        self.administration.put_user(user, Rights([DESIRED], writes))
+        spec = encode(HostSpec(Role.WORKER, "2026-11-27T00:00:00+00:00"))
+        self.store.transact([], [Put(host_key(name, Part.SPEC), spec)])
+        worker = WorkerProcess(name, self.root / name, self.etcd, user)
+        self.workers[name] = worker
+        worker.start(*prefix)
+        return worker
+
+    def publish(self, desired: DesiredCertificate) -> None:
+        self.store.transact([], [Put(CERTIFICATE, encode(desired))])
+
+    def judgements(self) -> dict[str, HostJudgement]:
+        """The state of each host, as the controller sees it."""
+        desired: DesiredCertificate | None = None
+        if entry := self.store.get(CERTIFICATE):
+            desired = decode(DesiredCertificate, entry.value, entry.key)
+        values: dict[str, dict[Part, bytes]] = {}
+        for key, entry in self.store.list(HOSTS).entries.items():
+            if place := parse_host_key(key):
+                values.setdefault(place[0], {})[place[1]] = entry.value
+        return {name: judge(desired, _record(name, parts)) for name, parts in values.items()}
+
+    def wait_for(self, state: State, names: Sequence[str] = (), *, seconds: float = 40) -> None:
+        """Wait until these hosts, or all, have this state."""
+
+        def reached() -> bool:
+            found = self.judgements()
+            return all(found[name].state is state for name in names or self.workers)
+
+        try:
+            wait_until(reached, seconds, what=f"every host is {state}", pause=0.1)
+        except AssertionError as error:
+            for name, judgement in self.judgements().items():
+                error.add_note(f"{name}: {judgement.state}: {judgement.reason}")
+                error.add_note(self.workers[name].log()[-1500:])
+            raise
+
+
+def _record(name: str, parts: dict[Part, bytes]) -> HostRecord:
+    def read(kind, part):  # type: ignore[no-untyped-def]
+        return decode(kind, parts[part], name) if part in parts else None
+
+    return HostRecord(name, read(HostSpec, Part.SPEC), read(HostStatus, Part.STATUS), read(Alive, Part.ALIVE))
+
+
+class WorkerProcess:
+    """One worker. Its files are below ``root``."""
+
+    def __init__(self, name: str, root: Path, etcd: EtcdCluster, user: User) -> None:
+        self.name = name
+        self.root = root
+        self.docker, self.containerd = root / "docker", root / "containerd"
+        access = etcd.access(user)
+        credential = CredentialFiles(root / "cluster")
+        for directory in (credential.directory, root / "state", self.docker, self.containerd):
+            directory.mkdir(parents=True)
+        pairs = zip(
+            (access.tls.ca, access.tls.certificate, access.tls.key),
+            (credential.tls.ca, credential.tls.certificate, credential.tls.key),
+            strict=True,
+        )
+        for source, target in pairs:
+            target.write_bytes(source.read_bytes())
+        credential.password.write_text(user.password)
+        self.config = root / "sysreg.conf"
+        self.config.write_text(
+            f"[cluster]\nendpoints = {' '.join(map(str, access.endpoints))}\nhost = {name}\n"
+            f"user = {user.name}\ndirectory = {credential.directory}\n"
+            f"[paths]\nstate = {root / 'state'}\ndocker_trust = {self.docker}\n"
+            f"containerd_trust = {self.containerd}\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *prefix: str, **environment: str) -> None:
+        with (self.root / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *prefix, _PROGRAM],
+                env={**os.environ, "SYSREG_CONF": str(self.config), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def signal(self, which: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(which)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> int:
+        """Stop it as systemd does. Return its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+    def log(self) -> str:
+        return (self.root / "log").read_text(errors="replace")
