@@ -16,11 +16,12 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 
 from sysreg_cli.addresses import HostPort
-from sysreg_cli.agent import metrics, openapi, registry_image
+from sysreg_cli.agent import metrics, openapi, registry_host, registry_image
 from sysreg_cli.agent.alarms.delivery import Alarms
 from sysreg_cli.agent.alarms.reminder import remind
 from sysreg_cli.agent.app import build
@@ -45,6 +46,9 @@ from sysreg_cli.daemon.tls import ServerTLS, load_server_tls
 from sysreg_cli.errors import SysregError, Unavailable
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1.collections import Phase
+
+if TYPE_CHECKING:
+    from sysreg_cli.agent.hosts.cluster import HostCluster
 
 log = logging.getLogger("sysreg.agent")
 
@@ -98,13 +102,19 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     tls = load_server_tls(settings.certificate) if settings.agent.listen else None
     authenticator = CallerAuthenticator(settings.keystone)
     context = AgentContext(settings, authenticator)
-    change = CertificateChange(settings, own_tls=tls, collecting=partial(_holds_writes, collections))
+    cluster = _cluster(settings)
+    change = CertificateChange(
+        settings,
+        own_tls=tls,
+        collecting=partial(_holds_writes, collections),
+        hosts=cluster.rollout if cluster else None,
+    )
     alarms = Alarms(settings)
     renewal = Renewal(settings, change, source_of(settings.certificate, pace), pace)
     growth = Growth(settings)
     configuration = partial(
         server.configuration,
-        build(_routes(context, change, renewal, collections, growth)),
+        build(_routes(context, change, renewal, collections, growth, cluster)),
         protocol=PeerProtocol,
         stop_seconds=_STOP_SECONDS,
     )
@@ -128,10 +138,17 @@ async def _serve(settings: Settings, pace: Pace) -> None:
             task.cancel()
         renewal.stop()
         change.stop_waiting()
+        if cluster:
+            cluster.stop()
 
-    # not before the agent serves: an install probes its listener, too
+    def start() -> None:
+        if cluster:
+            cluster.start()
+        # not before the agent serves: an install probes its listener, too
+        renewal.start()
+
     await server.serve(
-        listeners, on_ready=renewal.start, on_reload=partial(_reload, authenticator, tls), on_stop=stop
+        listeners, on_ready=start, on_reload=partial(_reload, authenticator, tls), on_stop=stop
     )
     context.refusals.flush()
     await asyncio.to_thread(renewal.join)
@@ -154,15 +171,27 @@ def _holds_writes(collections: CollectionService) -> bool:
     return collections.status(names=False).phase not in ("", Phase.SCAN)
 
 
+def _cluster(settings: Settings) -> HostCluster | None:
+    """Return the other hosts, None if this controller is alone. Raises SettingsError."""
+    if not settings.cluster.endpoints:
+        return None
+    # a controller that is alone imports nothing of it
+    from sysreg_cli.agent.hosts.cluster import HostCluster
+
+    return HostCluster.of(settings)
+
+
 def _routes(
     context: AgentContext,
     change: CertificateChange,
     renewal: Renewal,
     collections: CollectionService,
     growth: Growth,
+    cluster: HostCluster | None,
 ) -> list[BaseRoute]:
     return [
-        *certificate_api.routes(context, change, lambda: renewal.record),
+        *certificate_api.routes(context, change, lambda: renewal.record, cluster=cluster),
+        *registry_host.routes(context, cluster),
         *garbage_api.routes(context, collections),
         *registry_image.routes(context),
         *usage_api.routes(context, partial(collections.status, names=False), growth),

@@ -39,6 +39,7 @@ from sysreg_cli.v1.collections import (
 )
 from sysreg_cli.v1.faults import ErrorBody
 from sysreg_cli.v1.health import Trial
+from sysreg_cli.v1.hosts import JoinFile, RegistryHost, RegistryHosts
 from sysreg_cli.v1.images import Image, ImageDetails, Images, Layer, Platform, StoredTags
 from sysreg_cli.v1.prune import PrunedTag, Pruning
 from sysreg_cli.v1.restore import DeletedTag, DeletedTags, Restoration, RestoredImage
@@ -50,6 +51,7 @@ _SCHEMAS = (
     *(CertificateRequest, CertificateRequests),
     *(Usage, UsageRow, Pruning, PrunedTag, Trial),
     *(DeletedTags, DeletedTag, Restoration, RestoredImage),
+    *(RegistryHost, RegistryHosts, JoinFile),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
     *(CollectionStatus, CollectionOptions, CollectionResult, CollectionPlan, PlannedBlob),
 )
@@ -111,6 +113,8 @@ _FORM = {
         "passphrase": _TEXT,
         "force": {"type": "string", "description": "ignored"},
         "restart_clients": {**_FLAG, "description": _RESTART_CLIENTS},
+        "require_all_hosts": {**_FLAG, "description": "refuse if a host of the cluster is down"},
+        "hosts_wait": {**_NUMBER, "description": "seconds to wait for the hosts to have the certificate"},
         "wait": {
             "type": "number",
             "description": "seconds that the client waits for the response; the agent waits for four fifths"
@@ -169,6 +173,7 @@ class _Call:
 
 
 _IMAGE, _COLLECT, _CERTIFICATE = paths.REGISTRY_IMAGE, paths.GARBAGE_COLLECT, paths.CERTIFICATE
+_HOST = f"{paths.REGISTRY_HOST}/{{uuid}}"
 _LIST = "The images that the caller may pull; with image_name the tags of one, none if it is unknown."
 _INSTALL = "Install a certificate (role admin). A refused one is 200 with `error` set."
 _PREVIEW = "Check a certificate as an install does, and say what it would change (role admin)."
@@ -303,6 +308,16 @@ _CALLS = (
         errors=(404, 409),
         query=("wait", "restart_clients"),
     ),
+    _Call("get", paths.REGISTRY_HOST, "This controller and the other hosts (role reader).", RegistryHosts),
+    _Call("get", _HOST, "One host, by its name (role reader).", RegistryHost, errors=(404,)),
+    _Call(
+        "post",
+        _HOST,
+        "Add a host of this name, and return its join file (role admin).",
+        JoinFile,
+        errors=(409,),
+    ),
+    _Call("delete", _HOST, "Delete a host, by its name (role admin).", RegistryHost, errors=(404, 409)),
 )
 
 

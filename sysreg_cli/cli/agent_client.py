@@ -35,6 +35,7 @@ from sysreg_cli.v1.certificates import (
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
 from sysreg_cli.v1.health import Trial
+from sysreg_cli.v1.hosts import JoinFile, RegistryHost, RegistryHosts
 from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
 from sysreg_cli.v1.restore import DeletedTags, Restoration
@@ -174,14 +175,21 @@ class AgentClient:
         *,
         read_timeout: float,
         restart_clients: bool = False,
+        require_all_hosts: bool = False,
+        hosts_wait: int | None = None,
     ) -> Installation:
         """Install a certificate. A refused one is no error; see Installation.
 
-        The agent waits for other changes for a part of ``read_timeout``, which is in seconds.
+        The agent waits for other changes for a part of ``read_timeout``, and for the hosts ``hosts_wait``.
+        Both are in seconds; None is the agent's own time.
         """
         fields = {"mode": mode.value, "passphrase": passphrase}
         if restart_clients:
             fields["restart_clients"] = "1"
+        if require_all_hosts:
+            fields["require_all_hosts"] = "1"
+        if hosts_wait is not None:
+            fields["hosts_wait"] = str(hosts_wait)
         return self._send_certificate(Installation, paths.CERTIFICATE_INSTALL, pem, fields, read_timeout)
 
     def preview_certificate(self, pem: bytes, mode: Mode, passphrase: str, *, read_timeout: float) -> Preview:
@@ -227,6 +235,22 @@ class AgentClient:
         body, content_type = multipart({**given, "wait": str(read_timeout)}, pem)
         headers = {"Content-Type": content_type}
         return self._fetch(kind, "POST", path, body=body, headers=headers, read_timeout=read_timeout)
+
+    def hosts(self) -> RegistryHosts:
+        """Return every host, the controller first."""
+        return self._fetch(RegistryHosts, "GET", paths.REGISTRY_HOST)
+
+    def host(self, name: str) -> RegistryHost:
+        """Return one host."""
+        return self._fetch(RegistryHost, "GET", f"{paths.REGISTRY_HOST}/{quote(name, safe='')}")
+
+    def add_host(self, name: str) -> JoinFile:
+        """Add a host, and return what it joins with."""
+        return self._fetch(JoinFile, "POST", f"{paths.REGISTRY_HOST}/{quote(name, safe='')}")
+
+    def delete_host(self, name: str) -> RegistryHost:
+        """Delete a host, and return it as it was."""
+        return self._fetch(RegistryHost, "DELETE", f"{paths.REGISTRY_HOST}/{quote(name, safe='')}")
 
     def start_collection(self, *, dry_run: bool, delete_untagged: bool, grace: int | None) -> str:
         """Start a garbage collection, and return its id. ``grace`` is in seconds, None for the setting."""

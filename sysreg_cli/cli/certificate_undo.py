@@ -10,7 +10,9 @@ from sysreg_cli.cli.certificates import (
     INSTALL_SECONDS,
     PROPERTIES,
     RESTART_CLIENTS_HELP,
+    hosts_of,
     properties_of,
+    require_hosts,
     show_clients,
 )
 from sysreg_cli.cli.invocation import Invocation, require_utf8
@@ -24,7 +26,7 @@ from sysreg_cli.v1.certificates import Mode
 @command(
     "certificate-rollback",
     argument_help=[("NAME", "docker_registry; no other certificate has earlier ones.")],
-    columns=[*PROPERTIES, "warnings"],
+    columns=[*PROPERTIES, "hosts", "warnings"],
     variables=AGENT_VARIABLES,
     examples=[
         ("system certificate-rollback docker_registry", "Go back to the certificate before this one."),
@@ -43,7 +45,7 @@ def rollback(invocation: Invocation, name: str, serial: str | None) -> None:
     certificate-install does. If anything fails, the certificate in use stays.
     """
     del name
-    check_columns(invocation, [*PROPERTIES, "warnings"])
+    check_columns(invocation, [*PROPERTIES, "hosts", "warnings"])
     if serial is not None and not (serial.isascii() and serial.isdecimal() and len(serial) <= 60):
         raise UsageError(
             f"--to: {shorten(serial)} is not a serial number in decimal",
@@ -60,7 +62,9 @@ def rollback(invocation: Invocation, name: str, serial: str | None) -> None:
     if not installation.certificates:
         raise ProtocolError("the agent's response names no certificate", next_step="see certificate-list")
     installed = installation.certificates[0]
-    show_properties(invocation, properties_of(installed), warnings=installed.warnings)
+    properties = {**properties_of(installed), **hosts_of(invocation, installed)}
+    show_properties(invocation, properties, warnings=installed.warnings)
+    require_hosts(invocation, installation)
 
 
 def _uninstall_command(name: str) -> Command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +13,12 @@ from sysreg_cli.cli import hints
 from sysreg_cli.cli.certificate_file import CertificateFile, opened
 from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, require_utf8
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_properties
+from sysreg_cli.cli.output import Summarized, check_columns, check_list, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
+from sysreg_cli.v1 import wire
 from sysreg_cli.v1.certificates import (
     MAX_BYTES,
+    MAX_HOSTS_WAIT,
     Certificate,
     ClientRestart,
     Installation,
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from sysreg_cli.cli.agent_client import AgentClient
 
 _SOURCE = ["source", "source_seen", "source_problem"]
-PROPERTIES = [field.name for field in fields(Certificate) if field.name not in ("name", "warnings", *_SOURCE)]
+_LEFT_OUT = ("name", "warnings", "hosts", *_SOURCE)
+PROPERTIES = [field.name for field in fields(Certificate) if field.name not in _LEFT_OUT]
 _LISTED = ["Name", "Expiry Date", "Subject", "UUID"]
 # Scripts count the columns of the other formats; in json and yaml a further key disturbs nobody.
 _FORMATS_WITH_UUID = ("json", "yaml")
@@ -52,7 +55,7 @@ INSTALL_SECONDS = 300.0
 @command(
     "certificate-install",
     argument_help=[("CERTIFICATE_FILE", "PEM file with the certificates; `-` reads standard input.")],
-    columns=[*dict.fromkeys([*PROPERTIES, "warnings", *_PLANNED])],
+    columns=[*dict.fromkeys([*PROPERTIES, "hosts", "warnings", *_PLANNED])],
     variables=[*AGENT_VARIABLES, "SYSREG_PASSPHRASE"],
     examples=[
         (
@@ -87,6 +90,14 @@ INSTALL_SECONDS = 300.0
     "--dry-run", is_flag=True, help="Check the file as an install does, and say what would change; no more."
 )
 @click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
+@click.option("--require-all-hosts", is_flag=True, help="Refuse if a host of the cluster is down.")
+@click.option(
+    "--wait",
+    "hosts_wait",
+    type=click.IntRange(0, MAX_HOSTS_WAIT),
+    metavar="SECONDS",
+    help="How long to wait for the hosts of the cluster to have it; 10 if not given.",
+)
 @click.pass_obj
 def install(
     invocation: Invocation,
@@ -96,6 +107,8 @@ def install(
     keep_file: bool,
     dry_run: bool,
     restart_clients: bool,
+    require_all_hosts: bool,
+    hosts_wait: int | None,
 ) -> None:
     """Install a certificate.
 
@@ -103,8 +116,11 @@ def install(
     intermediates; - reads standard input. A key that certificate-request made is not in the file. A file that
     holds a private key is removed once the new certificate is in use, and never before. If anything fails,
     the old certificate stays in use, and the file is kept.
+
+    In a cluster, each host that is there has to trust the new certificate before it comes into use. Hosts
+    that are down get it when they are back.
     """
-    check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "warnings"])
+    check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "hosts", "warnings"])
     kind = Mode(mode)
     if restart_clients and kind is not Mode.SSL_CA:
         raise UsageError("--restart-clients is for ssl_ca: of docker_registry the clients learn at once")
@@ -116,7 +132,17 @@ def install(
         if dry_run:
             _preview(invocation, file, kind, _passphrase(invocation, file, passphrase))
         else:
-            _install(invocation, file, kind, passphrase, keep_file, restart_clients)
+            options = _Options(restart_clients, require_all_hosts, hosts_wait)
+            _install(invocation, file, kind, passphrase, keep_file, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the agent is asked for beside the install."""
+
+    restart_clients: bool
+    require_all_hosts: bool
+    hosts_wait: int | None
 
 
 def _install(
@@ -125,7 +151,7 @@ def _install(
     mode: Mode,
     passphrase: str | None,
     keep_file: bool,
-    restart_clients: bool,
+    options: _Options,
 ) -> None:
     removes = mode is Mode.DOCKER_REGISTRY and file.holds_key and not keep_file and file.status is not None
     if removes and (reason := file.reason_to_keep()):
@@ -139,13 +165,14 @@ def _install(
 
     agent = AgentClient.from_invocation(invocation)
     timeout = invocation.given_timeout or INSTALL_SECONDS
-    installation = _send(agent, file, mode, secret, timeout, restart_clients)
+    installation = _send(agent, file, mode, secret, timeout, options)
     first, *others = installation.certificates
     refused = _say_refused(invocation, file, installation.refused)
     installed = [replace(first, warnings=(*first.warnings, *refused)), *others]
     if mode is Mode.DOCKER_REGISTRY or invocation.format == "table":
         for certificate in installed:
-            show_properties(invocation, properties_of(certificate), warnings=certificate.warnings)
+            properties = {**properties_of(certificate), **hosts_of(invocation, certificate)}
+            show_properties(invocation, properties, warnings=certificate.warnings)
     else:
         rows = [[*properties_of(certificate).values(), certificate.warnings] for certificate in installed]
         show_list(invocation, [*PROPERTIES, "warnings"], rows)
@@ -155,6 +182,35 @@ def _install(
             file.remove()
         except SysregError as error:
             invocation.report(error)
+    require_hosts(invocation, installation)
+
+
+def hosts_of(invocation: Invocation, certificate: Certificate) -> dict[str, Summarized]:
+    """Return the property ``hosts``: each with its state, in a table how many are in which one.
+
+    A controller without a cluster has none, unless -c names it.
+    """
+    hosts = certificate.hosts
+    if not hosts and "hosts" not in [column.lower() for column in invocation.columns]:
+        return {}
+    by_state: dict[str, list[str]] = {}
+    for host in hosts:
+        by_state.setdefault(host.state, []).append(host.host)
+    counts = (
+        f"{len(names)} {state}" + ("" if state == "live" else f" ({', '.join(names)})")
+        for state, names in sorted(by_state.items(), key=lambda item: item[0] != "live")
+    )
+    return {"hosts": Summarized(map(wire.to_json, hosts), ", ".join(counts))}
+
+
+def require_hosts(invocation: Invocation, installation: Installation) -> None:
+    """Report an error if a host that was there does not have the certificate, which is in use."""
+    if installation.hosts_problem:
+        error = SysregError(
+            f"the certificate is in use, but not on every host: {installation.hosts_problem}",
+            next_step="see registry-host-list",
+        )
+        invocation.report(error)
 
 
 def show_clients(invocation: Invocation, clients: Sequence[ClientRestart]) -> None:
@@ -217,13 +273,13 @@ def _send(
     mode: Mode,
     passphrase: str,
     read_timeout: float,
-    restart_clients: bool,
+    options: _Options,
 ) -> Installation:
     """Have the agent install the certificate. Raises SysregError unless the response says that it did."""
     look = "look with certificate-list; the file is kept"
     try:
         installation = agent.install_certificate(
-            file.data, mode, passphrase, read_timeout=read_timeout, restart_clients=restart_clients
+            file.data, mode, passphrase, read_timeout=read_timeout, **asdict(options)
         )
     except ProtocolError as error:
         raise ProtocolError(
@@ -284,7 +340,7 @@ def list_all(invocation: Invocation, history: bool) -> None:
 @command(
     "certificate-show",
     argument_help=[("NAME_OR_UUID", "Name (docker_registry, ssl_ca_<serial>) or uuid of the certificate.")],
-    columns=[*PROPERTIES, *_SOURCE],
+    columns=[*PROPERTIES, *_SOURCE, "hosts", "warnings"],
     variables=AGENT_VARIABLES,
     examples=[("system certificate-show docker_registry", "Show the registry's certificate.")],
 )
@@ -302,7 +358,8 @@ def show(invocation: Invocation, certificate: str) -> None:
     require_utf8(certificate, "NAME_OR_UUID")
     installed = AgentClient.from_invocation(invocation).certificate(certificate)
     source = {name: getattr(installed, name) for name in _SOURCE}
-    show_properties(invocation, {**properties_of(installed), **source})
+    properties = {**properties_of(installed), **source, **hosts_of(invocation, installed)}
+    show_properties(invocation, properties, warnings=installed.warnings)
     hints.expiry([(certificate, installed.expiry_date)])
 
 

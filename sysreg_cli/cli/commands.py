@@ -34,6 +34,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sysreg_cli.cli.health:query",
         "Say what is wrong with this controller, and what to do.",
     ),
+    "registry-host-add": (
+        "sysreg_cli.cli.hosts:add",
+        "Add a host, and write the file with which it joins.",
+    ),
+    "registry-host-delete": ("sysreg_cli.cli.hosts:delete", "Delete a host."),
+    "registry-host-list": ("sysreg_cli.cli.hosts:list_all", "List the hosts that use the registry."),
+    "registry-host-show": (
+        "sysreg_cli.cli.hosts:show",
+        "Show a host that uses the registry, with the reason and the remedy if something is wrong.",
+    ),
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),
     "registry-image-list": ("sysreg_cli.cli.images:list_images", "List the images of the registry."),
     "registry-image-prune": ("sysreg_cli.cli.prune:prune", "Remove tags of images by rules."),

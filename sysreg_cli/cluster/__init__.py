@@ -5,6 +5,7 @@
     keys       the names of the keys
     records    what the keys hold, as values and as JSON
     problems   what may be wrong on a host, and what to do about it
+    joining    what a join file holds, and the exchange by which a host joins
     decision   what a host does next
     judgement  the state of each host, and whether a change may go on
     follow     list and watch a prefix for as long as the process runs

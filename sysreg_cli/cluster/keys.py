@@ -21,6 +21,9 @@ CERTIFICATE = DESIRED + "certificate/docker_registry"
 #: what each host is and does
 HOSTS = PREFIX + "hosts/"
 
+#: how a host joins; see ``joining``
+JOINING = PREFIX + "joining/"
+
 #: the longest host name of Linux, in bytes; see gethostname(2)
 _MAX_HOST_NAME = 64
 
@@ -31,6 +34,14 @@ class Part(StrEnum):
     SPEC = "spec"  # a ``HostSpec``, written by registry-host-add
     STATUS = "status"  # a ``HostStatus``, written by the host
     ALIVE = "alive"  # an ``Alive``, written by the host; it has a lease, and so ends with the host
+
+
+class JoinPart(StrEnum):
+    """The keys by which one host joins. They are gone when it has joined."""
+
+    OFFER = "offer"  # an ``Offer``, written by registry-host-add
+    REQUEST = "request"  # a ``JoinRequest``, written by the host with the join file
+    ANSWER = "answer"  # a ``JoinAnswer``, written by the controller
 
 
 def host_key(host: str, part: Part) -> str:
@@ -44,6 +55,24 @@ def parse_host_key(key: str) -> tuple[str, Part] | None:
     if not key.startswith(HOSTS) or part not in list(Part) or not _is_host_name(host):
         return None
     return host, Part(part)
+
+
+def joining_prefix(host: str) -> str:
+    """Return the prefix of the keys by which a host joins."""
+    return f"{JOINING}{host}/"
+
+
+def join_key(host: str, part: JoinPart) -> str:
+    """Return the name of a key by which a host joins."""
+    return f"{joining_prefix(host)}{part}"
+
+
+def parse_join_key(key: str) -> tuple[str, JoinPart] | None:
+    """Return host and part of a key; None for a key by which no host joins."""
+    host, _, part = key.removeprefix(JOINING).rpartition("/")
+    if not key.startswith(JOINING) or part not in list(JoinPart) or not _is_host_name(host):
+        return None
+    return host, JoinPart(part)
 
 
 def check_host_name(host: str) -> str:

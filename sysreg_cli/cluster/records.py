@@ -28,8 +28,7 @@ class Role(StrEnum):
 class Phase(StrEnum):
     """How far a change of the registry's certificate has come. The phases follow each other in this order."""
 
-    TRUST = "trust"  # the registry presents the old certificate; hosts trust the new one as well
-    SWITCH = "switch"  # the registry changes over
+    TRUST = "trust"  # the registry presents the old one, or changes over; hosts trust the new one as well
     SETTLE = "settle"  # the registry presents the new certificate; hosts stop trusting the old one
 
     @property
@@ -69,7 +68,8 @@ class Anchor:
 class DesiredCertificate:
     """Which certificate every host is to trust for the registry. It holds public data only.
 
-    ``anchors`` stay trusted. ``retiring`` are trusted until a host has settled. ``chain`` is what the
+    ``anchors`` stay trusted. ``retiring`` is what the registry still presents in the phase ``trust``, and is
+    trusted until a host has settled. ``chain`` is what the
     registry presents from the phase ``settle`` on, PEM; ``sha256`` is the fingerprint of its first
     certificate. Clients write one of ``host_names`` and ``port`` before the name of an image. ``who`` made
     the change, and ``since`` is when it came into this phase.

@@ -9,6 +9,7 @@
     prune         which tags a prune removes and keeps
     health        what the agent does for registry-health-query
     restore       which tags were deleted, and what was restored
+    hosts         the hosts of a cluster
     faults        the body of an error
     unix_socket   HTTP over the agent's unix socket
 

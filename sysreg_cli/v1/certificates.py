@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sysreg_cli.v1.hosts import RegistryHost
+
 
 class Mode(StrEnum):
     """What a certificate is for."""
@@ -17,13 +19,18 @@ class Mode(StrEnum):
 MAX_BYTES = {Mode.DOCKER_REGISTRY: 64 * 1024, Mode.SSL_CA: 1024 * 1024}
 
 
+#: the longest time that an install waits for the hosts of the cluster, in seconds
+MAX_HOSTS_WAIT = 600
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """An installed certificate. ``signature`` is ``<mode>_<serial number, decimal>``.
 
     ``name`` is what certificate-show takes; ``warnings`` are those of the install. The registry's own
     certificate may have a ``source``, from which the agent renews it. ``source_seen`` is when the agent read
-    that last, and ``source_problem`` is why what it holds is not in use.
+    that last, and ``source_problem`` is why what it holds is not in use. ``hosts`` are those of the cluster
+    which are to trust it.
     """
 
     uuid: str
@@ -37,6 +44,7 @@ class Certificate:
     source: str = ""
     source_seen: str = ""
     source_problem: str = ""
+    hosts: tuple[RegistryHost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,8 @@ class Installation:
 
     ``reasons`` are those of ``error``, one by one. ``refused`` says which certificates of a bundle were left
     out, and why. ``clients`` are the daemons that trust new CA certificates only after a restart.
+    ``hosts_problem`` names the hosts that were there at the start and do not have the certificate; "" if each
+    of them has it.
     """
 
     error: str
@@ -86,6 +96,7 @@ class Installation:
     reasons: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     clients: tuple[ClientRestart, ...] = ()
+    hosts_problem: str = ""
 
 
 class KeyKind(StrEnum):

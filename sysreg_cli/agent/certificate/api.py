@@ -22,8 +22,9 @@ from sysreg_cli.agent.certificate.requests import PendingRequests
 from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import Caller, Role
+from sysreg_cli.agent.registry_host import Cluster
 from sysreg_cli.agent.renewal.record import SourceRecord
-from sysreg_cli.errors import CertificateRefused, UsageError
+from sysreg_cli.errors import CertificateRefused, SysregError, UsageError
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import Authorities, ServerChain
@@ -31,17 +32,18 @@ from sysreg_cli.pki.describe import describe, with_unique_names
 from sysreg_cli.settings import Settings
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.certificates import (
+    MAX_HOSTS_WAIT,
     Certificate,
     CertificateHistory,
     CertificateRequests,
     Certificates,
-    ClientRestart,
     Installation,
     KeyKind,
     Mode,
     Preview,
     Uninstallation,
 )
+from sysreg_cli.v1.hosts import HostsReport
 
 #: Time for a client to send its form, in seconds.
 _FORM_SECONDS = 30
@@ -50,6 +52,8 @@ _FORM_SECONDS = 30
 _MAX_WAIT = 240.0
 _WAIT_SHARE = 0.8
 _MAX_CLIENT_WAIT = 86400
+#: how long an install waits for the hosts of the cluster, in seconds
+_HOSTS_WAIT = 10
 
 
 def _utc_now() -> datetime:
@@ -61,14 +65,16 @@ def routes(
     change: CertificateChange,
     source: Callable[[], SourceRecord] = lambda: SourceRecord(""),
     *,
+    cluster: Cluster | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> list[BaseRoute]:
     """Return the routes to install certificates, to go back, to list them, and to show one.
 
-    ``source`` returns what is known about the source of renewed certificates.
+    ``source`` returns what is known about the source of renewed certificates. ``cluster`` are the other
+    hosts, if there are any.
     """
     installer = CertificateInstaller(context.settings, change)
-    calls = _Calls(context.settings, installer, source, clock)
+    calls = _Calls(context.settings, installer, source, cluster, clock)
     return [
         context.route(
             "POST", paths.CERTIFICATE_INSTALL, calls.install, Role.ADMIN, action="certificate install"
@@ -116,6 +122,8 @@ class _Form:
     material: Material
     wait: float
     restart_clients: bool
+    require_all_hosts: bool
+    hosts_wait: float
 
 
 class _Calls:
@@ -124,9 +132,11 @@ class _Calls:
         settings: Settings,
         installer: CertificateInstaller,
         source: Callable[[], SourceRecord],
+        cluster: Cluster | None,
         clock: Callable[[], datetime],
     ) -> None:
         self._settings = settings
+        self._cluster = cluster
         self._installer = installer
         self._source = source
         self._clock = clock
@@ -145,11 +155,20 @@ class _Calls:
 
     def _install(self, form: _Form, by: str) -> Installation:
         checked = self._installer.check(form.material, now=self._clock())
-        certificates = self._installer.install(checked, by=by, wait=form.wait)
-        clients: tuple[ClientRestart, ...] = ()
+        certificates = self._installer.install(
+            checked, by=by, wait=form.wait, require_all_hosts=form.require_all_hosts
+        )
         if isinstance(checked, Authorities):
             clients = client_restarts(self._settings, restart=form.restart_clients)
-        return Installation("", certificates, refused=_refused(checked), clients=clients)
+            return Installation("", certificates, refused=_refused(checked), clients=clients)
+        return self._with_hosts(certificates[0], form.hosts_wait)
+
+    def _with_hosts(self, certificate: Certificate, seconds: float) -> Installation:
+        """Wait up to ``seconds`` for the other hosts to have the certificate in use."""
+        report = self._cluster.after_change(seconds) if self._cluster else HostsReport()
+        warnings = (*certificate.warnings, *report.warnings)
+        shown = replace(certificate, warnings=warnings, hosts=report.hosts)
+        return Installation("", (shown,), hosts_problem=report.problem)
 
     async def preview(self, request: Request, _caller: Caller) -> Response:
         form = await _read_form(request)
@@ -174,7 +193,8 @@ class _Calls:
         except CertificateRefused as error:
             return _refusal(request, error)
         request.state.audit_object = shown.signature
-        return JSONResponse(wire.to_json(Installation("", (shown,))))
+        installation = await asyncio.to_thread(self._with_hosts, shown, _HOSTS_WAIT)
+        return JSONResponse(wire.to_json(installation))
 
     async def uninstall(self, request: Request, _caller: Caller) -> Response:
         name = request.path_params["uuid"]
@@ -225,7 +245,15 @@ class _Calls:
     async def show(self, request: Request, _caller: Caller) -> Response:
         name = request.path_params["uuid"]
         certificate = choose(await asyncio.to_thread(self._installed), name)
+        if self._cluster and certificate.certtype == Mode.DOCKER_REGISTRY:
+            certificate = await asyncio.to_thread(self._on_hosts, certificate, self._cluster)
         return JSONResponse(wire.to_json(certificate))
+
+    def _on_hosts(self, certificate: Certificate, cluster: Cluster) -> Certificate:
+        try:
+            return replace(certificate, hosts=cluster.hosts())
+        except SysregError as error:
+            return replace(certificate, warnings=(f"the hosts are not known: {error}",))
 
     def _installed(self) -> tuple[Certificate, ...]:
         generations = Generations(self._settings.certificate.directory)
@@ -284,4 +312,13 @@ async def _read_form(request: Request) -> _Form:
         raise UsageError("the field `wait` has to be a number of seconds") from None
     restart = parameters.parse_flag(fields.get("restart_clients", ""), "restart_clients")
     passphrase = fields.get("passphrase", "").encode() or None
-    return _Form(Material(data, mode, passphrase), _own_wait(wait), restart)
+    require_all = parameters.parse_flag(fields.get("require_all_hosts", ""), "require_all_hosts")
+    hosts_wait = _hosts_wait(fields.get("hosts_wait", str(_HOSTS_WAIT)))
+    return _Form(Material(data, mode, passphrase), _own_wait(wait), restart, require_all, hosts_wait)
+
+
+def _hosts_wait(text: str) -> float:
+    """Parse how long to wait for the hosts, in seconds. Raises UsageError."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) > MAX_HOSTS_WAIT:
+        raise UsageError(f"the field `hosts_wait` has to be a whole number of seconds up to {MAX_HOSTS_WAIT}")
+    return float(text)

@@ -92,7 +92,13 @@ class CertificateInstaller:
         )
 
     def install(
-        self, checked: ServerChain | Authorities, *, by: str, wait: float, instead_of: str | None = None
+        self,
+        checked: ServerChain | Authorities,
+        *,
+        by: str,
+        wait: float,
+        instead_of: str | None = None,
+        require_all_hosts: bool = False,
     ) -> tuple[Certificate, ...]:
         """Install what ``check`` returned. Returns the certificates with the warnings of the install.
 
@@ -100,7 +106,9 @@ class CertificateInstaller:
         ``wait`` seconds for another change. Raises OSError and SysregError; see CertificateChange.install.
         """
         if isinstance(checked, ServerChain):
-            left = self._change.install(checked, by=by, wait=wait, instead_of=instead_of)
+            left = self._change.install(
+                checked, by=by, wait=wait, instead_of=instead_of, require_all_hosts=require_all_hosts
+            )
             return (self._live(checked, left),)
         with services_lock(self._settings.paths.state, "CA install", wait=wait):
             new = self._bundle.missing(checked.accepted)

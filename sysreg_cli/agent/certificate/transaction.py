@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
+
+from cryptography import x509
 
 from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.requests import PendingRequests
@@ -52,6 +55,26 @@ class ChangeRecord:
     new: str
 
 
+class Hosts(Protocol):
+    """The other hosts of a cluster; see ``agent.hosts.rollout``."""
+
+    def trust(self, chain: Sequence[x509.Certificate], *, by: str, require_all: bool) -> None:
+        """Have every host trust ``chain`` as well. Raises SysregError if one does not."""
+
+    def settle(self) -> None:
+        """Have every host trust the certificate in use alone. Never raises."""
+
+
+class _NoHosts:
+    """This machine is alone."""
+
+    def trust(self, chain: Sequence[x509.Certificate], *, by: str, require_all: bool) -> None:
+        pass
+
+    def settle(self) -> None:
+        pass
+
+
 class CertificateChange:
     """Installs the certificate of ``docker_registry``, and ends changes whose agent was killed.
 
@@ -81,8 +104,12 @@ class CertificateChange:
         own_tls: ServerTLS | None = None,
         collecting: Callable[[], bool] = lambda: False,
         probe: Probe | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        """``own_tls`` is the agent's own TLS. ``collecting`` says whether an install has to wait."""
+        """``own_tls`` is the agent's own TLS. ``collecting`` says whether an install has to wait.
+
+        ``hosts`` are the others of the cluster; None if this machine is alone.
+        """
         self._settings = settings
         self._own_tls = own_tls
         self._collecting = collecting
@@ -92,19 +119,27 @@ class CertificateChange:
         self._requests = PendingRequests(settings)
         self._journal = Journal(settings.paths.state / "certificate-journal")
         self._services = Services(settings.agent)
+        self._hosts = hosts or _NoHosts()
         self._probe = probe or Probe(settings, with_agent=own_tls is not None)
         self._probe_seconds = settings.agent.probe_timeout
 
     def install(
-        self, chain: ServerChain, *, by: str, wait: float, instead_of: str | None = None
+        self,
+        chain: ServerChain,
+        *,
+        by: str,
+        wait: float,
+        instead_of: str | None = None,
+        require_all_hosts: bool = False,
     ) -> list[str]:
         """Make ``chain`` the live certificate. Blocks; returns warnings about what is left to clean up.
 
         ``by`` names for the history who installs it: a user, or the source of a renewal. Waits up to ``wait``
         seconds for a garbage collection or another change to end. Raises Conflict after that, or if
         ``instead_of`` is a generation that is no longer the current one; Unavailable when the agent stops,
-        OSError, and SysregError if the certificate could not be made live. Then the old one is live again, or
-        the message says why not.
+        OSError, and SysregError if the certificate could not be made live, or a host does not trust it; with
+        ``require_all_hosts`` also if a host is down. Then the old one is live again, or the message says why
+        not.
         """
 
         def choose() -> ServerChain:
@@ -112,9 +147,11 @@ class CertificateChange:
                 raise Conflict("certificate not installed: another was installed meanwhile")
             return chain
 
-        return self.install_chosen(choose, by=by, wait=wait)
+        return self.install_chosen(choose, by=by, wait=wait, require_all_hosts=require_all_hosts)
 
-    def install_chosen(self, choose: Callable[[], ServerChain], *, by: str, wait: float) -> list[str]:
+    def install_chosen(
+        self, choose: Callable[[], ServerChain], *, by: str, wait: float, require_all_hosts: bool = False
+    ) -> list[str]:
         """Install what ``choose`` returns when no other change is under way. See ``install``.
 
         An error of ``choose`` changes nothing.
@@ -123,9 +160,9 @@ class CertificateChange:
             with contextlib.suppress(SysregError, OSError):
                 # this change replaces an earlier one that cannot be ended
                 self._settle()
-            return self._replace(choose(), by)
+            return self._replace(choose(), by, require_all_hosts)
 
-    def _replace(self, chain: ServerChain, by: str) -> list[str]:
+    def _replace(self, chain: ServerChain, by: str, require_all_hosts: bool) -> list[str]:
         old = self._generations.current()
         record = ChangeRecord(ChangePhase.PREPARED, old or "", self._generations.next_name())
         switched = False
@@ -133,6 +170,7 @@ class CertificateChange:
             self._journal.write(wire.to_json(record))
             self._generations.create(record.new, chain.key_pem, chain.chain_pem, by=by)
             _apply(anchors.trust_also(self._settings, chain.anchor))
+            self._hosts.trust(chain.certificates, by=by, require_all=require_all_hosts)
             self._generations.use(record.new)
             switched = True
             self._make_live(record.new)
@@ -295,6 +333,7 @@ class CertificateChange:
         self._history.add_outdated()
         self._generations.prune()
         self._journal.clear()
+        self._hosts.settle()
 
     def _make_live(self, name: str) -> None:
         """Have every service present ``name``, the current generation. Raises SysregError, OSError.

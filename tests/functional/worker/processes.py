@@ -86,10 +86,13 @@ class Fleet:
 
 
 def _record(name: str, parts: dict[Part, bytes]) -> HostRecord:
-    def read(kind, part):  # type: ignore[no-untyped-def]
-        return decode(kind, parts[part], name) if part in parts else None
-
-    return HostRecord(name, read(HostSpec, Part.SPEC), read(HostStatus, Part.STATUS), read(Alive, Part.ALIVE))
+    status, alive = parts.get(Part.STATUS), parts.get(Part.ALIVE)
+    return HostRecord(
+        name,
+        decode(HostSpec, parts[Part.SPEC], name),
+        decode(HostStatus, status, name) if status else None,
+        decode(Alive, alive, name) if alive else None,
+    )
 
 
 class WorkerProcess:

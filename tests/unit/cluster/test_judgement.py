@@ -50,7 +50,7 @@ FULL = status(Outcome.FAILED, phase=Phase.TRUST, problem=Problem.DISK_FULL, reas
     [
         (host("w", LIVE), State.LIVE),
         (host("w", status(Outcome.TRUSTED)), State.TRUSTED),
-        (host("w", status(Outcome.TRUSTED, phase=Phase.SWITCH)), State.TRUSTED),
+        (host("w", status(Outcome.TRUSTED, phase=Phase.TRUST)), State.TRUSTED),
         (host("w", status(Outcome.FAILED, problem=Problem.UNREACHABLE)), State.FAILED),
         (host("w", status(Outcome.AHEAD, ChangeId(6, "later"))), State.AHEAD),
         (host("w", status(Outcome.LIVE, ChangeId(6, "later"))), State.AHEAD),

@@ -32,9 +32,15 @@ class Change(CertificateChange):
         self.failure: Exception | None = None
 
     def install(
-        self, chain: ServerChain, *, by: str, wait: float, instead_of: str | None = None
+        self,
+        chain: ServerChain,
+        *,
+        by: str,
+        wait: float,
+        instead_of: str | None = None,
+        require_all_hosts: bool = False,
     ) -> list[str]:
-        del wait
+        del wait, require_all_hosts
         assert by.startswith("sysreg-agent (")
         self.tried.set()
         if self.failure is not None:

@@ -1,0 +1,93 @@
+"""The cluster of this controller, as the rest of the agent uses it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cryptography import x509
+
+from sysreg_cli.agent.hosts import rows
+from sysreg_cli.agent.hosts.admission import Admission
+from sysreg_cli.agent.hosts.fleet import Fleet
+from sysreg_cli.agent.hosts.rollout import Rollout
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.joining import write_invitation
+from sysreg_cli.cluster.judgement import HostRecord, judge
+from sysreg_cli.cluster.membership import access, own_name
+from sysreg_cli.cluster.port import Administration, Store
+from sysreg_cli.cluster.users import EtcdAdministration
+from sysreg_cli.errors import CertificateRefused, Conflict, NotFound
+from sysreg_cli.host.generations import Generations
+from sysreg_cli.settings import Settings
+from sysreg_cli.v1.hosts import HostsReport, JoinFile, RegistryHost
+
+
+class Part(Protocol):
+    """What runs beside the agent's calls."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class HostCluster:
+    """The other hosts. Its methods may be called from any thread; they block, and raise SysregError."""
+
+    def __init__(self, settings: Settings, store: Store, administration: Administration) -> None:
+        self._settings = settings
+        self._generations = Generations(settings.certificate.directory)
+        self._fleet = Fleet(store)
+        self._admission = Admission(settings, store, administration)
+        self.rollout = Rollout(settings, store, self._fleet)
+        self._parts: tuple[Part, ...] = (self._fleet, self.rollout, self._admission)
+
+    @classmethod
+    def of(cls, settings: Settings) -> HostCluster:
+        """Return the cluster of the section [cluster]. Connects to nothing yet. Raises SettingsError."""
+        reached = access(settings.cluster)
+        return cls(settings, EtcdStore(reached), EtcdAdministration(reached))
+
+    def start(self) -> None:
+        for part in self._parts:
+            part.start()
+
+    def stop(self) -> None:
+        for part in self._parts:
+            part.stop()
+
+    def hosts(self) -> tuple[RegistryHost, ...]:
+        """Return every host but this controller."""
+        in_use = self._in_use()
+        return tuple(rows.row(judgement, in_use) for judgement in self._fleet.judgements())
+
+    def after_change(self, seconds: float) -> HostsReport:
+        """Wait up to ``seconds`` for the hosts to settle, and return what came of it."""
+        outcome, in_use = self.rollout.outcome(seconds), self._in_use()
+        return HostsReport(
+            tuple(rows.row(one, in_use) for one in outcome.judgements),
+            rows.warnings(outcome.behind),
+            outcome.problem,
+        )
+
+    def add(self, host: str) -> JoinFile:
+        """Add a host. Raises UsageError and Conflict for a wrong name or one that is taken."""
+        if host.lower() == own_name(self._settings.cluster):
+            raise Conflict(f"{host} is the name of this controller", next_step="give the worker another one")
+        spec, invitation = self._admission.add(host)
+        shown = rows.row(judge(None, HostRecord(invitation.host, spec)), None)
+        return JoinFile(shown, invitation.expires_at, write_invitation(invitation))
+
+    def remove(self, host: str) -> RegistryHost:
+        """Delete a host, and return it as it was. Raises NotFound."""
+        removed = [one for one in self.hosts() if one.host == host]
+        if not removed:
+            raise NotFound(f"no host {host}", next_step="see the names with registry-host-list")
+        self._admission.remove(host)
+        return removed[0]
+
+    def _in_use(self) -> x509.Certificate | None:
+        current = self._generations.current()
+        try:
+            return self._generations.certificates(current)[0] if current else None
+        except (OSError, CertificateRefused):
+            return None
