@@ -20,6 +20,8 @@ A request passes through the modules in this order:
     health/          a trial of the registry with a test image
     restore/         restoring deleted tags
     certificate/     certificates
+    hosts/           the other hosts of a cluster
+    registry_host    the calls about hosts
     alarms/          alarms about certificates that expire
     renewal/         renewing the registry's certificate without a call
     metrics          facts about certificates, collections and space for Prometheus

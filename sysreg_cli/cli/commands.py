@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "registry-host-list": ("sysreg_cli.cli.hosts:list_all", "List the hosts that use the registry."),
     "registry-host-show": (
         "sysreg_cli.cli.hosts:show",
-        "Show a host that uses the registry, with the reason and the remedy if something is wrong.",
+        "Show a host, and what to do if something is wrong with it.",
     ),
     "registry-image-delete": ("sysreg_cli.cli.images:delete", "Delete tags of images."),
     "registry-image-list": ("sysreg_cli.cli.images:list_images", "List the images of the registry."),

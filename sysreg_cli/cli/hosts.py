@@ -27,10 +27,7 @@ _HOST_HELP = [("HOST", "Name of the host.")]
     sorts=True,
     examples=[
         ("system registry-host-list", "Show which hosts have the registry's certificate."),
-        (
-            "system registry-host-list -f json | jq -r '.[] | select(.state != \"live\") | .host'",
-            "Only the hosts that do not have it, for a script.",
-        ),
+        ("system registry-host-list -f value -c Host -c State", "The states, for a script."),
     ],
 )
 @click.pass_obj
@@ -61,7 +58,7 @@ def list_all(invocation: Invocation) -> None:
 @click.argument("host", metavar="HOST")
 @click.pass_obj
 def show(invocation: Invocation, host: str) -> None:
-    """Show a host that uses the registry, with the reason and the remedy if something is wrong."""
+    """Show a host, and what to do if something is wrong with it."""
     check_columns(invocation, PROPERTIES)
     require_utf8(host, "HOST")
 
@@ -78,7 +75,6 @@ def show(invocation: Invocation, host: str) -> None:
     variables=AGENT_VARIABLES,
     examples=[
         ("system registry-host-add worker-1", "Make join-worker-1.json for the host worker-1."),
-        ("sysreg-deploy --join join-worker-1.json", "On worker-1, as root: join. The file can be used once."),
     ],
 )
 @click.option(

@@ -49,13 +49,14 @@ TOKEN_SERVER = Daemon(
 )
 AGENT = Daemon(
     "sysreg-agent.service",
-    (*_SHARED, "agent", "host", "pki", "registry", "v1"),
+    (*_SHARED, "agent", "cluster", "host", "pki", "registry", "v1"),
     (
         "registry",
         "keystone",
         "token_server",
         "agent",
         "certificate",
+        "cluster",
         "alarms",
         "images",
         "paths",

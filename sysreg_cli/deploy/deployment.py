@@ -34,6 +34,8 @@ PROGRAMS = ("system", "sysreg-deploy")
 MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
 COMPLETIONS = (Path("/etc/bash_completion.d/system"), Path("/etc/bash_completion.d/system.sysreg"))
 REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
+#: of a worker alone
+WORKER_UNIT = Path("/etc/systemd/system/sysreg-host.service")
 _SYSUSERS = "/etc/sysusers.d/sysreg.conf"
 _TMPFILES = "/etc/tmpfiles.d/sysreg.conf"
 
@@ -61,6 +63,7 @@ class Deployment:
     def build(cls, settings: Settings, facts: HostFacts) -> Deployment:
         """Build it. Raises SysregError if a file of ``etc/`` is missing or containerd can't be configured."""
         rendered = templates.render(template_values(settings, facts))
+        del rendered[str(WORKER_UNIT)]
         sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True, is_data=True)
         sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
         daemons = (TOKEN_SERVER, AGENT)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 from sysreg_cli import __version__
+from sysreg_cli.cluster import writing
 from sysreg_cli.cluster.decision import Report
 from sysreg_cli.cluster.keys import Part, host_key
-from sysreg_cli.cluster.port import Entry, Expected, Put, Store
+from sysreg_cli.cluster.port import Entry, Store
 from sysreg_cli.cluster.records import HostStatus, decode, encode
 from sysreg_cli.errors import ProtocolError
 from sysreg_cli.text import iso_time
@@ -31,15 +32,13 @@ class Reporter:
     def tell(self, report: Report) -> bool:
         """Write what ``report`` says, if the store says something else. Return whether it was written.
 
-        Raises SysregError. Changed and OutcomeUnknown mean: look again.
+        Raises SysregError.
         """
         before = self._store.get(self._key)
         status = self._status(report)
         if before is not None and _without_time(before) == dataclasses.replace(status, at=""):
             return False
-        expected = Expected(self._key, before.revision if before else 0)
-        value = encode(status, before.value if before else None)
-        self._store.transact([expected], [Put(self._key, value)])
+        writing.put(self._store, self._key, encode(status, before.value if before else None), before)
         return True
 
     def _status(self, report: Report) -> HostStatus:

@@ -19,9 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from sysreg_cli.agent.hosts.fleet import Fleet
+from sysreg_cli.cluster import writing
 from sysreg_cli.cluster.judgement import HostJudgement, State, Verdict, has_settled, may_switch
 from sysreg_cli.cluster.keys import CERTIFICATE
-from sysreg_cli.cluster.port import Entry, Expected, Put, Store
+from sysreg_cli.cluster.port import Entry, Store
 from sysreg_cli.cluster.records import (
     Anchor,
     ChangeId,
@@ -242,9 +243,7 @@ class Rollout:
         # before the store: a number that was given must not be given again
         files.write(self._record, encode(desired.change), mode=0o600)
         entry = before[0]
-        expected = Expected(CERTIFICATE, entry.revision if entry else 0)
-        value = encode(desired, entry.value if entry else None)
-        self._store.transact([expected], [Put(CERTIFICATE, value)])
+        writing.put(self._store, CERTIFICATE, encode(desired, entry.value if entry else None), entry)
         log.info("change %d (%s) is published to the hosts", desired.change.number, desired.phase)
 
     def _last(self) -> ChangeId | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from devstack.waiting import wait_until
+from sysreg_cli.cluster import writing
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.judgement import HostJudgement, HostRecord, State, judge
 from sysreg_cli.cluster.keys import CERTIFICATE, DESIRED, HOSTS, Part, host_key, parse_host_key
@@ -56,7 +57,7 @@ class Fleet:
         return worker
 
     def publish(self, desired: DesiredCertificate) -> None:
-        self.store.transact([], [Put(CERTIFICATE, encode(desired))])
+        writing.put(self.store, CERTIFICATE, encode(desired), self.store.get(CERTIFICATE))
 
     def judgements(self) -> dict[str, HostJudgement]:
         """The state of each host, as the controller sees it."""

@@ -97,6 +97,7 @@ def test_schemas_name_every_field() -> None:
         "reasons": {"type": "array", "items": {"type": "string"}},
         "refused": {"type": "array", "items": {"type": "string"}},
         "clients": {"type": "array", "items": {"$ref": "#/components/schemas/ClientRestart"}},
+        "hosts_problem": {"type": "string"},
     }
     assert wire.schema(CollectionStatus)["properties"]["last_result"] == {
         "allOf": [{"$ref": "#/components/schemas/CollectionResult"}],
