@@ -103,10 +103,9 @@ class Collection:
         """Make the plan. Raises SysregError if it is known that the plan can't be carried out, OSError."""
         now = time.time()  # before the snapshot
         dereferenced = Deletion.load(self._directory)
-        manifests = self._last.manifests if self._last is not None else {}
         try:
             with as_owner(root):
-                self._last = Snapshot(root, manifests, check=self.recorder.check)
+                self._last = Snapshot(root, self._last, check=self.recorder.check)
                 self.plan = planning.make(
                     self._last,
                     now=now,

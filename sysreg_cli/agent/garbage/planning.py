@@ -73,8 +73,17 @@ def make(
     return _Planner(snapshot, now, grace, dereferenced or {}).make(delete_untagged)
 
 
+def make_both(
+    snapshot: Snapshot, *, now: float, grace: float, dereferenced: Mapping[str, float] | None = None
+) -> tuple[SweepPlan, SweepPlan]:
+    """Make the plans without and with ``delete_untagged``, and read what both need once. See ``make``."""
+    planner = _Planner(snapshot, now, grace, dereferenced or {})
+    # The second one dereferences more.
+    return planner.make(delete_untagged=False), planner.make(delete_untagged=True)
+
+
 class _Planner:
-    """Makes one plan. Knows when each blob or manifest was last dereferenced, and thereby what is fresh."""
+    """Makes a plan. Knows when each blob or manifest was last dereferenced, and thereby what is fresh."""
 
     def __init__(
         self, snapshot: Snapshot, now: float, grace: float, dereferenced: Mapping[str, float]
@@ -83,18 +92,22 @@ class _Planner:
         self._now = now
         self._cutoff = now - grace
         self._dereferenced = dict(dereferenced)
+        self._kept = collector_keeps(snapshot, {})
+        stored = snapshot.blobs
+        self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._kept)
+        self._marks: dict[str, Marks] = {}
+        self._damages: list[Damage] = []
+        for name, repository in snapshot.repositories.items():
+            self._marks[name] = Marks.of_tags(snapshot, repository)
+            self._damages.extend(self._marks[name].damages())
 
     def make(self, delete_untagged: bool) -> SweepPlan:
-        snapshot, stored = self._snapshot, self._snapshot.blobs
-        kept = collector_keeps(snapshot, {})
-        self._dereference((digest, stored[digest].time) for digest in stored.keys() - kept)
-        damages: list[Damage] = []
+        snapshot, stored, kept = self._snapshot, self._snapshot.blobs, self._kept
         needed: set[str] = set()
         spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
         for name, repository in snapshot.repositories.items():
-            marks = Marks.of_tags(snapshot, repository)
-            damages.extend(marks.damages())
+            marks = self._marks[name]
             # also in a repository that the collector doesn't see
             needed.update(marks.blobs & stored.keys())
             untagged: list[str] = []
@@ -105,8 +118,10 @@ class _Planner:
             if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
                 spared.update(snapshot.linked(name) & stored.keys())
         no_files = {snapshot.blob_path(digest) for digest, blob in stored.items() if blob.size < 0}
-        strays = (snapshot.strays | no_files) - {damage.path for damage in damages}
-        damages += [Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays]
+        strays = (snapshot.strays | no_files) - {damage.path for damage in self._damages}
+        damages = self._damages + [
+            Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays
+        ]
         if manifests:
             kept = collector_keeps(snapshot, manifests)
             self._dereference(

@@ -59,6 +59,9 @@ class Marks:
         found = list(self._damaged_tags)
         for (what, remedy, path), holders in self._faults.items():
             tags, referrers = reach.tags(holders), reach.referrers(holders)
+            if remedy is Remedy.PUSH and path:
+                # A tag can be deleted beside the damaged link of its manifest, an untagged manifest cannot.
+                remedy, path = (Remedy.PUSH, "") if tags or not referrers else (Remedy.REMOVE_FILE, path)
             if remedy in (Remedy.PUSH, Remedy.DELETE_TAGS) and not tags and not referrers:
                 remedy = Remedy.COLLECT
             if referrers and not tags:
@@ -162,7 +165,7 @@ class Marks:
             path = self._snapshot.path(repository.name, link)
             self._note(f"manifest {digest} and its link are damaged", Remedy.REMOVE_LINK, digest, path)
         elif digest in repository.broken:
-            self._note_link(f"the link of manifest {digest} is damaged", link, digest)
+            self._note_link(f"the link of manifest {digest} is damaged", link, digest, is_revision=True)
         elif is_damaged:
             is_linked = digest in repository.revisions
             remedy = Remedy.DELETE_MANIFEST if is_linked else Remedy.DELETE_TAGS
@@ -183,12 +186,15 @@ class Marks:
         link = layout.layer_link(blob) if blob != holder else layout.revision_link(blob)
         self._note_absent(f"{what} is missing", link, holder)
 
-    def _note_absent(self, what: str, link: str, holder: str) -> None:
-        """Note that a link is missing or damaged: a push writes it, unless something is in the way."""
+    def _note_absent(self, what: str, link: str, holder: str, path: str = "") -> None:
+        """Note that a link is missing or damaged: a push writes it, unless something is in the way.
+
+        ``path`` is that of a damaged link to a manifest.
+        """
         if obstacle := self._snapshot.obstacle(self._repository.name, link):
             self._note(f"{what}: {obstacle} is no directory", Remedy.REMOVE_FILE, holder, obstacle)
         else:
-            self._note(what, Remedy.PUSH, holder)
+            self._note(what, Remedy.PUSH, holder, path)
 
     def _check_size(self, blob: str, size: int, holder: str) -> None:
         """Note a stored blob that has not the size that a manifest says, -1 if it says none."""
@@ -206,12 +212,12 @@ class Marks:
         else:
             self._note(f"{what} is damaged: its file has {size} bytes", remedy, holder)
 
-    def _note_link(self, what: str, link: str, holder: str) -> None:
+    def _note_link(self, what: str, link: str, holder: str, *, is_revision: bool = False) -> None:
         path = self._snapshot.path(self._repository.name, link)
         if self._snapshot.is_no_file(self._repository.name, link):
             self._note(f"{what}: it is no file", Remedy.REMOVE_FILE, holder, path)
         else:
-            self._note_absent(what, link, holder)
+            self._note_absent(what, link, holder, path if is_revision else "")
 
     def _note_tag(self, tag: str) -> None:
         link = layout.tag_link(tag)

@@ -10,7 +10,7 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -69,8 +69,9 @@ class Snapshot:
 
     ``foreign`` are paths that the registry does not write, at which its collector stops. ``strays`` are paths
     of what is in the place of a directory, outside of repositories. ``manifests`` caches
-    parsed manifests. Those that an earlier snapshot could read are taken from it: the content of a digest
-    never changes. But a damaged one may be mended, or have been half written then. ``check`` is called
+    parsed manifests. Those that an ``earlier`` snapshot could read are taken from it: the content of a digest
+    never changes. But a damaged one may be mended, or have been half written then. Links to layers that were
+    sound then are not read again. ``check`` is called
     before each file is read, and ends the reading by raising. Raises OSError if the storage can't be read. A
     storage without any push is empty. Raises SysregError if a file is where its repositories or blobs were.
     """
@@ -78,7 +79,7 @@ class Snapshot:
     def __init__(
         self,
         root: Path,
-        manifests: Mapping[str, StoredManifest | None] | None = None,
+        earlier: Snapshot | None = None,
         *,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -94,8 +95,13 @@ class Snapshot:
         self._owner = root.stat().st_uid
         self._check = check
         self.manifests: dict[str, StoredManifest | None] = {
-            digest: read for digest, read in (manifests or {}).items() if read is not None
+            digest: read
+            for digest, read in (earlier.manifests if earlier else {}).items()
+            if read is not None
         }
+        self._sound_layers: dict[str, set[str]] = dict(earlier._sound_layers) if earlier else {}
+        #: the layers that a repository links, where nothing else is among the links
+        self._layers: dict[str, list[str]] = {}
         self.foreign: list[str] = []
         self.strays: set[str] = set()
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
@@ -166,24 +172,33 @@ class Snapshot:
 
     def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
+        sound = self._sound_layers.setdefault(repository.name, set())
         for digest in digests:
+            if digest in sound:
+                continue
             self._check()
             path = layout.layer_link(digest)
-            if read_file(self.path(repository.name, path)) != digest.encode():
+            if read_file(self.path(repository.name, path)) == digest.encode():
+                sound.add(digest)
+            else:
                 link = self._link(repository, path)
                 yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
 
     def note_strays(self, repository: Repository, sound: Collection[str]) -> None:
         """Add what is in the way of links to layers to the strays, but do not look at ``sound`` ones."""
+        strays, layers = len(repository.strays), []
         for algorithm in self._directories(repository, "_layers"):
             for entry in self._directories(repository, f"_layers/{algorithm.name}"):
                 self._check()
-                digest = f"{algorithm.name}:{entry.name}"
+                digest = sys.intern(f"{algorithm.name}:{entry.name}")
+                layers.append(digest)
                 if digest not in sound:
                     link = layout.layer_link(digest)
                     self._note_stray(repository, link)
                     if self.leads_elsewhere(repository, digest):
                         repository.strays.add(link)
+        if len(repository.strays) == strays:
+            self._layers[repository.name] = layers
 
     def leads_elsewhere(self, repository: Repository, layer: str) -> bool:
         """Whether the link of a layer names another one: a push would take that as the layer."""
@@ -214,6 +229,10 @@ class Snapshot:
     # -- reading ---------------------------------------------------------------------------------------
 
     def _layer_links(self, repository: str) -> Iterator[tuple[str, str]]:
+        if (layers := self._layers.get(repository)) is not None:
+            for digest in layers:
+                yield digest, self.path(repository, layout.layer_link(digest))
+            return
         for algorithm in entries_of(self.path(repository, "_layers")):
             for entry in entries_of(algorithm.path):
                 self._check()

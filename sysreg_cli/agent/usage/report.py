@@ -71,15 +71,8 @@ class _Reading:
                 bytes_in_uploads=self._uploads(self._seen),
                 rows=rows,
             )
-        plan, wider = (
-            planning.make(
-                self._snapshot,
-                now=self._began,
-                grace=grace,
-                delete_untagged=delete_untagged,
-                dereferenced=dereferenced,
-            )
-            for delete_untagged in (False, True)
+        plan, wider = planning.make_both(
+            self._snapshot, now=self._began, grace=grace, dereferenced=dereferenced
         )
         stored = self._snapshot.blobs.keys()
         untagged = collector_keeps(self._snapshot, {}) - plan.needed

@@ -61,6 +61,18 @@ def test_a_referrer_is_named_by_its_digest_and_says_whose_it_is(storage: Storage
     )
 
 
+def test_the_damaged_link_of_a_referrer_is_to_be_removed(storage: Storage) -> None:
+    """No delete names it: the registry finds another manifest by its digest."""
+    image = storage.image("app", "1", layers=(b"layer",))
+    signature = storage.image("app", layers=(b"signature",), subject=image)
+    link = storage.revision("app", signature)
+    link.write_text(image)
+    (damage,) = plan(storage).damages
+    assert (damage.remedy, damage.path) == (Remedy.REMOVE_FILE, str(link))
+    link.unlink()
+    assert plan(storage).damages == []
+
+
 def test_a_shared_layer_is_named_once_with_all_its_tags(storage: Storage) -> None:
     for tag in ("1", "2"):
         storage.image("app", tag, layers=(b"shared", tag.encode()))

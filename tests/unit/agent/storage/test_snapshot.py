@@ -131,5 +131,5 @@ def test_a_manifest_that_is_pushed_between_two_snapshots_is_seen_by_the_second(s
     first = Snapshot(storage.root)
     assert first.manifest(digest) is None
     assert storage.blob(content) == digest
-    second = Snapshot(storage.root, first.manifests)
+    second = Snapshot(storage.root, first)
     assert second.manifest(digest) is not None
