@@ -6,7 +6,7 @@ import click
 
 from sysreg_cli.cli.invocation import Invocation, require_utf8
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, hint, say, show_list, show_report
+from sysreg_cli.cli.output import check_columns, check_list, hint, say, show_list, show_report
 from sysreg_cli.errors import UsageError
 from sysreg_cli.v1.certificates import KeyKind
 
@@ -19,6 +19,7 @@ _LISTED = _COLUMNS[:-1]
     argument_help=[("[UUID]", "The pending request to be cancelled; only with --cancel.")],
     columns=_COLUMNS,
     variables=AGENT_VARIABLES,
+    sorts=True,
     examples=[
         ("system certificate-request >registry.csr", "Make a key and a request for the registry's names."),
         ("system certificate-request --name registry.example --key rsa3072", "Ask for one more name."),
@@ -57,7 +58,12 @@ def request(
         raise UsageError(f"--{'list' if list_ else 'cancel'} takes no other option of this command")
     if cancel != (uuid is not None):
         raise UsageError("--cancel and UUID belong together", next_step="see certificate-request --list")
-    check_columns(invocation, _LISTED if list_ else ("uuid",) if cancel else _COLUMNS)
+    if list_:
+        check_list(invocation, _LISTED)
+    elif invocation.sort_column:
+        raise UsageError("--sort-column sorts a list", next_step="give --list, too")
+    else:
+        check_columns(invocation, ("uuid",) if cancel else _COLUMNS)
     for text in (*names, uuid or ""):
         require_utf8(text, "NAME or UUID")
 
