@@ -75,6 +75,10 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
         {"type": "integer", "minimum": 0, "maximum": MAX_GRACE},
         "seconds for which uploaded content is kept",
     ),
+    "keep_deleted": (
+        {"type": "integer", "minimum": 0, "maximum": MAX_DURATION},
+        "seconds; tags that were deleted within them can still be restored afterwards",
+    ),
     "serial": ({"type": "string", "pattern": "^[0-9]{1,60}$"}, "serial number of a kept certificate"),
     "wait": (_NUMBER, "seconds that the client waits for the response, as in the form of an install"),
     "restart_clients": (_FLAG, _RESTART_CLIENTS),
@@ -191,7 +195,7 @@ _CALLS = (
         _IMAGE,
         "Start a garbage collection (role operator).",
         errors=(409,),
-        query=("garbage_collect", "dry_run", "delete_untagged", "grace"),
+        query=("garbage_collect", "dry_run", "delete_untagged", "grace", "keep_deleted"),
     ),
     _Call(
         "get",

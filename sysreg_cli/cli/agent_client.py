@@ -252,10 +252,17 @@ class AgentClient:
         """Delete a host, and return it as it was."""
         return self._fetch(RegistryHost, "DELETE", f"{paths.REGISTRY_HOST}/{quote(name, safe='')}")
 
-    def start_collection(self, *, dry_run: bool, delete_untagged: bool, grace: int | None) -> str:
-        """Start a garbage collection, and return its id. ``grace`` is in seconds, None for the setting."""
+    def start_collection(
+        self, *, dry_run: bool, delete_untagged: bool, grace: int | None, keep_deleted: int | None = None
+    ) -> str:
+        """Start a garbage collection, and return its id.
+
+        ``grace`` and ``keep_deleted`` are in seconds; None for the setting, and for none.
+        """
         parameters = {"garbage_collect": True, "dry_run": dry_run, "delete_untagged": delete_untagged}
-        query = urlencode(parameters if grace is None else {**parameters, "grace": grace})
+        times = {"grace": grace, "keep_deleted": keep_deleted}
+        given = {name: seconds for name, seconds in times.items() if seconds is not None}
+        query = urlencode({**parameters, **given})
         response, _ = self._send("POST", f"{paths.REGISTRY_IMAGE}?{query}")
         return response.headers.get(ID_HEADER, "")
 

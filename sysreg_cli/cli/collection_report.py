@@ -27,6 +27,8 @@ def report(result: CollectionResult) -> dict[str, Any]:
         "phases": result.seconds,
         "warnings": result.warnings,
         "ended_writes": result.ended_writes,
+        "irrecoverable": result.irrecoverable,
+        "irrecoverable_tags": result.irrecoverable_tags,
     }
 
 
@@ -57,6 +59,9 @@ def lines(result: CollectionResult, plan: CollectionPlan | None) -> Iterator[str
         yield f"{'Would remove' if dry_run else 'Removed'} {', '.join(removed)}"
     if result.pinned:
         yield f"Kept {counted(result.pinned, 'blob')} that the registry's collector would have deleted"
+    if result.irrecoverable:
+        lost = counted(result.irrecoverable, "deleted tag")
+        yield f"{lost} {'could' if dry_run else 'can'} no longer be restored"
     if result.ended_writes:
         yield f"Restarted the registry to end {result.ended_writes}"
     for warning in result.warnings:
@@ -105,6 +110,7 @@ def status_properties(status: CollectionStatus) -> dict[str, Any]:
     properties["last_phases"] = last and " ".join(f"{phase}={spent}" for phase, spent in last.seconds.items())
     properties["warnings"] = last.warnings if last else []
     properties["last_ended_writes"] = last and last.ended_writes
+    properties["last_irrecoverable"] = last and last.irrecoverable
     return properties
 
 

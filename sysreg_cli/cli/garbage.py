@@ -17,7 +17,7 @@ from sysreg_cli.cli.collection_report import (
 from sysreg_cli.cli.collection_watch import CollectionWatch, result_of
 from sysreg_cli.cli.invocation import Invocation, show_error
 from sysreg_cli.cli.main import INTERRUPTED
-from sysreg_cli.cli.options import AGENT_VARIABLES, command
+from sysreg_cli.cli.options import AGENT_VARIABLES, command, time_option
 from sysreg_cli.cli.output import check_columns, say, show_properties, show_report
 from sysreg_cli.errors import NotFound, UsageError
 from sysreg_cli.settings import MAX_GRACE
@@ -40,6 +40,7 @@ _CANCEL_COLUMNS = ("id", "outcome", "error")
     examples=[
         ("system registry-garbage-collect --dry-run", "Say how much a collection would free."),
         ("system registry-garbage-collect", "Free the space, and wait until it is done."),
+        ("system registry-garbage-collect --keep-deleted 24h", "Keep what was deleted in the last 24 hours."),
         ("system registry-garbage-collect --status", "Show the running collection, or the last one."),
     ],
 )
@@ -56,6 +57,13 @@ _CANCEL_COLUMNS = ("id", "outcome", "error")
     help="Keep content that pushes under way have uploaded in the last SECONDS; if not given,"
     " collect_grace of sysreg.conf, which is 3600 by default.",
 )
+@click.option(
+    "--keep-deleted",
+    callback=time_option,
+    metavar="TIME",
+    help="Keep what tags need that were deleted within this time, such as 24h; without it, no deleted tag"
+    " can be restored afterwards.",
+)
 @click.option("--no-wait", is_flag=True, help="Start the collection, and do not wait for its end.")
 @click.option("--status", is_flag=True, help="Show the running collection, or how the last one ended.")
 @click.option("--cancel", is_flag=True, help="Cancel the running collection; nothing is lost.")
@@ -65,6 +73,7 @@ def collect(
     dry_run: bool,
     delete_untagged: bool,
     grace: int | None,
+    keep_deleted: int | None,
     no_wait: bool,
     status: bool,
     cancel: bool,
@@ -72,9 +81,10 @@ def collect(
     """Free the space of deleted images.
 
     Images can be pulled all the time. Pushes wait for the collection and go on after it. What they uploaded
-    within the grace time is kept.
+    within the grace time is kept. Tags that were deleted before cannot be restored afterwards, unless
+    --keep-deleted spares them.
     """
-    others = no_wait or dry_run or delete_untagged or grace is not None
+    others = no_wait or dry_run or delete_untagged or grace is not None or keep_deleted is not None
     _check_usage(status=status, cancel=cancel, others=others, contradiction=dry_run and no_wait)
     if not status:
         check_columns(invocation, _CANCEL_COLUMNS if cancel else _START_COLUMNS if no_wait else COLUMNS)
@@ -88,7 +98,9 @@ def collect(
     if cancel:
         _cancel(invocation, agent)
         return
-    identifier = agent.start_collection(dry_run=dry_run, delete_untagged=delete_untagged, grace=grace)
+    identifier = agent.start_collection(
+        dry_run=dry_run, delete_untagged=delete_untagged, grace=grace, keep_deleted=keep_deleted
+    )
     say(invocation, "Running docker registry garbage collect")
     if no_wait:
         show_report(invocation, [dict(zip(_START_COLUMNS, (identifier, "started"), strict=True))])

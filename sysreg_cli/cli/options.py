@@ -75,6 +75,16 @@ def command(
     return declare
 
 
+def time_option(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """Return the seconds of an option such as ``--older-than 30d``. Raises UsageError."""
+    from sysreg_cli.settings import duration
+
+    try:
+        return None if value is None else duration(value)
+    except ValueError as error:
+        raise UsageError(f"{option.opts[0]}: {error}") from None
+
+
 def group_options() -> list[click.Parameter]:
     """Return the options that may stand before the command's name."""
     return [*_output_options(hidden=False), *global_options(hidden=False)]

@@ -8,24 +8,14 @@ import click
 
 from sysreg_cli.cli.access import check_own_storage
 from sysreg_cli.cli.invocation import Invocation, show_error
-from sysreg_cli.cli.options import AGENT_VARIABLES, command
+from sysreg_cli.cli.options import AGENT_VARIABLES, command, time_option
 from sysreg_cli.cli.output import check_list, counted, readable, say, show_list, size
 from sysreg_cli.errors import UsageError
-from sysreg_cli.settings import duration
 from sysreg_cli.v1.prune import Pruning
 
 COLUMNS = ("Image", "Decision", "Reason", "Unique")
 # Seconds. A prune of 10,000 tags takes 10 s, and the agent answers when it is done.
 _PRUNE_SECONDS = 900.0
-
-
-def _age(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        return duration(value)
-    except ValueError as error:
-        raise UsageError(f"--older-than: {error}") from None
 
 
 @command(
@@ -48,7 +38,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
 )
 @click.option(
     "--older-than",
-    callback=_age,
+    callback=time_option,
     metavar="TIME",
     help="Keep tags that were pushed within this time, such as 12h, 30d or 8w.",
 )

@@ -53,6 +53,8 @@ class CollectionOptions:
     delete_untagged: bool = False
     #: seconds for which content of pushes under way is kept
     grace: float = 3600.0
+    #: seconds for which deleted tags can be restored
+    keep_deleted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,11 @@ class CollectionResult:
 
     ``duration`` counts the whole, ``seconds`` each phase. ``writes_held`` is the time in which nobody got a
     write token, in ``holds`` pieces, the longest of which took ``longest_hold``. ``pinned`` counts the blobs
-    kept although the registry's collector would have deleted them. ``remaining`` counts the blobs that were
-    to be deleted and still exist. ``ended_writes`` names the requests that were ended by a restart of the
-    registry. ``sizes_known`` is false if the storage does not tell sizes; then ``bytes`` is 0.
+    kept although the registry's collector would have deleted them. ``irrecoverable`` counts the deleted tags
+    that cannot be restored any more, and ``irrecoverable_tags`` names them (NAME:TAG@DIGEST). ``remaining``
+    counts the blobs that were to be deleted and still exist. ``ended_writes`` names the requests that were
+    ended by a restart of the registry. ``sizes_known`` is false if the storage does not tell sizes; then
+    ``bytes`` is 0.
     """
 
     id: str
@@ -78,6 +82,8 @@ class CollectionResult:
     manifests: int = 0
     repositories: int = 0
     pinned: int = 0
+    irrecoverable: int = 0
+    irrecoverable_tags: tuple[str, ...] = ()
     remaining: int = 0
     sizes_known: bool = True
     duration: float = 0.0

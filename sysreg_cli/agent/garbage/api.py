@@ -16,7 +16,7 @@ from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.identity import Caller, Role
 from sysreg_cli.agent.parameters import flag, seconds
 from sysreg_cli.errors import UsageError
-from sysreg_cli.settings import MAX_GRACE
+from sysreg_cli.settings import MAX_DURATION, MAX_GRACE
 from sysreg_cli.v1 import paths, wire
 from sysreg_cli.v1.collections import ID_HEADER, CollectionOptions
 
@@ -33,6 +33,7 @@ def routes(context: AgentContext, service: CollectionService) -> list[Route]:
         options = CollectionOptions(
             dry_run=flag(request, "dry_run"),
             delete_untagged=flag(request, "delete_untagged"),
+            keep_deleted=seconds(request, "keep_deleted", 0.0, maximum=MAX_DURATION),
             grace=seconds(request, "grace", float(context.settings.agent.collect_grace), maximum=MAX_GRACE),
         )
         identifier = await asyncio.to_thread(service.start, options)

@@ -112,6 +112,7 @@ class Collection:
                     grace=self.recorder.options.grace,
                     delete_untagged=self.recorder.options.delete_untagged,
                     dereferenced=dereferenced,
+                    keep_deleted=self.recorder.options.keep_deleted,
                 )
         except PermissionError as error:
             raise no_rights(root, str(error.filename)) from None
@@ -156,6 +157,11 @@ class Collection:
         if options.dry_run:
             self._record_plan()
             return
+        if options.keep_deleted > 0:
+            raise NotSupported(
+                f"--keep-deleted: the storage driver {config.driver} can't be read directly, so what deleted"
+                " tags need is not known"
+            )
         if options.grace > 0:
             raise NotSupported(
                 f"the storage driver {config.driver} doesn't tell how old a layer is, so what pushes under "
@@ -173,4 +179,6 @@ class Collection:
             bytes=sum(self.plan.blobs.values()),
             manifests=sum(map(len, self.plan.manifests.values())),
             repositories=len(self.plan.repositories),
+            irrecoverable=len(self.plan.lost),
+            irrecoverable_tags=tuple(self.plan.lost),
         )

@@ -24,9 +24,10 @@ too. A damaged tag may mean any of them as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from sysreg_cli.agent.garbage.sparing import DeletedTags
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.mark import Marks, collector_keeps, collector_stops
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
@@ -38,14 +39,17 @@ class SweepPlan:
 
     ``blobs`` maps each blob to delete to its size. ``manifests`` lists the manifests to unlink by repository,
     indexes first. ``pins`` maps each blob that the collector would delete, but must not, to its size.
-    ``repositories`` are to be removed. ``needed`` are the blobs that tags need. ``damages`` are those of
-    images. The collector would stop at ``obstacle``, "" if it would not. ``revisions`` counts the manifests
-    that the collector will read. ``scanned`` is when the scan began, in seconds since the epoch.
+    ``lost`` maps each deleted tag (NAME:TAG@DIGEST) that can be restored until then to the blobs of the plan
+    that it needs. ``repositories`` are to be removed. ``needed`` are the blobs that tags need. ``damages``
+    are those of images. The collector would stop at ``obstacle``, "" if it would not. ``revisions`` counts
+    the manifests that the collector will read. ``scanned`` is when the scan began, in seconds since the
+    epoch.
     """
 
     blobs: Mapping[str, int] = field(default_factory=dict)
     manifests: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pins: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, Set[str]] = field(default_factory=dict)
     repositories: Sequence[str] = ()
     needed: frozenset[str] = frozenset()
     damages: Sequence[Damage] = ()
@@ -65,12 +69,16 @@ def make(
     grace: float,
     delete_untagged: bool = False,
     dereferenced: Mapping[str, float] | None = None,
+    keep_deleted: float = 0.0,
 ) -> SweepPlan:
     """Make the plan from a snapshot that was begun at ``now``. ``grace`` is in seconds.
 
-    ``dereferenced`` maps what an interrupted collection had decided to delete to the time of its scan.
+    ``dereferenced`` maps what an interrupted collection had decided to delete to the time of its scan. What
+    was deleted in the last ``keep_deleted`` seconds is kept.
     """
-    return _Planner(snapshot, now, grace, dereferenced or {}).make(delete_untagged)
+    # Without it nothing is kept, not even what seems to be deleted in the future.
+    spare_since = now - keep_deleted if keep_deleted else math.inf
+    return _Planner(snapshot, now, grace, dereferenced or {}, spare_since).make(delete_untagged)
 
 
 def make_both(
@@ -86,9 +94,15 @@ class _Planner:
     """Makes a plan. Knows when each blob or manifest was last dereferenced, and thereby what is fresh."""
 
     def __init__(
-        self, snapshot: Snapshot, now: float, grace: float, dereferenced: Mapping[str, float]
+        self,
+        snapshot: Snapshot,
+        now: float,
+        grace: float,
+        dereferenced: Mapping[str, float],
+        spare_since: float = math.inf,
     ) -> None:
         self._snapshot = snapshot
+        self._spare_since = spare_since
         self._now = now
         self._cutoff = now - grace
         self._dereferenced = dict(dereferenced)
@@ -103,6 +117,7 @@ class _Planner:
 
     def make(self, delete_untagged: bool) -> SweepPlan:
         snapshot, stored, kept = self._snapshot, self._snapshot.blobs, self._kept
+        deleted = DeletedTags(snapshot, self._spare_since)
         needed: set[str] = set()
         spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
@@ -111,8 +126,10 @@ class _Planner:
             # also in a repository that the collector doesn't see
             needed.update(marks.blobs & stored.keys())
             untagged: list[str] = []
+            to_restore = deleted.add(repository)
             if delete_untagged and all(repository.tags.values()) and not marks.unreadable:
-                untagged = self._untagged(repository, marks)
+                untagged = self._untagged(repository, marks, to_restore)
+            deleted.keep_untagged(repository, marks.manifests, untagged)
             if untagged:
                 manifests[name] = untagged
             if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
@@ -131,15 +148,16 @@ class _Planner:
                 if digest in stored
             )
         damaged = {digest for digest, time in self._dereferenced.items() if time == math.inf}
-        pins = self._pins(stored.keys() - kept, needed | (spared - damaged))
+        pins = self._pins(stored.keys() - kept, needed | deleted.blobs | (spared - damaged))
         blobs = {digest: max(stored[digest].size, 0) for digest in stored.keys() - kept - pins.keys()}
         return SweepPlan(
             blobs=blobs,
             manifests=manifests,
             pins=pins,
+            lost=deleted.lost_without(blobs.keys()),
             repositories=[
                 name
-                for name in sorted(snapshot.repositories)
+                for name in sorted(snapshot.repositories.keys() - deleted.repositories)
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
             needed=frozenset(needed),
@@ -184,10 +202,17 @@ class _Planner:
                 pins[digest] = blob.size
         return pins
 
-    def _untagged(self, repository: Repository, marks: Marks) -> list[str]:
-        """Choose the manifests of a repository to delete: no tag reaches them, and they are not fresh."""
+    def _untagged(self, repository: Repository, marks: Marks, to_restore: Set[str]) -> list[str]:
+        """Choose the manifests of a repository to delete: no tag reaches them, and they are not fresh.
+
+        Those that deleted tags need, ``to_restore``, and their referrers are kept.
+        """
         name, snapshot = repository.name, self._snapshot
-        candidates = repository.revisions - marks.manifests
+        kept = Marks(snapshot, repository)
+        kept.manifests |= marks.manifests
+        if to_restore:
+            kept.add(to_restore)
+        candidates = repository.revisions - kept.manifests
         pushed = {digest: snapshot.revision_time(name, digest) for digest in candidates}
         sound = (candidates & snapshot.blobs.keys()) - repository.broken.keys()
         fresh = {digest for digest in sound if self._is_fresh(digest, pushed[digest])}
@@ -198,8 +223,6 @@ class _Planner:
             # The platforms of an index that is deleted now don't wait for an index any more.
             deleted = self._references((digest, pushed[digest]) for digest in candidates - fresh)
             fresh = {digest for digest in fresh if pushed[digest] > deleted.get(digest, 0.0)}
-            kept = Marks(snapshot, repository)
-            kept.manifests |= marks.manifests
             kept.add(fresh)
             candidates -= kept.manifests | fresh
         indexes = {digest for digest in candidates if (it := snapshot.manifest(digest)) and it.children}

@@ -22,6 +22,7 @@ log = logging.getLogger("sysreg.agent")
 
 MAX_RESULTS = 10
 _MAX_WARNINGS = 100
+_MAX_TAGS = 1000
 _Record = TypeVar("_Record")
 
 
@@ -58,8 +59,11 @@ class History:
     def end(self, result: CollectionResult) -> None:
         """Replace the running collection with its result."""
         self.running = None
-        if (more := len(result.warnings) - _MAX_WARNINGS) > 0:
-            result = replace(result, warnings=(*result.warnings[:_MAX_WARNINGS], f"and {more} more"))
+        result = replace(
+            result,
+            warnings=_cut(result.warnings, _MAX_WARNINGS),
+            irrecoverable_tags=_cut(result.irrecoverable_tags, _MAX_TAGS),
+        )
         self.results = (result, *self.results)[:MAX_RESULTS]
 
 
@@ -92,6 +96,11 @@ class Deletion:
     def remove(cls, directory: Path) -> None:
         """Remove the file, if there is one. Raises OSError."""
         files.remove(directory / "freeing")
+
+
+def _cut(texts: tuple[str, ...], limit: int) -> tuple[str, ...]:
+    more = len(texts) - limit
+    return (*texts[:limit], f"and {more} more") if more > 0 else texts
 
 
 def _load(cls: type[_Record], path: Path) -> _Record | None:

@@ -114,13 +114,13 @@ class CollectionService:
     def status(self, *, names: bool, plan: bool = False) -> CollectionStatus:
         """Return what runs, and how the last collections ended.
 
-        ``names`` includes the warnings, which name repositories. ``plan`` with ``names`` includes the plan of
+        ``names`` includes what names repositories. ``plan`` with ``names`` includes the plan of
         the last collection, if this agent ran it.
         """
         with self._lock:
             running, collection, results = self._history.running, self._collection, self._history.results
         if not names:
-            results = tuple(replace(result, warnings=()) for result in results)
+            results = tuple(replace(result, warnings=(), irrecoverable_tags=()) for result in results)
         last = results[0] if results else None
         if running is None:
             shown = _wire_plan(collection.plan) if plan and names and collection is not None else None

@@ -146,11 +146,12 @@ class Sweep:
         plan = self._plan
         blobs = str(layout.blobs(root))
         # text instead of Paths: a plan may have tens of thousands of blobs
-        deleted = [
-            size
+        deleted = {
+            digest: size
             for digest, size in plan.blobs.items()
             if not os.path.exists(layout.data_path(blobs, digest))  # noqa: PTH110
-        ]
+        }
+        lost = tuple(tag for tag, needed in plan.lost.items() if not needed.isdisjoint(deleted))
         unlinked = [
             digest
             for name, digests in plan.manifests.items()
@@ -159,9 +160,11 @@ class Sweep:
         ]
         self._recorder.update(
             blobs=len(deleted),
-            bytes=sum(deleted),
+            bytes=sum(deleted.values()),
             remaining=len(plan.blobs) - len(deleted),
             manifests=len(unlinked),
+            irrecoverable=len(lost),
+            irrecoverable_tags=lost,
             repositories=sum(not layout.is_repository(root, name) for name in plan.repositories),
         )
 

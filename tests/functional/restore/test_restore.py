@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from devstack import images
 from devstack.controller import Controller
-from tests.functional.garbage.conftest import collected, registry, shared
+from tests.functional.garbage.conftest import collect, collected, registry, shared
+from tests.functional.usage.test_show import referrer
 
 __all__ = ["registry", "shared"]  # fixtures: an empty registry of its own
 
@@ -51,7 +54,8 @@ def test_a_deleted_image_and_a_deleted_index_are_restored_byte_for_byte(registry
         assert client.is_whole("app", tag)
     assert client.manifest("app", "all").content == index.manifest
     assert deleted(registry) == {}
-    assert collected(registry)["blobs"] == 1  # the record
+    report = collected(registry)
+    assert (report["blobs"], report["irrecoverable"]) == (1, 0)  # the record
 
 
 def restore(controller: Controller, *words: str, **run: Any) -> tuple[int, str, str]:
@@ -114,9 +118,13 @@ def test_without_a_record_it_says_why_there_may_be_none(registry: Controller) ->
 
 
 def test_after_a_collection_nothing_can_be_restored(registry: Controller) -> None:
-    registry.client().push("app", "v1", images.single(seed="collected"))
+    image = images.single(seed="collected")
+    registry.client().push("app", "v1", image)
     delete(registry, "app:v1")
-    collected(registry)
+    names = [f"app:v1@{image.digest}"]
+    for words in (("--dry-run",), ()):
+        report = collected(registry, *words)
+        assert (report["irrecoverable"], report["irrecoverable_tags"]) == (1, names)
     assert deleted(registry) == {}
     assert restore(registry, "app:v1")[0] == 1
 
@@ -151,3 +159,39 @@ def test_a_record_that_somebody_has_made_up_restores_nothing_of_others(registry:
     code, _, message = restore(registry, "testuser/app:v1")
     assert (code, "is not stored any more" in message) == (1, True), message
     assert client.tags("testuser/app") == []
+
+
+@pytest.mark.parametrize("options", [(), ("--delete-untagged",)])
+def test_what_keep_deleted_spares_can_be_restored_after_the_collection(
+    registry: Controller, options: tuple[str, ...]
+) -> None:
+    client, index = registry.client(), images.multi_arch(seed="kept")
+    signature = referrer(index)
+    client.push("app", "v1", index)
+    client.push("app", signature.digest, signature)
+    delete(registry, "app:v1")
+    client.push("other", "v1", images.single(seed="other"))
+    client.request("DELETE", f"/v2/other/manifests/{client.digest('other', 'v1')}").raise_for_status()
+
+    report = collected(registry, "--keep-deleted", "24h", *options)
+    assert report["blobs"] == 3
+    assert (report["irrecoverable"], report["warnings"]) == (0, [])
+    assert restore(registry, "app:v1")[0] == 0
+    assert client.is_whole("app", "v1")
+    assert client.is_whole("app", signature.digest)
+
+
+def test_a_collection_says_to_people_what_is_lost(registry: Controller) -> None:
+    registry.client().push("app", "v1", images.single(seed="collected"))
+    delete(registry, "app:v1")
+    done = collect(registry, "--dry-run")
+    assert "1 deleted tag could no longer be restored" in done.stdout.splitlines()
+    done = collect(registry)
+    assert "1 deleted tag can no longer be restored" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("time", ["24", "0h", "yesterday", "1000w"])
+def test_an_impossible_keep_deleted_is_wrong_usage(registry: Controller, time: str) -> None:
+    done = registry.system("registry-garbage-collect", "--keep-deleted", time)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"system: --keep-deleted: {time!r} is not a time such as 45m")

@@ -116,6 +116,7 @@ KEYS = [
     "last_phases",
     "warnings",
     "last_ended_writes",
+    "last_irrecoverable",
 ]
 ENDED = wire.to_json(
     CollectionResult(

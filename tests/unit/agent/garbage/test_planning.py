@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.planning import SweepPlan
 from sysreg_cli.agent.storage.snapshot import Snapshot
+from sysreg_cli.registry.manifests import placeholder
 from tests.unit.agent.storage.builder import DOCKER_LIST, DOCKER_MANIFEST, Storage
 
 
@@ -25,6 +27,7 @@ def plan(
     delete_untagged: bool = False,
     grace: float = 3600,
     dereferenced: Mapping[str, float] | None = None,
+    keep_deleted: float = 0,
 ) -> SweepPlan:
     return planning.make(
         Snapshot(storage.root),
@@ -32,6 +35,7 @@ def plan(
         grace=grace,
         delete_untagged=delete_untagged,
         dereferenced=dereferenced,
+        keep_deleted=keep_deleted,
     )
 
 
@@ -291,3 +295,76 @@ def test_a_cancelled_upload_keeps_no_repository(storage: Storage) -> None:
     assert plan(storage).repositories == ["app"]
     (upload / "startedat").touch()
     assert plan(storage).repositories == []
+
+
+def test_without_keep_deleted_a_collection_frees_what_was_deleted_and_says_what_is_lost(
+    storage: Storage,
+) -> None:
+    image = storage.image("app", "v1", layers=(b"layer",))
+    needed = everything_of(storage, image)
+    record = storage.delete_tag("app", "v1")
+    made = plan(storage)
+    assert made.blobs.keys() == {record, *needed}
+    assert made.lost == {f"app:v1@{image}": made.blobs.keys()}
+    assert made.repositories == ["app"]
+
+
+@pytest.mark.parametrize("delete_untagged", [False, True])
+def test_what_was_deleted_within_keep_deleted_is_pinned(storage: Storage, delete_untagged: bool) -> None:
+    image = storage.image("app", layers=(b"layer",))
+    index = storage.index("app", "v1", children=(image,))
+    signature = storage.image("app", layers=(b"signature",), subject=index)
+    untagged = storage.image("app", layers=(b"untagged",))
+    before = storage.all_blobs()
+    record = storage.delete_tag("app", "v1")
+    made = plan(storage, delete_untagged=delete_untagged, keep_deleted=storage.age + 60)
+    freed = everything_of(storage, untagged) if delete_untagged else set()
+    assert storage.all_blobs() - made.blobs.keys() == {record, *before} - freed
+    assert made.manifests == ({"app": [untagged]} if delete_untagged else {})
+    assert signature not in made.manifests.get("app", ())
+    assert (made.lost, made.repositories) == ({}, [])
+
+    older = plan(storage, delete_untagged=delete_untagged, keep_deleted=storage.age - 60)
+    assert older.lost.keys() == {f"app:v1@{index}"}
+    assert {record, index, image} <= older.blobs.keys()
+
+
+def test_the_record_of_a_tag_whose_manifests_stay_untagged_stays(storage: Storage) -> None:
+    image = storage.image("app", "v1", layers=(b"layer",))
+    record = storage.put("app", placeholder({"v1": (image,)}).document)
+    shutil.rmtree(storage.tag("app", "v1").parent.parent)
+    storage.delete("app", record)
+    made = plan(storage)
+    assert made.nothing_to_do
+    assert made.pins.keys() == {record}
+    wider = plan(storage, delete_untagged=True)
+    assert wider.lost.keys() == {f"app:v1@{image}"}
+    assert record in wider.blobs
+
+
+def test_the_record_goes_if_another_tag_has_the_image(storage: Storage) -> None:
+    image = storage.image("app", "v1", "v2", layers=(b"layer",))
+    record = storage.put("app", placeholder({"v1": (image,)}).document, "v1")
+    storage.delete("app", record)
+    made = plan(storage)
+    assert made.blobs.keys() == {record}
+    assert made.lost.keys() == {f"app:v1@{image}"}
+
+
+def test_what_cannot_be_restored_any_more_is_not_kept(storage: Storage) -> None:
+    storage.image("app", "v1", layers=(b"layer",))
+    layer = storage.upload("app", b"layer")
+    storage.delete_tag("app", "v1")
+    storage.lose(layer)
+    made = plan(storage, keep_deleted=storage.age + 60)
+    assert made.blobs.keys() == storage.all_blobs()
+    assert made.lost == {}
+
+
+def test_a_restored_tag_is_no_lost_one(storage: Storage) -> None:
+    storage.image("app", "v1", layers=(b"layer",))
+    record = storage.delete_tag("app", "v1")
+    storage.image("app", "v1", layers=(b"layer",))
+    made = plan(storage)
+    assert made.blobs.keys() == {record}
+    assert made.lost == {}

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sysreg_cli.registry.manifests import placeholder
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -97,6 +99,16 @@ class Storage:
         for current in (self.repositories / repository / "_manifests/tags").glob("*/current/link"):
             if current.read_text() == digest:
                 shutil.rmtree(current.parent.parent)
+
+    def delete_tag(self, repository: str, tag: str, *, by: str = "somebody") -> str:
+        """Delete a tag and the manifests of its tree, as registry-image-delete does. Return the record."""
+        root = self.tag(repository, tag).read_text()
+        children = json.loads(self.path(root).read_bytes()).get("manifests", ())
+        tree = [root, *(child["digest"] for child in children)]
+        record = self.put(repository, placeholder({tag: tree}, by=by).document, tag)
+        for digest in (*tree, record):
+            self.delete(repository, digest)
+        return record
 
     def lose(self, digest: str) -> None:
         shutil.rmtree(self.path(digest).parent)
