@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -32,8 +33,8 @@ def routes(context: AgentContext) -> list[Route]:
         with turn:
             return prune(context.settings, order)
 
-    async def post(request: Request, _caller: Caller) -> Response:
-        order = _parse(request, context.settings)
+    async def post(request: Request, caller: Caller) -> Response:
+        order = replace(_parse(request, context.settings), by=caller.name)
         request.state.audit_object = _subject(order)
         # in a thread, because a client that goes away must not stop it
         pruning = await asyncio.to_thread(run, order)

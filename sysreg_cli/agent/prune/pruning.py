@@ -32,9 +32,10 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for. ``policy``: the rules are those of sysreg.conf, and not of the command line."""
+    """What was asked for, and by whom. ``policy``: the rules are those of sysreg.conf."""
 
     rules: Rules
+    by: str = ""
     policy: bool = False
     dry_run: bool = False
     unlimited: bool = False
@@ -54,7 +55,7 @@ def prune(settings: Settings, order: Order, clock: Callable[[], float] = time.ti
     problems = _problems(order, plan)
     verdicts = plan.verdicts
     if not order.dry_run:
-        removal = Removal(TagStorage(settings))
+        removal = Removal(TagStorage(settings), order.by)
         verdicts = removal.run(verdicts)
         problems += removal.problems
     with open_root(settings):
@@ -105,11 +106,12 @@ def _problems(order: Order, plan: Plan) -> list[str]:
 
 
 class Removal:
-    """Removes the tags that go. ``problems`` say which could not be removed, and why."""
+    """Removes the tags that go, for the user ``by``. ``problems`` say which could not be removed, and why."""
 
-    def __init__(self, storage: TagStorage) -> None:
+    def __init__(self, storage: TagStorage, by: str) -> None:
         self.problems: list[str] = []
         self._storage = storage
+        self._by = by
         self._removed = 0
         #: why a tag, NAME:TAG, was not removed
         self._left: dict[str, str] = {}
@@ -130,7 +132,9 @@ class Removal:
         removed: Collection[str] = ()
         reason = "it was pushed again meanwhile"
         try:
-            removed = set(self._storage.remove(image, {it.tag.name: it.tag.digest for it in batch}))
+            tags = {it.tag.name: it.tag.digest for it in batch}
+            trees = {it.tag.name: it.tag.tree for it in batch}
+            removed = set(self._storage.remove(image, tags, trees, by=self._by))
         except SysregError as error:
             if isinstance(error, Unavailable) and not self._removed:
                 raise

@@ -19,7 +19,8 @@ class StoredTag:
     """A tag in the storage.
 
     ``pushed`` is in seconds since the epoch, 0 if it is not known. ``manifests`` are those that it reaches
-    through indexes, its own included. ``problem`` says why its image is not known, "" if it is.
+    through indexes, its own included. ``tree`` are those of them that the image has, its own first.
+    ``problem`` says why its image is not known, "" if it is.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StoredTag:
     pushed: float
     manifests: frozenset[str] = frozenset()
     problem: str = ""
+    tree: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

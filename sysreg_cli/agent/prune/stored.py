@@ -20,26 +20,27 @@ def stored_images(snapshot: Snapshot, is_wanted: Callable[[str], bool]) -> Itera
 
 def _stored_tag(snapshot: Snapshot, repository: Repository, tag: str) -> StoredTag:
     digest = repository.tags[tag]
+    manifests = _manifests(snapshot, digest)
     return StoredTag(
         tag,
         digest,
         snapshot.time(repository.name, layout.tag_link(tag)),
-        frozenset(_manifests(snapshot, digest)),
+        frozenset(manifests),
         _problem(snapshot, repository, digest),
+        tuple(it for it in manifests if it in repository.revisions),
     )
 
 
-def _manifests(snapshot: Snapshot, digest: str) -> set[str]:
-    """Return the manifests that are reached from one through indexes, itself included."""
-    found: set[str] = set()
+def _manifests(snapshot: Snapshot, digest: str) -> list[str]:
+    """Return a manifest, then those that are reached from it through indexes."""
+    found = {digest: None}
     pending = [digest]
-    while pending:
-        digest = pending.pop()
-        if digest not in found:
-            found.add(digest)
-            manifest = snapshot.manifest(digest)
-            pending.extend(manifest.children if manifest else ())
-    return found
+    for digest in pending:
+        manifest = snapshot.manifest(digest)
+        children = [it for it in (manifest.children if manifest else ()) if it not in found]
+        found.update(dict.fromkeys(children))
+        pending += children
+    return list(found)
 
 
 def _problem(snapshot: Snapshot, repository: Repository, digest: str) -> str:

@@ -106,8 +106,8 @@ def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
     linked = _link(root, deleted)
     if tag_digest(link) == deleted.record:
         remove_tags(root, repository, {tag: deleted.record})
-    if not add_tag(root, repository, tag, deleted.root):
-        _require_free(deleted, tag, link)
+    if not add_tag(root, repository, tag, deleted.root) and tag_digest(link) != deleted.root:
+        raise _taken(deleted, tag, link)
     for _ in range(_TRIES):
         if not (lost := _link(root, deleted)):
             break
@@ -117,13 +117,16 @@ def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
 
 def _require_free(deleted: DeletedTag, tag: str, link: str) -> None:
     """Raise Conflict if ``tag`` exists and stands neither for the image nor for its half-done delete."""
-    now = tag_digest(link)
     exists = Path(link).parent.parent.exists()
-    if exists and now not in (deleted.root, deleted.record):
-        raise Conflict(
-            f"{deleted.repository}:{tag} stands for {now or 'a damaged link'} now",
-            next_step="restore it under another tag: --as TAG",
-        )
+    if exists and tag_digest(link) not in (deleted.root, deleted.record):
+        raise _taken(deleted, tag, link)
+
+
+def _taken(deleted: DeletedTag, tag: str, link: str) -> Conflict:
+    return Conflict(
+        f"{deleted.repository}:{tag} stands for {tag_digest(link) or 'a damaged link'} now",
+        next_step="restore it under another tag: --as TAG",
+    )
 
 
 def _link(root: Path, deleted: DeletedTag) -> list[str]:

@@ -32,6 +32,7 @@ from sysreg_cli.agent.storage.files import read_file, remove_tree
 from sysreg_cli.host import failpoint, files
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.reference import is_digest
+from sysreg_cli.registry.manifests import RemoteManifest
 
 # Seconds. The registry has a link open for less than a millisecond.
 WRITER_SECONDS = 5.0
@@ -77,7 +78,7 @@ def add_tag(root: Path, repository: str, tag: str, digest: str) -> bool:
         _finish(root, top)
         try:
             for link in (layout.TAG_LINK, layout.history_link(digest)):
-                (made / link).parent.mkdir(parents=True)
+                (made / link).parent.mkdir(parents=True, exist_ok=True)
                 files.write(made / link, digest.encode(), mode=0o644)
             os.makedirs(os.path.dirname(f"{top}/{layout.tag(tag)}"), exist_ok=True)
             failpoint.reach("tag made")
@@ -89,6 +90,24 @@ def add_tag(root: Path, repository: str, tag: str, digest: str) -> bool:
         finally:
             _empty(root, top)
     return True
+
+
+def add_record(root: Path, repository: str, record: RemoteManifest) -> None:
+    """Store the record of a removal as a delete leaves it: its blob, and a directory without a link.
+
+    The caller has the rights of the owner of the storage. Raises OSError.
+    """
+    data = layout.data(root, record.digest)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_bytes(record.content)
+    layout.revision(root, repository, record.digest).parent.mkdir(parents=True, exist_ok=True)
+    failpoint.reach("record written")
+
+
+def remove_record(root: Path, repository: str, digest: str) -> None:
+    """Remove what ``add_record`` stored. Raises OSError."""
+    remove_tree(layout.revision(root, repository, digest).parent)
+    remove_tree(layout.data(root, digest).parent)
 
 
 def _finish(root: Path, top: str) -> None:

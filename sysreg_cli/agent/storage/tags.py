@@ -7,8 +7,9 @@ Distribution 2.8 deletes tags only with their manifest, and not while it cannot 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout, removal
@@ -16,8 +17,15 @@ from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.write_permit import write_permit
 from sysreg_cli.errors import Conflict
+from sysreg_cli.host import files
 from sysreg_cli.reference import is_tag
+from sysreg_cli.registry.manifests import placeholder
 from sysreg_cli.settings import Settings
+
+log = logging.getLogger("sysreg.agent")
+
+#: tag to the manifests for which it stands, the root first
+Trees = Mapping[str, Sequence[str]]
 
 
 class TagStorage:
@@ -35,15 +43,25 @@ class TagStorage:
         with open_root(self._settings) as root:
             return _read(root, repository)
 
-    def remove(self, repository: str, tags: Mapping[str, str]) -> list[str]:
+    def remove(
+        self, repository: str, tags: Mapping[str, str], trees: Trees | None = None, *, by: str = ""
+    ) -> list[str]:
         """Remove each of ``tags`` (tag to digest) that still stands for its digest, and return these.
 
         The digest of a damaged link is "". A tag goes with its history, as in a delete by the registry. Its
-        manifest stays. Raises Unavailable while a collection holds the write lock, NotSupported if the
-        registry deletes nothing.
+        manifest stays. A record by the user ``by`` is left of each tag in ``trees``, so that it can be
+        restored. Raises Unavailable while a collection holds the write lock, NotSupported if the registry
+        deletes nothing.
         """
         with self._change() as root:
-            return removal.remove_tags(root, repository, tags)
+            known = {tag: tree for tag, tree in (trees or {}).items() if tag in tags and tree}
+            # before the removal, so that a process that is killed leaves no tag without its record
+            record = _add_record(root, repository, known, by)
+            removed = removal.remove_tags(root, repository, tags)
+            if record and not known.keys() <= set(removed):
+                _add_record(root, repository, {tag: known[tag] for tag in removed if tag in known}, by)
+                removal.remove_record(root, repository, record)
+            return removed
 
     def remove_tag(self, repository: str, tag: str, digest: str) -> None:
         """Remove one tag. Raises Conflict if it does not stand for ``digest``, and what ``remove`` raises."""
@@ -69,6 +87,22 @@ class TagStorage:
         """Yield the root of the storage. Meanwhile no collection begins to delete."""
         with write_permit(self._settings), open_root(self._settings, change=True) as root:
             yield root
+
+
+def _add_record(root: Path, repository: str, trees: Trees, by: str) -> str:
+    """Leave a record of the removal of the tags in ``trees``, and return its digest, "" if there is none."""
+    if not trees:
+        return ""
+    record = placeholder(trees, by=by)
+    try:
+        removal.add_record(root, repository, record)
+    except OSError as error:
+        if not files.is_full(error):
+            raise
+        # a removal makes room in the end
+        log.warning("%s: the removed tags cannot be restored: %s", repository, error.strerror)
+        return ""
+    return record.digest
 
 
 def _read(root: Path, repository: str) -> dict[str, str]:

@@ -195,3 +195,30 @@ def test_an_impossible_keep_deleted_is_wrong_usage(registry: Controller, time: s
     done = registry.system("registry-garbage-collect", "--keep-deleted", time)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"system: --keep-deleted: {time!r} is not a time such as 45m")
+
+
+@pytest.mark.parametrize("collects", [False, True])
+def test_pruned_tags_are_restored_also_after_a_collection_that_leaves_their_manifests(
+    registry: Controller, collects: bool
+) -> None:
+    client, index = registry.client(), images.multi_arch(seed="pruned")
+    for tag in ("v1", "v2"):
+        client.push("app", tag, index)
+    done = registry.system("registry-image-prune", "app", "--match", "*", "--yes")
+    assert (done.returncode, client.tags("app")) == (0, []), done
+    if collects:
+        assert collected(registry)["irrecoverable"] == 0
+    assert {row["deleted_by"] for row in deleted(registry).values()} == {"root"}
+    assert restore(registry, "app:v1", "app:v2")[0] == 0
+    assert client.is_whole("app", "v1")
+    assert client.is_whole("app", "v2")
+
+
+def test_pruned_tags_are_lost_with_their_manifests(registry: Controller) -> None:
+    client, image = registry.client(), images.single(seed="pruned")
+    client.push("app", "v1", image)
+    assert registry.system("registry-image-prune", "app", "--match", "*", "--yes").returncode == 0
+    assert collected(registry, "--delete-untagged", "--grace", "0")["irrecoverable_tags"] == [
+        f"app:v1@{image.digest}"
+    ]
+    assert restore(registry, "app:v1")[0] == 1

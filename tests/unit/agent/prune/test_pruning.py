@@ -20,6 +20,7 @@ from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.prune.plan import Verdict
 from sysreg_cli.agent.prune.pruning import Order, Removal, prune
 from sysreg_cli.agent.prune.rules import StoredTag
+from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags
 from sysreg_cli.agent.storage.mark import Marks
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotFound, NotSupported, SysregError, Unavailable
@@ -85,7 +86,12 @@ def test_a_prune_does_what_its_dry_run_says_and_touches_nothing_that_a_kept_tag_
         kept, after = tags_of(storage), files(storage.root)
         assert not gone & kept
         removed = tuple(map(directory_of, gone))
-        assert after == {path: data for path, data in before.items() if not path.startswith(removed)}
+        records = {path for path in after.keys() - before.keys() if "/blobs/" in path}
+        assert after == {
+            **{path: data for path, data in before.items() if not path.startswith(removed)},
+            **{path: after[path] for path in records},
+        }
+        assert {str(it) for it in deleted(storage)} == gone
         plan = collection(storage)
         manifests = {f"{name}@{digest}" for name, found in plan.manifests.items() for digest in found}
         assert not needed_by(storage, kept) & {*manifests, *plan.blobs}
@@ -105,6 +111,11 @@ def assert_promises(done: Pruning, order: Order, protected: tuple[str, ...]) -> 
             assert number * 100 <= tags[image] * limit, image
 
 
+def deleted(storage: Storage) -> list[DeletedTag]:
+    snapshot = Snapshot(storage.root)
+    return [it for repository in snapshot.repositories.values() for it in deleted_tags(snapshot, repository)]
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / "storage")
@@ -112,7 +123,9 @@ def storage(tmp_path: Path) -> Storage:
 
 def order(*images: str, **rule: Any) -> Order:
     unlimited, dry_run = rule.pop("unlimited", True), rule.pop("dry_run", False)
-    return Order({"": RetentionSettings(images or ("*",), **rule)}, dry_run=dry_run, unlimited=unlimited)
+    return Order(
+        {"": RetentionSettings(images or ("*",), **rule)}, by="somebody", dry_run=dry_run, unlimited=unlimited
+    )
 
 
 def test_only_tags_go_and_a_collection_that_deletes_untagged_manifests_frees_what_was_told(
@@ -126,7 +139,11 @@ def test_only_tags_go_and_a_collection_that_deletes_untagged_manifests_frees_wha
     assert tags_of(storage) == {"app:v0", "app:v1", "other:v1"}
     assert done.removed == 2
     assert sum(it.unique for it in done.tags if it.decision is Decision.DELETE) == done.freed > 100
-    assert sum(collection(storage).blobs.values()) == done.freed
+    freed = collection(storage)
+    (record,) = {it.record for it in deleted(storage)}
+    assert sum(freed.blobs.values()) - freed.blobs[record] == done.freed
+    assert {str(it) for it in deleted(storage)} == {"app:v2", "app:v3"}
+    assert {it.by for it in deleted(storage)} == {"somebody"}
 
 
 def test_a_glob_that_matches_nothing_stops_everything(storage: Storage) -> None:
@@ -173,7 +190,10 @@ class _StorageOfOthers:
     def __init__(self, *outcomes: list[str] | SysregError) -> None:
         self._outcomes = iter(outcomes)
 
-    def remove(self, _repository: str, _tags: Mapping[str, str]) -> list[str]:
+    def remove(
+        self, _repository: str, _tags: Mapping[str, str], _trees: Mapping[str, tuple[str, ...]], *, by: str
+    ) -> list[str]:
+        assert by == "me"
         outcome = next(self._outcomes)
         if isinstance(outcome, SysregError):
             raise outcome
@@ -186,7 +206,7 @@ def test_what_was_not_removed_after_all_is_shown_as_kept() -> None:
         for image, tag in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))
     ]
     collects = Unavailable("a collection runs", next_step="try again later")
-    removal = Removal(_StorageOfOthers(["2"], SysregError("no rights"), collects))  # type: ignore[arg-type]
+    removal = Removal(_StorageOfOthers(["2"], SysregError("no rights"), collects), "me")  # type: ignore[arg-type]
     assert {str(it): (it.decision, it.reason) for it in removal.run(verdicts)} == {
         "a:1": (Decision.KEEP, "it was pushed again meanwhile"),
         "a:2": (Decision.DELETE, "old"),
