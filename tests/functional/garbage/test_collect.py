@@ -82,9 +82,10 @@ def test_the_report_through_a_pipe_is_the_contracts_lines_and_nothing_else(regis
     client.push("app", "2", images.single())
     delete(registry, "app", "1")
     done = collect(registry)
-    first, second = done.stdout.splitlines()
+    first, second, third = done.stdout.splitlines()
     assert first == "Running docker registry garbage collect"
     assert re.fullmatch(r"Freed \d blobs, \d+ bytes in [\d.]+ s; writes were held for [\d.]+ s", second)
+    assert third == "1 deleted tag can no longer be restored"
     assert (done.returncode, done.stderr) == (0, "")
 
 
