@@ -24,6 +24,7 @@ options.py            how a command is declared, and the click options of every 
 invocation.py         what options and environment of one run say
 access.py             the registry's client for an invocation
 agent_client.py       the calls of the agent's API
+agent_connection.py   the connection to the agent
 keystone.py           a Keystone token for a call to the agent
 output.py             table, json, yaml, value, csv
 hints.py              hints for people on a terminal

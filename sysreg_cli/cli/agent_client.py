@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import secrets
-import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from sysreg_cli.cli import global_options
-from sysreg_cli.errors import BY_STATUS, NotAuthorized, ProtocolError, SysregError, Unavailable, UsageError
-from sysreg_cli.text import shorten
+from sysreg_cli.cli.agent_connection import connect, explain, is_peer, place
+from sysreg_cli.errors import BY_STATUS, ProtocolError, SysregError
 from sysreg_cli.v1 import faults, paths, wire
 from sysreg_cli.v1.certificates import (
     Certificate,
@@ -39,7 +34,6 @@ from sysreg_cli.v1.hosts import JoinFile, RegistryHost, RegistryHosts
 from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
 from sysreg_cli.v1.restore import DeletedTags, Restoration
-from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 from sysreg_cli.v1.usage import Grouping, Usage
 
 if TYPE_CHECKING:
@@ -85,7 +79,7 @@ class AgentClient:
         response depends on the user. Raises UsageError and SettingsError. Missing credentials are an error of
         the first call.
         """
-        where = invocation.text(global_options.AGENT) or str(invocation.settings.agent.socket)
+        where = place(invocation)
         by_peer = is_peer(invocation) and not as_user
 
         def token() -> str:
@@ -94,7 +88,7 @@ class AgentClient:
             return keystone.token(invocation)
 
         return cls(
-            _connection(where, invocation),
+            connect(where, invocation),
             where,
             timeout=invocation.timeout,
             token=None if by_peer else token,
@@ -316,7 +310,7 @@ class AgentClient:
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise self._explain(error, timeout) from error
+            raise explain(error, self._where, timeout) from error
         if response.status >= 300:
             raise self._refusal(response.status, content)
         return response, content
@@ -326,33 +320,6 @@ class AgentClient:
         from sysreg_cli.registry.transport import is_dropped
 
         return is_dropped(self._connection)
-
-    def _explain(self, error: Exception, timeout: float) -> SysregError:
-        """Return the error for the caller when there is no response."""
-        agent = f"the agent at {self._where}"
-        reason = getattr(error, "strerror", "") or type(error).__name__
-        match error:
-            case PermissionError():
-                return NotAuthorized(
-                    f"you may not connect to the agent's socket {self._where}",
-                    next_step=f"it needs root or a member of the unix group {_group_of(self._where)}",
-                )
-            case FileNotFoundError() | ConnectionRefusedError() | socket.gaierror():
-                return Unavailable(
-                    f"no agent answers at {self._where} ({reason})",
-                    next_step="start it: systemctl start sysreg-agent",
-                )
-            case ssl.SSLError():
-                reason = getattr(error, "verify_message", "") or reason
-                return Unavailable(
-                    f"{agent}: its certificate is not trusted ({reason})",
-                    next_step="give the CA with --registry-ca",
-                )
-            case TimeoutError():
-                problem = f"gave no answer within {timeout:g} s"
-            case _:
-                problem = f"broke off the connection ({reason})"
-        return Unavailable(f"{agent} {problem}", next_step="see `journalctl -u sysreg-agent`")
 
     def _token_header(self) -> dict[str, str]:
         if self._get_token is None:
@@ -370,34 +337,6 @@ class AgentClient:
         return BY_STATUS.get(status, SysregError)(message[:_MAX_ERROR])
 
 
-def is_peer(invocation: Invocation) -> bool:
-    """Whether the agent knows this process as root's: it is, and the command line names no credentials."""
-    where = invocation.text(global_options.AGENT) or str(invocation.settings.agent.socket)
-    return where.startswith("/") and os.geteuid() == 0 and not invocation.has_credential_options()
-
-
-def _connection(where: str, invocation: Invocation) -> http.client.HTTPConnection:
-    """Return a connection to a socket or an https URL. Raises UsageError for another text."""
-    if where.startswith("/"):
-        return UnixHTTPConnection(where, timeout=invocation.timeout)
-    from sysreg_cli.registry.trust import client_context
-
-    try:
-        url = urlsplit(where if where.isascii() else "")
-        if url.scheme == "https" and url.hostname and url.path in ("", "/"):
-            # the agent presents the registry's certificate, so it is trusted like the registry
-            settings = invocation.settings
-            directory = settings.paths.docker_trust / settings.registry.address
-            context = client_context(invocation.text(global_options.REGISTRY_CA), directory)
-            port = url.port or 443
-            return http.client.HTTPSConnection(
-                url.hostname, port, timeout=invocation.timeout, context=context
-            )
-    except (ValueError, http.client.InvalidURL):
-        pass
-    raise UsageError(f"--agent: {shorten(where)} is neither the path of a socket nor an https URL")
-
-
 def multipart(fields: Mapping[str, str], file: bytes) -> tuple[bytes, str]:
     """Return a form with a field ``file`` (RFC 7578), and its content type."""
     boundary = secrets.token_hex(16)
@@ -408,10 +347,3 @@ def multipart(fields: Mapping[str, str], file: bytes) -> tuple[bytes, str]:
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="certificate.pem"\r\n\r\n'
     body = "".join([*parts, head]).encode() + file + f"\r\n--{boundary}--\r\n".encode()
     return body, f"multipart/form-data; boundary={boundary}"
-
-
-def _group_of(path: str) -> str:
-    try:
-        return Path(path).group()
-    except (OSError, KeyError):
-        return "sysreg"

@@ -74,7 +74,8 @@ def restore(invocation: Invocation, images: tuple[str, ...], as_tag: str | None)
     parsed = _parse(invocation, images, as_tag)
     check_own_storage(invocation)
 
-    from sysreg_cli.cli.agent_client import AgentClient, is_peer
+    from sysreg_cli.cli.agent_client import AgentClient
+    from sysreg_cli.cli.agent_connection import is_peer
 
     token = ""
     if not is_peer(invocation):
@@ -123,7 +124,8 @@ def show_deleted(invocation: Invocation) -> None:
 
 
 def _deleted_tags(invocation: Invocation) -> DeletedTags:
-    from sysreg_cli.cli.agent_client import AgentClient, is_peer
+    from sysreg_cli.cli.agent_client import AgentClient
+    from sysreg_cli.cli.agent_connection import is_peer
 
     agent = AgentClient.from_invocation(invocation)
     token = "" if is_peer(invocation) else open_registry(invocation).token(CATALOG)
