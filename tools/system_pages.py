@@ -1,4 +1,4 @@
-"""The man pages sysreg-deploy(8), sysreg-agent(8), sysreg-token-server(8) and sysreg.conf(5).
+"""The man pages of sysreg-deploy(8), of the daemons, and of sysreg.conf(5).
 
 Options come from the programs, and settings from the sample that is installed. The rest is below: what an
 operator needs who looks after a controller in an emergency.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sysreg_cli.agent.main import parser as agent_parser
 from sysreg_cli.deploy.main import deploy
 from sysreg_cli.token_server.main import parser as token_server_parser
+from sysreg_cli.worker.main import parser as host_parser
 from tools.man_page import escaped, head, options, paragraphs, terms
 from tools.sample import Section
 
@@ -61,6 +62,34 @@ _AGENT = _Page(
         "A renewal is not in use": "system certificate-show docker_registry says why (source_problem).",
     },
     "system(1), sysreg-deploy(8), sysreg.conf(5)",
+)
+
+_HOST = _Page(
+    "trust of a worker in the local container registry",
+    "Runs as root on each worker of a cluster. It follows in etcd which certificate the registry has, and"
+    " keeps the files in certs.d by which docker and containerd trust it equal to that. It removes an earlier"
+    " certificate only when its own probe has seen the registry present the next one, and it repairs what"
+    " somebody changed. It says what it has done in etcd, where `system registry-host-list` on the controller"
+    " reads it. It opens connections, and accepts none. sysreg-deploy --join sets it up.",
+    {
+        "SIGTERM": "Stop. The host is shown as down at once. What docker and containerd trust stays.",
+    },
+    {
+        "/etc/sysreg/sysreg.conf": _SETTINGS,
+        "/etc/sysreg/cluster": "What this host logs in to etcd with.",
+        "/var/lib/sysreg/desired-certificate.json": "The certificate that this host has acted on last. With"
+        " it, the host keeps its trust while etcd does not answer, and notices that etcd went back.",
+        "/etc/docker/certs.d, /etc/containerd/certs.d": "The trusted certificates, sysreg-*.crt, and"
+        " hosts.toml.",
+    },
+    {
+        "The host is not live": "On the controller, system registry-host-show HOST says why, and what to do.",
+        "The host is down although it runs": "journalctl -u sysreg-host says which server of etcd refuses it"
+        " or does not answer.",
+        "Its password was lost": "On the controller: system registry-host-delete HOST, then registry-host-add"
+        " HOST; here: sysreg-deploy --remove, then sysreg-deploy --join FILE.",
+    },
+    "sysreg-deploy(8), sysreg-agent(8), sysreg.conf(5), system(1)",
 )
 
 _TOKEN_SERVER = _Page(
@@ -114,6 +143,7 @@ def pages(introduction: str, settings: Iterable[Section]) -> dict[str, str]:
         "sysreg-deploy.8": _program(
             "sysreg-deploy", _DEPLOY, dict(options(deploy)), inspect.cleandoc(deploy.help or "")
         ),
+        "sysreg-host.8": _program("sysreg-host", _HOST, _argparse(host_parser())),
         "sysreg-token-server.8": _program("sysreg-token-server", _TOKEN_SERVER, token_server),
         "sysreg.conf.5": _settings(introduction, settings),
     }

@@ -16,6 +16,8 @@ storage.py       the rights of the registry's user to its storage
 token_keys.py    the token-signing pair, and the registry's trust in it
 certificate.py   the registry's certificate
 client_trust.py  the trust of docker and containerd in it
+worker.py        what a worker consists of
+join.py          make this machine a worker with a join file
 daemons.py       the code and settings that a daemon was started with
 units.py         systemd units
 

@@ -82,14 +82,14 @@ class ClientTrust(Resource):
         for change in anchors.trust_only(self.settings, anchor):
             change.apply()
         for directory in self._outdated(context):
-            _clear(directory)
+            clear(directory)
         for path in self._unprotected(anchor):
             PUBLIC.write(path, path.read_bytes())
 
     def remove(self, context: Context) -> str:
         removed: list[Path] = []
         for directory in [*self._directories(), *self._outdated(context)]:
-            removed += _clear(directory)
+            removed += clear(directory)
             hosts = directory / _HOSTS
             if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
                 shutil.copy2(backup, hosts)
@@ -104,7 +104,7 @@ class ClientTrust(Resource):
         return f"removed {', '.join(map(str, removed))}" if removed else ""
 
 
-def _clear(directory: Path) -> list[Path]:
+def clear(directory: Path) -> list[Path]:
     """Remove the files of sysreg from a directory of certs.d, and return them."""
     paths = anchors.managed_anchors(directory)
     hosts = directory / _HOSTS

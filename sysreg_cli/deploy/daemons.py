@@ -63,6 +63,25 @@ AGENT = Daemon(
         "retention",
     ),
 )
+#: the daemon of a worker
+HOST = Daemon(
+    "sysreg-host.service",
+    (
+        *(
+            "__init__.py",
+            "addresses.py",
+            "errors.py",
+            "text.py",
+            "cluster",
+            "daemon",
+            "host",
+            "pki",
+            "settings",
+        ),
+        *("tokens", "v1", "worker", "keystone.py", "reference.py"),
+    ),
+    ("registry", "cluster", "paths"),
+)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ CONTAINERD = "containerd.service"
 #: prunes images every day, if the operator enables the timer
 PRUNE, PRUNE_TIMER = "sysreg-prune.service", "sysreg-prune.timer"
 PROGRAMS = ("system", "sysreg-deploy")
-MAN_PAGES = ("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8", "sysreg-token-server.8")
+MAN_PAGES = (
+    *("system.1", "sysreg.conf.5", "sysreg-agent.8", "sysreg-deploy.8"),
+    *("sysreg-host.8", "sysreg-token-server.8"),
+)
 COMPLETIONS = (Path("/etc/bash_completion.d/system"), Path("/etc/bash_completion.d/system.sysreg"))
 REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
 #: of a worker alone

@@ -91,11 +91,16 @@ def _hidden_places(settings: Settings) -> list[str]:
 
 
 def require_machine() -> None:
-    """Raise SysregError if the registry's package is missing, or the daemons can't run from where this is.
+    """Raise SysregError if the registry's package is missing, or the daemons can't run from where this is."""
+    require_registry(REGISTRY_USER)
+    require_programs()
+
+
+def require_programs() -> None:
+    """Raise SysregError if the daemons can't run from where this is.
 
     They can't if others than root can change it, or if their sandbox hides it.
     """
-    require_registry(REGISTRY_USER)
     for directory in (Path(sys.executable).parent, PACKAGE):
         require_visible(directory)
         require_protected(directory)

@@ -14,7 +14,7 @@ import sysreg_cli
 from sysreg_cli import settings as settings_module
 from sysreg_cli.deploy import changes
 from sysreg_cli.deploy.deployment import Deployment
-from sysreg_cli.deploy.host_facts import HostFacts, require_machine, require_settings
+from sysreg_cli.deploy.host_facts import HostFacts, require_machine, require_programs, require_settings
 from sysreg_cli.deploy.machine import Programs
 from sysreg_cli.deploy.record import Record
 from sysreg_cli.deploy.resource import Context
@@ -22,7 +22,7 @@ from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError, text_of
 from sysreg_cli.host.locks import deploy_lock
-from sysreg_cli.settings import DEFAULT_PATH, Settings
+from sysreg_cli.settings import DEFAULT_PATH, ClusterSettings, Settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,6 +49,12 @@ from sysreg_cli.settings import DEFAULT_PATH, Settings
     " trusted until the last token signed with it has expired (some 6 minutes). Ctrl-C is safe; a later run"
     " finishes it.",
 )
+@click.option(
+    "--join",
+    metavar="FILE",
+    help="Make this machine a worker that pulls from the registry of another one, with a file that `system"
+    " registry-host-add` made there. It can be used once.",
+)
 @click.version_option(sysreg_cli.__version__, prog_name="sysreg-deploy")
 def deploy(
     *,
@@ -60,22 +66,25 @@ def deploy(
     keep_data: bool,
     after_upgrade: bool,
     rotate_token_key: bool,
+    join: str | None,
 ) -> None:
     """Deploy the local Docker registry on this machine, as /etc/sysreg/sysreg.conf says.
 
     A second run changes nothing; a run after a failed one repairs. Certificates, keys and images that exist
     stay.
     """
-    if sum((dry_run, check, remove or purge, rotate_token_key, after_upgrade)) > 1:
+    if sum((dry_run, check, remove or purge, rotate_token_key, after_upgrade, join is not None)) > 1:
         raise UsageError(
-            "--dry-run, --check, --remove, --rotate-token-key and --after-upgrade exclude each other"
+            "--dry-run, --check, --remove, --rotate-token-key, --after-upgrade and --join exclude each other"
         )
     if keep_data and (purge or not remove):
         raise UsageError("--keep-data is for --remove")
     if adopt and (remove or purge):
         raise UsageError("--adopt is for deploying; --remove restores by itself what was replaced")
     settings = _load_settings()
-    if remove or purge:
+    if join is not None:
+        _join(join, settings)
+    elif remove or purge:
         _remove(settings, purge=purge, keep_data=keep_data)
     elif dry_run:
         _dry_run(settings)
@@ -105,6 +114,21 @@ def _load_settings() -> Settings:
     return settings
 
 
+def _join(path: str, settings: Settings) -> None:
+    """``--join``: make this machine a worker."""
+    from sysreg_cli.deploy import join
+
+    require_programs()
+    joined = join.join(path, settings)
+    click.echo(f"joined the cluster as host {joined.cluster.host}")
+    _deploy(joined, adopt=False, rotate_token_key=False)
+
+
+def _is_worker(settings: Settings) -> bool:
+    """Whether this machine is a worker of a cluster. The user of a controller is etcd's root."""
+    return bool(settings.cluster.endpoints) and settings.cluster.user != ClusterSettings().user
+
+
 def _dry_run(settings: Settings) -> None:
     """``--dry-run``: print the changes that a run would make, with diffs."""
     differences = _print_differences(settings, _deployment(settings), diffs=True)
@@ -118,11 +142,15 @@ def _check(settings: Settings) -> None:
         raise SysregError(_count(differences, "difference"), next_step="run sysreg-deploy to repair them")
     _require_no_refusal(deployment)
     click.echo("no change")
-    verify(settings)
+    if not _is_worker(settings):
+        verify(settings)
 
 
 def _deploy(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
     """Make the changes, finish a rollover of the token-signing key, and check the live services."""
+    if _is_worker(settings):
+        _deploy_worker(settings, adopt=adopt, rotate_token_key=rotate_token_key)
+        return
     require_machine()
     deployment = _deployment(settings)
     if not settings.keystone.auth_url:
@@ -151,6 +179,19 @@ def _deploy(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
     )
 
 
+def _deploy_worker(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
+    if rotate_token_key:
+        raise UsageError("--rotate-token-key is for the controller: this machine is a worker")
+    require_programs()
+    deployment = _deployment(settings)
+    state = settings.paths.state
+    Record.load(state).make_directory(state)
+    with deploy_lock(state, "sysreg-deploy", wait=0):
+        done = changes.apply(deployment, _context(settings), adopt=adopt)
+    changed = _count(done, "change") if done else "no changes"
+    click.echo(f"done: {changed}, host {settings.cluster.host} of the cluster")
+
+
 def _remove(settings: Settings, *, purge: bool, keep_data: bool) -> None:
     """``--remove`` and ``--purge``: undo the deployment; with ``purge``, remove the images, too."""
     state = settings.paths.state
@@ -164,6 +205,10 @@ def _remove(settings: Settings, *, purge: bool, keep_data: bool) -> None:
 
 
 def _deployment(settings: Settings) -> Deployment:
+    if _is_worker(settings):
+        from sysreg_cli.deploy import worker
+
+        return worker.build(settings, HostFacts.read(settings, Programs()))
     return Deployment.build(settings, HostFacts.read(settings, Programs()))
 
 
@@ -174,14 +219,15 @@ def _context(settings: Settings) -> Context:
 
 def _print_differences(settings: Settings, deployment: Deployment, *, diffs: bool) -> int:
     """Print the plan, and return the number of its changes."""
-    require_machine()
+    if not _is_worker(settings):
+        require_machine()
     context = _context(settings)
     plan = changes.make_plan(deployment.all, context)
     for planned in plan:
         click.echo(planned.change.line)
         if diffs and planned.change.diff:
             click.echo(planned.change.diff)
-    if _rollover(settings, deployment, context).state is RolloverState.NONE:
+    if _is_worker(settings) or _rollover(settings, deployment, context).state is RolloverState.NONE:
         return len(plan)
     click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
     return len(plan) + 1

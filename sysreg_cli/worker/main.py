@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return program.parser(
         _PROGRAM,
         "Keep the trust of docker and containerd on this worker equal to what the controller wants.",
-        on_sighup="ends it, and systemd starts it again",
+        on_sighup="ends it, as SIGTERM does; systemd starts it again",
     )
 
 

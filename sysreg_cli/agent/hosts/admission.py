@@ -122,12 +122,17 @@ class Admission:
             endpoints=tuple(map(str, self._settings.cluster.endpoints)),
             host_names=registry.host_names,
             port=registry.port,
-            address=next((name for name in registry.host_names if as_address(name)), ""),
+            address=self._address(),
             ca=files.ca.read_text(),
             certificate=files.certificate.read_text(),
             key=files.key.read_text(),
             password=password,
         )
+
+    def _address(self) -> str:
+        """Return the address of the registry for /etc/hosts of a worker, "" if its names resolve there."""
+        addresses = [name for name in self._settings.registry.host_names if as_address(name)]
+        return addresses[0] if addresses else ""
 
     def _see(self, listing: Listing) -> None:
         """Answer each host that asks, and clean up after those that were answered."""
