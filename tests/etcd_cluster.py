@@ -187,8 +187,8 @@ class EtcdCluster:
     def compact(self) -> None:
         """Let the servers forget all revisions but the present one."""
         servers = Servers(self.access(), LIMITS)
-        revision = servers.call("kv/range", {"key": encode("none")})["header"]["revision"]
-        servers.call("kv/compaction", {"revision": revision})
+        revision = servers.call("kv/range", {"key": encode("none")}, "read")["header"]["revision"]
+        servers.call("kv/compaction", {"revision": revision}, "compact")
         servers.close()
 
     def etcdctl(self, *words: str | Path, number: int = 0) -> str:

@@ -20,14 +20,14 @@ class EtcdStore:
         self._servers = Servers(access, limits or Limits())
 
     def get(self, key: str) -> Entry | None:
-        answer = self._servers.call("kv/range", {"key": encode(key)})
+        answer = self._servers.call("kv/range", {"key": encode(key)}, f"read {key}")
         entries = [entry_of(item) for item in answer.get("kvs") or ()]
         return entries[0] if entries else None
 
     def list(self, prefix: str) -> Listing:
         # one transaction, so that the epoch is that of the same moment
         reads = [{"request_range": below(prefix)}, {"request_range": {"key": encode(EPOCH)}}]
-        answer = self._servers.call("kv/txn", {"success": reads})
+        answer = self._servers.call("kv/txn", {"success": reads}, f"list {prefix}")
         found, epoch = (
             [entry_of(item) for item in (part.get("response_range") or {}).get("kvs") or ()]
             for part in answer["responses"]
@@ -42,7 +42,7 @@ class EtcdStore:
             for condition in expected
         ]
         body = {"compare": compare, "success": [_operation(write) for write in writes]}
-        answer = self._servers.call_once("kv/txn", body)
+        answer = self._servers.call_once("kv/txn", body, f"write {', '.join(write.key for write in writes)}")
         if not answer.get("succeeded"):
             keys = ", ".join(condition.key for condition in expected)
             raise Changed(f"somebody else has changed {keys} meanwhile", next_step="try again")
@@ -52,16 +52,16 @@ class EtcdStore:
         return EtcdWatch(self._servers, prefix, listing)
 
     def lease(self, seconds: int) -> int:
-        return int(self._servers.call("lease/grant", {"TTL": str(seconds)})["ID"])
+        return int(self._servers.call("lease/grant", {"TTL": str(seconds)}, "grant a lease")["ID"])
 
     def keep(self, lease: int) -> bool:
         # the answer is a stream of one message; one without a TTL says that the lease has ended
-        answer = self._servers.call("lease/keepalive", {"ID": str(lease)})
+        answer = self._servers.call("lease/keepalive", {"ID": str(lease)}, "keep a lease")
         return int((answer.get("result") or {}).get("TTL", 0)) > 0
 
     def revoke(self, lease: int) -> None:
         try:
-            self._servers.call("lease/revoke", {"ID": str(lease)})
+            self._servers.call("lease/revoke", {"ID": str(lease)}, "revoke a lease")
         except NotFound:
             return  # it has ended by itself
 

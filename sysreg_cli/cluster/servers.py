@@ -78,18 +78,21 @@ class Servers:
         self._failed = False
         self._gateways = self._connect(access.endpoints)
 
-    def call(self, path: str, body: Document) -> Document:
-        """Send a request that may be repeated to one server after the other, until one answers."""
-        return self.attempt(lambda gateway, token: self._ask(gateway, path, body, token))
+    def call(self, path: str, body: Document, about: str) -> Document:
+        """Send a request that may be repeated to one server after the other, until one answers.
 
-    def call_once(self, path: str, body: Document) -> Document:
+        ``about`` says what it does, for messages: a verb, and the object.
+        """
+        return self.attempt(lambda gateway, token: self._ask(gateway, path, body, token), about)
+
+    def call_once(self, path: str, body: Document, about: str) -> Document:
         """Send a request that no second server may get if a first one may have done it.
 
         Raises OutcomeUnknown.
         """
-        return self.attempt(lambda gateway, token: self._ask(gateway, path, body, token), once=True)
+        return self.attempt(lambda gateway, token: self._ask(gateway, path, body, token), about, once=True)
 
-    def attempt(self, ask: Callable[[Gateway, str], T], *, once: bool = False) -> T:
+    def attempt(self, ask: Callable[[Gateway, str], T], about: str, *, once: bool = False) -> T:
         """Call ``ask`` with the gateway of one server after the other, and a token, until one answers.
 
         It may raise NoAnswer and Refused. With ``once``, the first server that may have got the request is
@@ -108,7 +111,7 @@ class Servers:
                         next_step="read it before you try again",
                     ) from None
             except Refused as error:
-                raise self.meaning(error.refusal, error.message) from None
+                raise self.meaning(error.refusal, error.message, about) from None
         self._failed = True
         raise Unavailable(f"etcd cannot be used: {'; '.join(reasons)}")
 
@@ -126,7 +129,7 @@ class Servers:
             if self._token == token:
                 self._token = ""
 
-    def meaning(self, refusal: Refusal, reason: str) -> SysregError:
+    def meaning(self, refusal: Refusal, reason: str, about: str) -> SysregError:
         """Return the error of the port that a refusal of etcd's stands for."""
         user = self.access.user
         match refusal:
@@ -136,7 +139,7 @@ class Servers:
                     next_step=f"check {self.access.password_file}, and that the user exists",
                 )
             case Refusal.RIGHTS:
-                return NotAuthorized(f"etcd does not let user {user} do this")
+                return NotAuthorized(f"etcd does not let user {user} {about}")
             case Refusal.NO_PASSWORDS:
                 return Unavailable(
                     "etcd does not ask for passwords, so it protects nothing",
@@ -154,7 +157,7 @@ class Servers:
             case Refusal.MISSING:
                 return NotFound("etcd has no user or role of this name")
             case Refusal.TOO_LARGE:
-                return UsageError("the values are too large for etcd")
+                return UsageError(f"etcd does not {about}: the values are too large")
         return Unavailable(reason)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sysreg_cli.cluster.gateway import below, encode
 from sysreg_cli.cluster.port import EPOCH, Rights, User
 from sysreg_cli.cluster.servers import Access, Limits, Servers
-from sysreg_cli.errors import Conflict, NotAuthenticated, NotFound
+from sysreg_cli.errors import Conflict, NotAuthenticated, NotAuthorized, NotFound
 
 #: the fields of a permission as the gateway has them; what has its default is absent
 _Permission = Mapping[str, Any]
@@ -54,7 +54,7 @@ class EtcdAdministration:
 
     def _call(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         # each of these may be done twice: the second time, etcd says that it is done
-        return self._servers.call(f"auth/{path}", body)
+        return self._servers.call(f"auth/{path}", body, "change its users")
 
 
 def _permissions(rights: Rights) -> Iterator[_Permission]:
@@ -82,9 +82,9 @@ def enable_passwords(access: Access, limits: Limits | None = None) -> None:
     )
     for path, body in calls:
         try:
-            nobody.call(f"auth/{path}", body)
+            nobody.call(f"auth/{path}", body, "enable passwords")
         except Conflict:
             continue
-        except NotAuthenticated:
-            break
-    Servers(access, limits).call("auth/user/get", {"name": access.user})
+        except (NotAuthenticated, NotAuthorized):
+            break  # it asks for passwords already
+    Servers(access, limits).call("auth/user/get", {"name": access.user}, "see its users")

@@ -37,6 +37,7 @@ class EtcdWatch:
     def __init__(self, servers: Servers, prefix: str, listing: Listing) -> None:
         self._servers = servers
         self._prefix = prefix
+        self._about = f"watch {prefix}"
         self._listing = listing
         self._lock = threading.Lock()
         self._response: urllib3.BaseHTTPResponse | None = None
@@ -45,7 +46,7 @@ class EtcdWatch:
         self._gateway: Gateway | None = None
 
     def __iter__(self) -> Iterator[Sequence[Change]]:
-        response = self._servers.attempt(self._open)
+        response = self._servers.attempt(self._open, self._about)
         try:
             with self._lock:
                 if self._closed:
@@ -110,7 +111,7 @@ class EtcdWatch:
             return self._ended("the token has expired")
         if refusal in (Refusal.OTHER, Refusal.NO_QUORUM):
             return self._ended(printable(reason, 300))
-        return self._servers.meaning(refusal, reason)
+        return self._servers.meaning(refusal, reason, self._about)
 
     def _ended(self, reason: str, *, timed_out: bool = False) -> Unavailable:
         assert self._gateway is not None

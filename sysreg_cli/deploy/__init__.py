@@ -20,6 +20,7 @@ worker.py        what a worker consists of
 join.py          make this machine a worker with a join file
 daemons.py       the code and settings that a daemon was started with
 units.py         systemd units
+etcd.py          etcd on this controller, if the section [cluster] says so
 
 And what they use:
 

@@ -13,6 +13,8 @@ from sysreg_cli.errors import SysregError
 from sysreg_cli.settings import Settings
 
 CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
+#: the settings of etcd
+ETCD_ENVIRONMENT = Path("/etc/sysreg/etcd.env")
 #: version of containerd's configuration -> plugin that reads certs.d
 _CONTAINERD_PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.images"}
 

@@ -12,7 +12,13 @@ import yaml
 from sysreg_cli.deploy import templates
 from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
-from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines, registry_config, registry_secret
+from sysreg_cli.deploy.configs import (
+    CONTAINERD_CONFIG,
+    ETCD_ENVIRONMENT,
+    containerd_lines,
+    registry_config,
+    registry_secret,
+)
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
 from sysreg_cli.deploy.file import File, Link, MarkedLines, Retired
 from sysreg_cli.deploy.host_facts import HOSTS, REGISTRY_USER, HostFacts
@@ -22,7 +28,15 @@ from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair, trusted_certificates
-from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, OptionalUnit, RunningUnit, TryRestart
+from sysreg_cli.deploy.units import (
+    ETCD,
+    DaemonReload,
+    EnabledUnit,
+    OptionalUnit,
+    RunningUnit,
+    TryRestart,
+    WithdrawnUnit,
+)
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
@@ -39,6 +53,7 @@ COMPLETIONS = (Path("/etc/bash_completion.d/system"), Path("/etc/bash_completion
 REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
 #: of a worker alone
 WORKER_UNIT = Path("/etc/systemd/system/sysreg-host.service")
+_ETCD_UNIT = Path("/etc/systemd/system") / ETCD
 _SYSUSERS = "/etc/sysusers.d/sysreg.conf"
 _TMPFILES = "/etc/tmpfiles.d/sysreg.conf"
 
@@ -69,9 +84,11 @@ class Deployment:
         del rendered[str(WORKER_UNIT)]
         sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True, is_data=True)
         sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
+        etcd_unit = File(_ETCD_UNIT, rendered.pop(str(_ETCD_UNIT)), restarts=(ETCD,))
         daemons = (TOKEN_SERVER, AGENT)
         directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
         resources = (
+            *_etcd_on_disk(settings, etcd_unit),
             *(sysusers, Accounts(sysusers, is_data=True), tmpfiles, directories),
             *_files(settings, facts, rendered),
             *_keys(settings),
@@ -91,6 +108,7 @@ def template_values(settings: Settings, facts: HostFacts) -> dict[str, str]:
         "bindir": str(facts.programs),
         "containerd_trust": str(settings.paths.containerd_trust),
         "docker_trust": str(settings.paths.docker_trust),
+        "etcd_environment": str(ETCD_ENVIRONMENT),
         "group": settings.agent.group,
         "registry_config": str(settings.registry.config),
         "registry_environment": str(REGISTRY_SECRET),
@@ -138,11 +156,31 @@ def _keys(settings: Settings) -> Iterator[Resource]:
     yield ClientTrust(settings, mounted_by=(AGENT.unit,))
 
 
+def _etcd_on_disk(settings: Settings, unit: File) -> Iterator[Resource]:
+    if settings.cluster.listen:
+        # a controller that is alone imports nothing of a cluster
+        from sysreg_cli.deploy import etcd
+
+        yield from etcd.disk_resources(settings.cluster, unit)
+
+
+def _etcd_services(settings: Settings) -> Iterator[Resource]:
+    if settings.cluster.listen:
+        from sysreg_cli.deploy import etcd
+
+        yield from etcd.service_resources(settings.cluster)
+    else:
+        yield WithdrawnUnit(ETCD, _ETCD_UNIT)
+
+
 def _services(settings: Settings, facts: HostFacts) -> Iterator[Resource]:
     registry = settings.registry
     units = (registry.unit, TOKEN_SERVER.unit, AGENT_SOCKET, AGENT.unit)
-    yield DaemonReload((*units, PRUNE, PRUNE_TIMER))
+    etcd = (ETCD,) if settings.cluster.listen else ()
+    yield DaemonReload((*units, *etcd, PRUNE, PRUNE_TIMER))
     yield from map(EnabledUnit, units)
+    # the agent uses it at its start
+    yield from _etcd_services(settings)
     yield RunningUnit(registry.unit, Listener(registry.unit, registry.port, registry.metrics))
     yield RunningUnit(TOKEN_SERVER.unit, Listener(TOKEN_SERVER.unit, settings.token_server.port))
     yield RunningUnit(AGENT_SOCKET, socket=settings.agent.socket)

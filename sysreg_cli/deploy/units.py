@@ -10,6 +10,8 @@ from sysreg_cli.deploy.resource import Change, Context, Resource
 from sysreg_cli.deploy.restart import Listener
 from sysreg_cli.errors import SysregError
 
+#: runs etcd, if the section [cluster] says so
+ETCD = "sysreg-etcd.service"
 _TIMEOUT = 240.0
 
 
@@ -25,7 +27,7 @@ class DaemonReload(Resource):
             unit
             for name, value in states
             for unit in self.units
-            if _show(context.programs, unit, name) == value
+            if unit_property(context.programs, unit, name) == value
         ]
         return Change(f"have systemd read {', '.join(units)}", self._reload) if units else None
 
@@ -40,7 +42,7 @@ class EnabledUnit(Resource):
     unit: str
 
     def compare(self, context: Context) -> Change | None:
-        state = _unit_file_state(context.programs, self.unit)
+        state = unit_file_state(context.programs, self.unit)
         if state == "enabled":
             return None
         return Change(f"enable {self.unit} (was {state or 'not there'})", self._enable)
@@ -55,7 +57,7 @@ class EnabledUnit(Resource):
         if self.unit not in context.record.enabled:
             return ""
         # A run that was killed may have removed the unit's file, or not have written it yet.
-        if _unit_file_state(context.programs, self.unit):
+        if unit_file_state(context.programs, self.unit):
             context.programs.change("systemctl", "disable", "--quiet", self.unit)
         context.record.enabled.remove(self.unit)
         return f"disabled {self.unit}"
@@ -74,7 +76,7 @@ class RunningUnit(Resource):
     socket: Path | None = None
 
     def compare(self, context: Context) -> Change | None:
-        state = _show(context.programs, self.unit, "ActiveState")
+        state = unit_property(context.programs, self.unit, "ActiveState")
         if state != "active":
             return Change(f"start {self.unit} (is {state or 'not there'})", self._start)
         if self.socket and not self.socket.is_socket():
@@ -93,7 +95,7 @@ class RunningUnit(Resource):
         except CommandFailed as error:
             problem = str(error)
         # A unit of Type=simple counts as started before it fails.
-        state = _show(programs, self.unit, "ActiveState")
+        state = unit_property(programs, self.unit, "ActiveState")
         if problem or state != "active":
             reason = _last_output(programs, self.unit) or problem or f"it is {state}"
             raise SysregError(
@@ -103,7 +105,7 @@ class RunningUnit(Resource):
         context.restarted(self.unit)
 
     def remove(self, context: Context) -> str:
-        if _show(context.programs, self.unit, "ActiveState") in ("inactive", ""):
+        if unit_property(context.programs, self.unit, "ActiveState") in ("inactive", ""):
             return ""
         context.programs.change("systemctl", "stop", self.unit, timeout=_TIMEOUT)
         return f"stopped {self.unit}"
@@ -128,14 +130,41 @@ class OptionalUnit(TryRestart):
     """A unit that the operator may enable. A run restarts it if it runs, and a removal disables it."""
 
     def remove(self, context: Context) -> str:
-        enabled = _unit_file_state(context.programs, self.unit) == "enabled"
-        if not enabled and _show(context.programs, self.unit, "ActiveState") in ("inactive", ""):
+        enabled = unit_file_state(context.programs, self.unit) == "enabled"
+        if not enabled and unit_property(context.programs, self.unit, "ActiveState") in ("inactive", ""):
             return ""
         context.programs.change("systemctl", "disable", "--now", "--quiet", self.unit, timeout=_TIMEOUT)
         return f"disabled {self.unit}"
 
 
-def _unit_file_state(programs: Programs, unit: str) -> str:
+@dataclass(frozen=True)
+class WithdrawnUnit(Resource):
+    """A unit that an earlier run deployed, and that the settings do not ask for any more. Its data stays."""
+
+    unit: str
+    path: Path
+
+    def compare(self, context: Context) -> Change | None:
+        if not context.record.owns(self.path):
+            return None
+        return Change(f"stop {self.unit}, which the settings do not ask for any more", self._withdraw)
+
+    def _withdraw(self, context: Context) -> None:
+        context.programs.change("systemctl", "disable", "--now", "--quiet", self.unit, timeout=_TIMEOUT)
+        if self.unit in context.record.enabled:
+            context.record.enabled.remove(self.unit)
+        context.record.put_back(self.path)
+        context.record.save()
+        context.programs.change("systemctl", "daemon-reload")
+
+    def remove(self, context: Context) -> str:
+        if not context.record.owns(self.path):
+            return ""
+        self._withdraw(context)
+        return f"stopped {self.unit}"
+
+
+def unit_file_state(programs: Programs, unit: str) -> str:
     """Whether the links on the disk start the unit at boot. Empty if there is no such unit.
 
     systemd's own memory of that is as old as its last reload.
@@ -144,7 +173,7 @@ def _unit_file_state(programs: Programs, unit: str) -> str:
     return "" if state == "not-found" else state  # older versions of systemd print nothing
 
 
-def _show(programs: Programs, unit: str, name: str) -> str:
+def unit_property(programs: Programs, unit: str, name: str) -> str:
     return programs.query("systemctl", "show", "--value", "--property", name, unit).strip()
 
 

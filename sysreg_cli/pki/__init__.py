@@ -11,6 +11,7 @@ der.py         parts of a certificate exactly as they are encoded
 describe.py    a certificate as certificate-show shows it
 csr.py         a certificate signing request with a new key
 selfsigned.py  a first certificate for a new controller
+private_ca.py  the CA of a cluster, and its certificates
 
 These checks are written by hand: no library reports every reason at once, and a certificate must pass Go's
 parser, which is stricter than cryptography's.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,20 @@ def _optional_loopback(value: str) -> HostPort | None:
 
 def _host_ports(value: str) -> tuple[HostPort, ...]:
     return tuple(map(HostPort.parse, _words(value)))
+
+
+def _optional_address_port(value: str) -> HostPort | None:
+    """Read ADDRESS:PORT. etcd listens at an address and not at a name, and tells others which one it is."""
+    if not value:
+        return None
+    place = HostPort.parse(value)
+    try:
+        address = ip_address(place.host)
+    except ValueError:
+        raise ValueError(f"{value!r} is not ADDRESS:PORT") from None
+    if address.is_unspecified:
+        raise ValueError(f"{value!r} stands for every address: name the one that the other hosts use")
+    return place
 
 
 def _optional_host_name(value: str) -> str:
@@ -320,14 +334,20 @@ class PathSettings:
 class ClusterSettings:
     """Section [cluster]: the store that several hosts share. Without ``endpoints`` this machine is alone.
 
+    At ``listen`` sysreg-deploy runs etcd on this machine; it is the only one of the ``endpoints`` by default.
     ``directory`` holds what this host logs in with. ``host`` is its name in the cluster; if it is empty, that
     of the machine.
     """
 
+    listen: HostPort | None = _key(None, _optional_address_port)
     endpoints: tuple[HostPort, ...] = _key((), _host_ports)
     host: str = _key("", _optional_host_name)
     user: str = _key("root", _text)
     directory: Path = _key(Path("/etc/sysreg/cluster"), _path)
+
+    def __post_init__(self) -> None:
+        if self.listen and not self.endpoints:
+            object.__setattr__(self, "endpoints", (self.listen,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,4 +385,6 @@ class Settings:
             listeners["agent", "listen"] = self.agent.listen
         if self.agent.metrics:
             listeners["agent", "metrics"] = self.agent.metrics
+        if self.cluster.listen:
+            listeners["cluster", "listen"] = self.cluster.listen
         return listeners

@@ -40,6 +40,8 @@ _BASE = [
     "systemd-sysv",
 ]
 _ALSO = {"bookworm": (), "trixie": ("docker-cli",)}
+#: what an operator may install later; a machine has the packages as files
+_LATER = ("etcd-client", "etcd-server")
 _APT = "apt-get -q -y --no-install-recommends"
 #: what the packages are built from
 _SOURCES = (
@@ -61,7 +63,8 @@ def layers(release: str) -> tuple[Path, ...]:
                 debs = building / "upper" / PACKAGES.lstrip("/")
                 debs.mkdir(parents=True)
                 _build(root, debs)
-                download = f"apt-get -q update && {_APT} --download-only install {PACKAGES}/*.deb"
+                wanted = f"{PACKAGES}/*.deb {' '.join(_LATER)}"
+                download = f"apt-get -q update && {_APT} --download-only install {wanted}"
                 _chroot(root, building, "sh", "-c", download)
                 _keep(building / "upper", PACKAGES, "/var/cache/apt/archives", "/var/lib/apt/lists")
                 (building / "upper").rename(made)

@@ -15,8 +15,10 @@ from tests.etcd_cluster import PATIENT, RELEASES, EtcdCluster
 @pytest.fixture(scope="module", params=RELEASES)
 def etcd(request: pytest.FixtureRequest) -> Iterator[EtcdCluster]:
     """The servers of a module. The test runs in their network namespace."""
-    # with a short life of tokens, a test logs in more than once
-    with EtcdCluster.running(request.param, "--auth-token-ttl=3") as cluster:
+    # with a short life of tokens, a test logs in more than once; a small quota is soon full
+    with EtcdCluster.running(
+        request.param, "--auth-token-ttl=3", "--quota-backend-bytes=16777216"
+    ) as cluster:
         yield cluster
 
 

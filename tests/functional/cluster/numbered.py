@@ -20,10 +20,10 @@ SEEN_WITHIN = 20.0
 class Numbered:
     """Writes keys 0, 1, 2... below ``prefix``, and follows them with another client."""
 
-    def __init__(self, etcd: EtcdCluster, prefix: str) -> None:
+    def __init__(self, etcd: EtcdCluster, prefix: str, server: int | None = None) -> None:
+        """``server`` is the one that the follower asks first: the leader, if it is not given."""
         self.prefix = prefix
-        #: the server that the follower asks first, which is the leader, and the others
-        self.server = etcd.leader()
+        self.server = etcd.leader() if server is None else server
         self.others = [number for number in range(3) if number != self.server]
         self._writer = EtcdStore(etcd.access(numbers=(*self.others, self.server)), LIMITS)
         self._reader = EtcdStore(etcd.access(numbers=(self.server, *self.others)), LIMITS)

@@ -15,11 +15,11 @@ import pytest
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.gateway import TlsFiles
-from sysreg_cli.cluster.port import PREFIX
+from sysreg_cli.cluster.port import PREFIX, Delete, Put
 from sysreg_cli.cluster.servers import Access
 from sysreg_cli.errors import NotAuthenticated, SettingsError, SysregError, Unavailable
 from tests import certificates as make
-from tests.etcd_cluster import LIMITS, EtcdCluster
+from tests.etcd_cluster import LIMITS, PATIENT, EtcdCluster
 from tests.store_rules import StoreRules
 
 KEY = f"{PREFIX}a"
@@ -162,3 +162,25 @@ def test_there_is_no_quorum(etcd: EtcdCluster) -> None:
         for number in (1, 2):
             etcd.start(number)
         etcd.wait_ready()
+
+
+def _fill(store: EtcdStore) -> None:
+    for _ in range(200):
+        store.transact([], [Put(f"{PREFIX}large", bytes(1_000_000))])
+
+
+def test_the_quota_is_full(etcd: EtcdCluster) -> None:
+    """The message is the one to act on, reads and deletes go on, and what the guide shows heals it."""
+    store = EtcdStore(etcd.access(), PATIENT)
+    store.transact([], [Put(KEY, b"before")])
+    with pytest.raises(Unavailable, match="quota is full; compact and defragment it, then clear its alarm"):
+        _fill(store)
+    assert store.get(KEY)
+    with pytest.raises(Unavailable, match="its quota is full"):
+        store.lease(15)
+    store.transact([], [Delete(f"{PREFIX}large")])
+    etcd.compact()
+    for number in range(3):
+        etcd.etcdctl("defrag", number=number)
+    etcd.etcdctl("alarm", "disarm")
+    store.transact([], [Put(KEY, b"after")])

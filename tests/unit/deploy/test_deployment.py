@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.deploy.certificate import ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER
@@ -17,8 +20,8 @@ from sysreg_cli.deploy.host_facts import HostFacts
 from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair
-from sysreg_cli.deploy.units import RunningUnit
-from sysreg_cli.settings import Settings
+from sysreg_cli.deploy.units import ETCD, RunningUnit
+from sysreg_cli.settings import ClusterSettings, Settings
 
 FACTS = HostFacts(programs=Path("/opt/sysreg/bin"), address="198.51.100.10", systemd=252, containerd=None)
 
@@ -94,3 +97,23 @@ def test_restarts_back_off_where_systemd_can(systemd: int, steps: bool) -> None:
 
 def test_without_containerd_nothing_of_it_is_planned() -> None:
     assert not [resource for resource in build().resources if "containerd/config" in str(resource)]
+
+
+def test_without_a_cluster_nothing_of_etcd_is_planned_or_imported() -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.unit.deploy.test_deployment import build;"
+        " print([type(one).__name__ for one in build().all if 'sysreg-etcd' in str(one)]);"
+        " print([name for name in sys.modules if name.startswith('sysreg_cli.cluster')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    planned, imported = done.stdout.splitlines()
+    assert planned == "['WithdrawnUnit']"
+    assert imported == "[]"
+
+
+def test_a_cluster_s_etcd_starts_before_the_agent() -> None:
+    settings = Settings(cluster=ClusterSettings(listen=HostPort("192.0.2.1", 2479)))
+    deployment = Deployment.build(settings, FACTS)
+    running = [one.unit for one in deployment.services if isinstance(one, RunningUnit)]
+    assert running.index(ETCD) < running.index(AGENT.unit)
+    assert [type(one).__name__ for one in deployment.resources[:3]] == ["MaskedUnit", "Installed", "File"]
