@@ -17,17 +17,21 @@ _COMMAND = re.compile(
     r"; collect again, then push the image$"
     r"|; remove it: (?P<stray>rm -r [^;]+)$"
     r"|; give the storage back to that user: (?P<own>chown .+)$"
+    r"|; delete (?P<first>\S+) first$"
 )
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Commands to type, and the images that can be pushed instead."""
+    """Commands to type, and the images that can be pushed instead.
+
+    ``goes_first`` tells that the message is about another command, which is to be typed again afterwards.
+    """
 
     commands: tuple[str, ...]
     instead: tuple[ImageReference, ...] = ()
     after_grace_time: bool = False
-    is_about_owners: bool = False
+    goes_first: bool = False
 
 
 def read(message: str) -> Remedy | None:
@@ -39,5 +43,7 @@ def read(message: str) -> Remedy | None:
     if found["or_push"]:
         images = [parse(word) for word in message.partition(": ")[0].split(", ")]
         instead = tuple(image for image in images if image.tag)
+    if found["first"]:
+        return Remedy((f"system registry-image-delete --yes {found['first']}",), goes_first=True)
     commands = tuple(filter(None, found.groups()))
     return Remedy(commands, instead, found["collect"] is not None, found["own"] is not None)

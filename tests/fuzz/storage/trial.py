@@ -153,7 +153,7 @@ class _Trial:
             ((_, outcome),) = delete_images(self._registry, [image], storage=self._fuzzer.storage)
         elif isinstance(outcome, SysregError):
             remedy = remedies.read(str(outcome))
-            if remedy and remedy.is_about_owners:
+            if remedy and remedy.goes_first:
                 self._fuzzer.type(remedy.commands[0])
                 ((_, outcome),) = delete_images(self._registry, [image], storage=self._fuzzer.storage)
         if not isinstance(outcome, Deletion):
@@ -230,13 +230,18 @@ class _Trial:
             self._fuzzer.outcomes[f"typed {command.partition(' -')[0].partition(' /')[0]}"] += 1
             failure = self._fuzzer.type(command)
             for line in failure.splitlines():
-                if (owners := remedies.read(line)) and owners.is_about_owners:
-                    self._fuzzer.type(owners.commands[0])
+                if (other := remedies.read(line)) and other.goes_first:
+                    self._type_first(other.commands[0])
                     failure = self._fuzzer.type(command)
             # an earlier remedy may have deleted it
             if failure and "there is no such image" not in failure and "No such file" not in failure:
                 self.problems.append(f"{command}: {failure} (for: {message})")
             self._left -= {image for image in self._left if str(image) in command.split()}
+
+    def _type_first(self, command: str) -> None:
+        """Type what a failed command says to do first."""
+        self._fuzzer.type(command)
+        self._left -= {image for image in self._left if str(image) in command.split()}
 
     def _push(self, image: ImageReference) -> None:
         try:
