@@ -10,7 +10,16 @@ import click
 from sysreg_cli.cli.access import address, is_configured, open_registry, own_hosts
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import Summarized, check_columns, counted, readable, show_properties, size, time
+from sysreg_cli.cli.output import (
+    Summarized,
+    check_columns,
+    counted,
+    names,
+    readable,
+    show_properties,
+    size,
+    time,
+)
 from sysreg_cli.errors import (
     CredentialsMissing,
     InvalidReference,
@@ -23,6 +32,9 @@ from sysreg_cli.errors import (
 from sysreg_cli.reference import ImageReference, parse
 from sysreg_cli.v1 import wire
 from sysreg_cli.v1.images import ImageDetails
+
+#: how many images or tags a table names
+_MOST = 10
 
 
 def _properties(image: ImageDetails) -> dict[str, Any]:
@@ -37,25 +49,21 @@ def _properties(image: ImageDetails) -> dict[str, Any]:
         "pushed": time(image.pushed),
         "labels": image.labels,
         "layers": _layers(image),
-        "also_tagged": _names(image.also_tagged),
-        "shares_layers_with": _names(image.shares_layers_with),
-        "part_of": _names(image.part_of),
-        "referrers": _names(image.referrers),
+        "also_tagged": names(image.also_tagged, most=_MOST),
+        "shares_layers_with": names(image.shares_layers_with, most=_MOST),
+        "part_of": names(image.part_of, most=_MOST),
+        "referrers": names(image.referrers, most=_MOST),
     }
 
 
 def _platforms(image: ImageDetails) -> Summarized:
-    names = [it.name if it.stored else f"{it.name} (missing)" for it in image.platforms]
-    return Summarized(map(wire.to_json, image.platforms), ", ".join(names))
+    shown = [it.name if it.stored else f"{it.name} (missing)" for it in image.platforms]
+    return Summarized(map(wire.to_json, image.platforms), ", ".join(shown))
 
 
 def _layers(image: ImageDetails) -> Summarized:
     total = readable(sum(layer.size for layer in image.layers))
     return Summarized(map(wire.to_json, image.layers), f"{counted(len(image.layers), 'layer')}, {total}")
-
-
-def _names(names: tuple[str, ...] | None) -> list[str] | None:
-    return None if names is None else list(names)
 
 
 _PROPERTIES = tuple(_properties(ImageDetails("", "")))

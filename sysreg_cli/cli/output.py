@@ -36,6 +36,13 @@ class Summarized(list[Any]):
         self.text = text
 
 
+def names(items: Sequence[str] | None, most: int) -> list[str] | None:
+    """Return names of which a table shows ``most``, and how many more there are. None is not known."""
+    if items is None or len(items) <= most + 1:  # "and 1 more" is no shorter than a name
+        return None if items is None else list(items)
+    return Summarized(items, f"{', '.join(items[:most])} and {len(items) - most} more")
+
+
 def size(number: int | None) -> Size | None:
     """Return a Size, or None for what is not known."""
     return None if number is None else Size(number)

@@ -34,7 +34,10 @@ _PRUNE_SECONDS = 900.0
     ],
 )
 @click.option(
-    "--keep", type=click.IntRange(0, 999_999), metavar="N", help="Keep the N newest tags of each image."
+    "--keep",
+    type=click.IntRange(0, 999_999),
+    metavar="N",
+    help="Keep the N newest tags of each image; those of one digest count once.",
 )
 @click.option(
     "--older-than",

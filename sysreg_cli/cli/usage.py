@@ -9,7 +9,7 @@ import click
 from sysreg_cli.cli.access import check_own_storage, own_hosts
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, check_list, show_list, show_properties, size, time
+from sysreg_cli.cli.output import check_columns, check_list, names, show_list, show_properties, size, time
 from sysreg_cli.errors import InvalidReference, UsageError
 from sysreg_cli.reference import parse
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
@@ -111,7 +111,7 @@ def _cells(group: Grouping, row: UsageRow) -> list[Any]:
     sizes = [size(row.size), size(row.unique)]
     match group:
         case Grouping.IMAGE:
-            return [row.name, row.tags, *sizes, row.shared_with, time(row.last_pushed)]
+            return [row.name, row.tags, *sizes, names(row.shared_with, most=2), time(row.last_pushed)]
         case Grouping.USER:
             return [row.name, row.images, row.tags, *sizes]
         case Grouping.TAG:

@@ -44,11 +44,12 @@ class ImageRules:
 
     def __init__(self, rules: Rules, candidates: Iterable[StoredTag], now: float) -> None:
         self._now = now
-        ordered = sorted(candidates, key=lambda tag: tag.pushed, reverse=True)
-        self._rules = [
-            _Rule(name, rule, [it.pushed for it in ordered if matches(it.name, rule.match or ("*",))])
-            for name, rule in rules.items()
-        ]
+        ordered = sorted(candidates, key=lambda tag: tag.pushed)
+        self._rules = []
+        for name, rule in rules.items():
+            # tags of one image, such as 1.2 and latest, count once
+            latest = {it.digest: it.pushed for it in ordered if matches(it.name, rule.match or ("*",))}
+            self._rules.append(_Rule(name, rule, sorted(latest.values(), reverse=True)))
 
     def opinion(self, tag: StoredTag) -> Opinion:
         """Say what becomes of the tag: it goes only if each rule for it lets it go."""
@@ -61,7 +62,7 @@ class ImageRules:
 
 
 class _Rule:
-    """One rule for one image. ``pushes`` are the times of the tags that it is for, the latest first."""
+    """One rule for one image. ``pushes`` has the latest push of each digest, the last one first."""
 
     def __init__(self, name: str, settings: RetentionSettings, pushes: list[float]) -> None:
         self.settings = settings

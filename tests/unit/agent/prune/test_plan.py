@@ -49,6 +49,13 @@ def test_the_newest_are_kept() -> None:
     }
 
 
+def test_tags_of_one_digest_count_once_among_the_newest() -> None:
+    decided = plan(
+        tag("1.0", 3), tag("1.1", 2), tag("1.2", 1, number=7), tag("latest", 0.5, number=7), keep=2
+    )
+    assert [it.tag.name for it in decided.verdicts if it.goes] == ["1.0"]
+
+
 def test_tags_that_were_pushed_at_the_same_time_are_kept_together() -> None:
     assert not [it for it in plan(tag("a", 1), tag("b", 1), tag("c", 1), keep=2).verdicts if it.goes]
 
