@@ -60,6 +60,12 @@ def space(deletions: Iterable[Deletion]) -> None:
         hint("this frees no space: other tags stand for the same content")
 
 
+def undo(deletions: Iterable[Deletion]) -> None:
+    """After a delete, say that it can be undone."""
+    if any(deletion.recorded for deletion in deletions):
+        hint("system registry-image-restore undoes this until the next garbage collection")
+
+
 def expiry(certificates: Iterable[tuple[str, str]]) -> None:
     """Say which of the certificates (name, expiry date) expire soon or have expired."""
     if not wanted():

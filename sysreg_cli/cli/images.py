@@ -44,6 +44,7 @@ def _report(
         "tags": deletion.tags if deletion else (),
         "manifests": deletion.manifests if deletion else (),
         "warnings": deletion.warnings if deletion else (),
+        "restorable": deletion.recorded if deletion and not dry_run else None,
     }
 
 
@@ -236,7 +237,8 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
     Deletes each IMAGE:TAG and nothing else: other tags of the same image stay. The image itself, with all its
     platforms, is deleted with its last tag. IMAGE@sha256:... deletes an image with the tag on it.
 
-    An interrupted delete leaves every other tag whole; run it again to finish it.
+    An interrupted delete leaves every other tag whole; run it again to finish it. Until the next garbage
+    collection, registry-image-restore undoes it.
     """
     from sysreg_cli.registry.deletion import delete_images
 
@@ -254,7 +256,9 @@ def delete(invocation: Invocation, images: tuple[str, ...], dry_run: bool, yes: 
             )
         ]
     show_report(invocation, [_report(image, deletion, dry_run=dry_run) for image, deletion in results])
-    hints.space(deletion for _, deletion in results if deletion and not dry_run)
+    done = [deletion for _, deletion in results if deletion and not dry_run]
+    hints.undo(done)
+    hints.space(done)
 
 
 def _say_outcome(
@@ -272,13 +276,15 @@ def _say_outcome(
         return None
     if not dry_run and (owner := cache_owner(invocation)):
         forget_tags(owner, image.repository, invocation.environ)
-    say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_notes(image, outcome)}")
+    say(invocation, f"Image {image} {'would be ' if dry_run else ''}deleted{_notes(image, outcome, dry_run)}")
     return outcome
 
 
-def _notes(image: ImageReference, deletion: Deletion) -> str:
+def _notes(image: ImageReference, deletion: Deletion, dry_run: bool) -> str:
     """Return the end of the line about a delete: the tags that a digest had, and warnings."""
     notes = [*deletion.warnings]
+    if not deletion.recorded and not dry_run:
+        notes.append("it cannot be restored")
     if image.digest and deletion.tags:
         notes.insert(0, f"with its tags {', '.join(deletion.tags)}")
     return f" ({'; '.join(notes)})" if notes else ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sysreg_cli.reference import ImageReference
 
-DELETED_COLUMNS = ("Image", "Digest", "Deleted At", "Deleted By", "State", "Reason")
+DELETED_COLUMNS = ("Deleted Tag", "Digest", "Deleted At", "Deleted By", "State", "Reason")
 
 
 def _report(image: RestoredImage) -> dict[str, Any]:

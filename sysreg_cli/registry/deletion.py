@@ -59,6 +59,8 @@ class Deletion:
     #: digests of the manifests that were deleted with the tags
     manifests: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    #: whether a record is left by which the tags can be restored
+    recorded: bool = False
     #: blobs that no tag of this repository needs any more, digest to bytes, 0 if the manifest does not tell;
     #: other repositories may need them
     frees: Mapping[str, int] = field(default_factory=dict)
@@ -154,6 +156,7 @@ def _outcomes(group: Group, targets: Sequence[Target]) -> _Outcomes:
     for digest in group.deleted:
         manifests[owners[digest]].append(digest)
     frees = group.frees()
+    recorded = group.recorded()
     # The tag of an argument may be deleted with a digest before it.
     errors = {tag: target.error for target in targets for tag in target.tags}
     return {
@@ -164,6 +167,7 @@ def _outcomes(group: Group, targets: Sequence[Target]) -> _Outcomes:
             (target.image.tag,) if target.image.tag else tuple(target.tags),
             tuple(manifests[target.image]),
             tuple(target.warnings),
+            recorded.issuperset([target.image.tag] if target.image.tag else target.tags or [""]),
             {blob: size for digest in manifests[target.image] for blob, size in frees[digest].items()},
         )
         for target in targets

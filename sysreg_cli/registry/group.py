@@ -81,6 +81,10 @@ class Group:
             for digest in self.deleted
         }
 
+    def recorded(self) -> set[str]:
+        """Return the tags of whose delete a placeholder is the record."""
+        return {tag for tag in self._placeholders if self._owners[tag].stood_for(tag)}
+
     # -- step 1: the tags
 
     def _delete_tags(self) -> None:

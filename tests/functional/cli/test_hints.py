@@ -58,6 +58,7 @@ def test_after_a_delete_it_says_how_much_a_collection_would_free(controller: Con
     assert "frees no space" in on_a_terminal(controller, f"registry-image-delete {image}:v1.0")
     shown = on_a_terminal(controller, f"registry-image-delete {image}:v1.1")
     assert "registry-garbage-collect" in shown
+    assert "registry-image-restore undoes this" in shown
     match = re.search(r"up to ([0-9.]+) kB", shown)
     assert match
     # The delete leaves a placeholder of some hundred bytes behind.

@@ -158,6 +158,7 @@ def test_tab_lists_what_there_is(bash: InteractiveBash) -> None:
         "registry-image-delete",
         "registry-image-list",
         "registry-image-prune",
+        "registry-image-restore",
         "registry-image-show",
         "registry-image-tags",
     ]

@@ -64,6 +64,16 @@ def test_a_list_and_a_delete_bring_the_cache_up_to_date(controller: Controller, 
         assert line == f"system registry-image-delete {image}:v1.1|"
 
 
+def test_deleted_tags_are_offered_to_a_restore(controller: Controller, image: str, tmp_path: Path) -> None:
+    delete = controller.system("registry-image-delete", f"{image}:v1.0", f"{image}:v1.1")
+    assert delete.returncode == 0, delete
+    environ = {**controller.environ(), "XDG_CACHE_HOME": str(tmp_path)}
+    with InteractiveBash(environ, cwd=controller.paths.root) as bash:
+        line = f"system registry-image-restore {image}:v1"
+        completes(bash, line[:-6], "1", to=f"{line}.1 |")
+        completes(bash, f"{line}.1 {image[:-8]}", to=f"{line}.1 {image}:v1.0 |")
+
+
 def test_nothing_is_written_into_the_home_of_another_user(controller: Controller, tmp_path: Path) -> None:
     # As under sudo, which may leave HOME as it was.
     home = tmp_path / "theirs"

@@ -24,7 +24,7 @@ def deleted(controller: Controller, **run: Any) -> dict[str, dict[str, Any]]:
     """Return the deleted tags, NAME:TAG to the other columns."""
     done = controller.system("registry-image-list", "--deleted", "-f", "json", **run)
     assert (done.returncode, done.stderr) == (0, ""), done
-    return {row["image"]: row for row in json.loads(done.stdout)}
+    return {row["deleted_tag"]: row for row in json.loads(done.stdout)}
 
 
 def test_a_deleted_image_and_a_deleted_index_are_restored_byte_for_byte(registry: Controller) -> None:
@@ -61,6 +61,16 @@ def test_a_deleted_image_and_a_deleted_index_are_restored_byte_for_byte(registry
 def restore(controller: Controller, *words: str, **run: Any) -> tuple[int, str, str]:
     done = controller.system("registry-image-restore", *words, **run)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_a_delete_without_a_record_says_that_it_cannot_be_undone(registry: Controller) -> None:
+    client, image = registry.client(), images.single(seed="untagged")
+    client.push("app", image.digest, image)
+    client.push("app", "v1", images.single(seed="tagged"))
+    done = registry.system("registry-image-delete", f"app@{image.digest}")
+    assert done.stdout == f"Image app@{image.digest} deleted (it cannot be restored)\n"
+    done = registry.system("registry-image-delete", "app:v1", "-f", "json")
+    assert json.loads(done.stdout)[0]["restorable"] is True
 
 
 def test_a_tag_that_stands_for_something_else_is_not_touched(registry: Controller) -> None:
@@ -136,7 +146,7 @@ def test_a_user_sees_and_restores_only_their_own_images(registry: Controller) ->
         delete(registry, f"{name}:v1")
     user = ("--os-username", "testuser", "--os-password", registry.passwords["testuser"])
     found = registry.system(
-        "registry-image-list", "--deleted", "-f", "value", "-c", "Image", *user, user="testuser"
+        "registry-image-list", "--deleted", "-f", "value", "-c", "Deleted Tag", *user, user="testuser"
     )
     assert (found.returncode, found.stdout) == (0, "testuser/app:v1\n"), found
     assert restore(registry, "testuser/app:v1", *user, user="testuser")[0] == 0

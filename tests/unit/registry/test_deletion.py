@@ -40,8 +40,9 @@ def test_distribution_3_is_asked_to_delete_the_tag_and_nothing_is_written() -> N
     registry = _registry(deletes_tags=True)
     registry.push("v2", _INDEX)
 
-    delete(registry, "app:v1")
+    deletion = delete(registry, "app:v1")
 
+    assert not deletion.recorded
     assert "delete v1" in registry.calls
     assert not [call for call in registry.calls if call.startswith("put")]
     assert registry.is_whole("v2")
@@ -55,6 +56,10 @@ def test_distribution_3_loses_the_image_with_its_last_tag_too() -> None:
     assert set(registry.manifests) == {_OTHER.digest}
 
 
+def test_a_delete_that_moved_its_tag_has_a_record() -> None:
+    assert delete(_registry(), "app:v1").recorded
+
+
 def test_a_read_only_registry_is_left_as_it_is() -> None:
     registry = _registry(read_only=True)
     with pytest.raises(NotSupported):
@@ -66,6 +71,7 @@ def test_on_a_full_disk_an_image_goes_with_nothing_written() -> None:
     registry = _registry(full=True)
     registry.push("platform", _ARM)
     deletion = delete(registry, "app:v1")
+    assert not deletion.recorded
     assert set(deletion.manifests) == {_INDEX.digest, _AMD.digest}
     assert set(registry.tagged) == {"other", "platform"}
     assert registry.is_whole("platform")
