@@ -11,7 +11,7 @@ import click
 from sysreg_cli.cli.invocation import Invocation, require_utf8
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_columns, check_list, say, show_list, show_properties, show_report
-from sysreg_cli.errors import UsageError
+from sysreg_cli.errors import SysregError, UsageError
 from sysreg_cli.v1.hosts import RegistryHost
 
 #: column -> field of RegistryHost
@@ -60,12 +60,24 @@ def list_all(invocation: Invocation) -> None:
 def show(invocation: Invocation, host: str) -> None:
     """Show a host, and what to do if something is wrong with it."""
     check_columns(invocation, PROPERTIES)
-    require_utf8(host, "HOST")
+    _require_host_name(host)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
     shown = AgentClient.from_invocation(invocation).host(host)
     show_properties(invocation, {name: getattr(shown, name) for name in PROPERTIES})
+
+
+def _require_host_name(host: str) -> None:
+    """Raise SysregError for a name that no host can have."""
+    require_utf8(host, "HOST")
+    from sysreg_cli.cluster.keys import check_host_name
+
+    try:
+        check_host_name(host)
+    except UsageError as error:
+        # the line is well formed, so this is no wrong usage
+        raise SysregError(error.message, next_step=error.next_step) from None
 
 
 @command(
@@ -92,7 +104,7 @@ def add(invocation: Invocation, role: str, path: str | None, host: str) -> None:
     is useless after an hour. A host that has not joined yet gets a new file; the one before is useless then.
     """
     check_columns(invocation, ["host", "role", "file", "expires_at"])
-    require_utf8(host, "HOST")
+    _require_host_name(host)
     target = Path(path or f"join-{host}.json")
     _require_writable(target)
 
@@ -135,7 +147,7 @@ def delete(invocation: Invocation, host: str) -> None:
     trusts stays there until `sysreg-deploy --remove` on it.
     """
     check_columns(invocation, ["host", "deleted"])
-    require_utf8(host, "HOST")
+    _require_host_name(host)
 
     from sysreg_cli.cli.agent_client import AgentClient
 

@@ -263,8 +263,10 @@ class Rollout:
             verdict = may_switch(desired, records, self._was_there, require_all=require_all)
             if verdict.may_go_on:
                 return
-            if verdict.blocked or time.monotonic() >= deadline:
+            if verdict.blocked:
                 raise Unavailable(_text(verdict))
+            if time.monotonic() >= deadline:
+                raise Unavailable(f"no answer within {self._pace.trust:g} s: {_text(verdict)}")
             if self._stopping.wait(self._pace.poll):
                 raise Unavailable("sysreg-agent is stopping")
 

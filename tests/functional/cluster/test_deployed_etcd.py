@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import grp
-import os
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,62 +11,23 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from devstack import ports, temporary
-from devstack.waiting import wait_until
-from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.gateway import TlsFiles
 from sysreg_cli.cluster.membership import access
 from sysreg_cli.cluster.port import EPOCH, PREFIX, Expected, Put, Rights, User
 from sysreg_cli.cluster.users import EtcdAdministration, enable_passwords
-from sysreg_cli.deploy.etcd import ClusterKeys, Passwords, environment
-from sysreg_cli.deploy.units import ETCD
+from sysreg_cli.deploy.etcd import ClusterKeys, Passwords
 from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.settings import ClusterSettings
-from tests.etcd_cluster import PACKAGES, RELEASES
-from tests.unit.deploy.machine import FakePrograms, apply, context_of
-
-OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
-ACTIVE = f"systemctl show --value --property ActiveState {ETCD}"
-
-
-def _pair_of_ports() -> int:
-    """A free port whose next one is free, too."""
-    return wait_until(lambda: next((p for p in ports.free_ports(20) if not ports.listeners([p, p + 1])), 0))
+from tests.deployed_etcd import ACTIVE, OWN_GROUP, deployed_etcd
+from tests.etcd_cluster import RELEASES
+from tests.unit.deploy.machine import FakePrograms, context_of
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterSettings]:
-    with temporary.directory("etcd-") as directory:
-        cluster = ClusterSettings(
-            listen=HostPort("127.0.0.1", _pair_of_ports()), directory=directory / "cluster"
-        )
-        context = context_of(directory / "state", FakePrograms({ACTIVE: "active\n"}))
-        apply(ClusterKeys(cluster, OWN_GROUP), context)
-        lines = [line for line in environment(cluster).decode().splitlines() if line[0] != "#"]
-        environ = dict(line.split("=", 1) for line in lines) | {"ETCD_DATA_DIR": f"{directory}/data"}
-        program = PACKAGES / f"etcd-{request.param}/usr/bin/etcd"
-        with (directory / "log").open("wb") as log:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", program], env=environ, stdout=log, stderr=log
-            )
-        try:
-            wait_until(lambda: _answers(cluster), 60, what="etcd answers")
-            apply(Passwords(cluster), context)
-            yield cluster
-        except BaseException as error:
-            error.add_note((directory / "log").read_text(errors="replace")[-3000:])
-            raise
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _answers(cluster: ClusterSettings) -> bool:
-    assert cluster.listen is not None
-    context = access(cluster).tls.context()
-    with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
-        return pool.request("GET", f"https://{cluster.listen}/health").status == 200
+    with deployed_etcd(request.param) as etcd:
+        yield etcd.settings
 
 
 def test_the_controller_has_a_store_with_an_epoch(cluster: ClusterSettings) -> None:
@@ -137,18 +96,9 @@ def test_the_key_of_a_client_is_no_server(cluster: ClusterSettings) -> None:
     assert "unsuitable certificate purpose" in shown.stderr.lower() + shown.stdout.lower()
 
 
-def test_an_etcd_that_asks_for_no_password_is_refused(tmp_path: Path) -> None:
-    cluster = ClusterSettings(listen=HostPort("127.0.0.1", _pair_of_ports()), directory=tmp_path / "cluster")
-    apply(ClusterKeys(cluster, OWN_GROUP), context_of(tmp_path / "state"))
-    lines = [line for line in environment(cluster).decode().splitlines() if line[0] != "#"]
-    environ = dict(line.split("=", 1) for line in lines) | {"ETCD_DATA_DIR": f"{tmp_path}/data"}
-    with subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", PACKAGES / "etcd-trixie/usr/bin/etcd"],
-        env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        try:
-            wait_until(lambda: _answers(cluster), 60)
-            with pytest.raises(Unavailable, match="does not ask for passwords"):
-                EtcdStore(access(cluster)).get(EPOCH)
-        finally:
-            process.kill()
+def test_an_etcd_that_asks_for_no_password_is_refused() -> None:
+    with (
+        deployed_etcd("trixie", passwords=False) as etcd,
+        pytest.raises(Unavailable, match="does not ask for passwords"),
+    ):
+        EtcdStore(access(etcd.settings)).get(EPOCH)

@@ -20,6 +20,7 @@ from sysreg_cli.cluster.keys import CERTIFICATE, DESIRED, HOSTS, Part, host_key,
 from sysreg_cli.cluster.membership import CredentialFiles
 from sysreg_cli.cluster.port import Put, Rights, User
 from sysreg_cli.cluster.records import Alive, DesiredCertificate, HostSpec, HostStatus, Role, decode, encode
+from sysreg_cli.cluster.servers import Access
 from sysreg_cli.cluster.users import EtcdAdministration
 from tests.etcd_cluster import EtcdCluster
 
@@ -51,7 +52,7 @@ class Fleet:
         self.administration.put_user(user, Rights([DESIRED], writes))
         spec = encode(HostSpec(Role.WORKER, "2026-11-27T00:00:00+00:00"))
         self.store.transact([], [Put(host_key(name, Part.SPEC), spec)])
-        worker = WorkerProcess(name, self.root / name, self.etcd, user)
+        worker = WorkerProcess(name, self.root / name, self.etcd.access(user), user)
         self.workers[name] = worker
         worker.start(*prefix)
         return worker
@@ -99,11 +100,10 @@ def _record(name: str, parts: dict[Part, bytes]) -> HostRecord:
 class WorkerProcess:
     """One worker. Its files are below ``root``."""
 
-    def __init__(self, name: str, root: Path, etcd: EtcdCluster, user: User) -> None:
+    def __init__(self, name: str, root: Path, access: Access, user: User) -> None:
         self.name = name
         self.root = root
         self.docker, self.containerd = root / "docker", root / "containerd"
-        access = etcd.access(user)
         credential = CredentialFiles(root / "cluster")
         for directory in (credential.directory, root / "state", self.docker, self.containerd):
             directory.mkdir(parents=True)

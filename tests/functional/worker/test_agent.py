@@ -1,0 +1,208 @@
+"""A controller with a cluster, as the operator uses it: add a host, install, look, delete."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
+from devstack.options import Options
+from devstack.waiting import wait_until
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.joining import Asker, JoinAnswer, host_user, join_user
+from sysreg_cli.cluster.keys import JoinPart, join_key
+from sysreg_cli.cluster.membership import access
+from sysreg_cli.cluster.port import Expected, Put, User
+from sysreg_cli.cluster.records import decode, encode
+from sysreg_cli.cluster.servers import Access
+from tests import certificates as make
+from tests.deployed_etcd import DeployedEtcd, deployed_etcd
+from tests.functional.conftest import NewController
+from tests.functional.worker.processes import WorkerProcess
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[DeployedEtcd]:
+    with deployed_etcd("trixie") as etcd:
+        yield etcd
+
+
+@pytest.fixture(scope="module")
+def controller(etcd: DeployedEtcd, new_controller: NewController) -> Iterator[Controller]:
+    cluster = {"endpoints": str(etcd.settings.listen), "directory": str(etcd.settings.directory)}
+    with new_controller(Options(settings={"cluster": {**cluster, "host": "controller-0"}})) as controller:
+        yield controller
+
+
+class Site:
+    """The controller, and a worker that joined with a file of ``registry-host-add``."""
+
+    def __init__(self, controller: Controller, etcd: DeployedEtcd, root: Path) -> None:
+        self.controller = controller
+        self.etcd = etcd
+        self.root = root
+
+    def system(self, *words: str, status: int = 0) -> str:
+        """Run the command; return standard output, or standard error if it is to fail."""
+        done = self.controller.system(*words)
+        assert done.returncode == status, done.stdout + done.stderr
+        if not status:
+            assert done.stderr == ""
+        return done.stderr if status else done.stdout
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.system(*words, "-f", "json"))
+
+    def states(self) -> dict[str, str]:
+        return {row["host"]: row["state"] for row in self.json("registry-host-list")}
+
+    def wait_for(self, host: str, state: str, seconds: float = 40) -> None:
+        wait_until(lambda: self.states().get(host) == state, seconds, what=f"{host} is {state}", pause=0.5)
+
+    def join(self, host: str) -> WorkerProcess:
+        """Add a host, and join as sysreg-deploy does, but with files of its own."""
+        path = self.root / f"{host}.json"
+        self.system("registry-host-add", host, "--file", str(path))
+        assert path.stat().st_mode & 0o777 == 0o600
+        invitation = json.loads(path.read_text())
+        asker, store = Asker(host), EtcdStore(self._access(join_user(host), invitation["password"]))
+        key = join_key(host, JoinPart.REQUEST)
+        store.transact([Expected(key)], [Put(key, encode(asker.request))])
+        entry = wait_until(lambda: store.get(join_key(host, JoinPart.ANSWER)), what="the controller answers")
+        assert entry
+        password = asker.open(decode(JoinAnswer, entry.value, entry.key))
+        user = User(host_user(host), password)
+        return WorkerProcess(host, self.root / host, self._access(user.name, password), user)
+
+    def _access(self, user: str, password: str) -> Access:
+        path = self.root / f"{user}.password"
+        path.write_text(password)
+        return dataclasses.replace(access(self.etcd.settings), user=user, password_file=path)
+
+    def certificate(self, name: str) -> str:
+        root = make.authority(name)
+        leaf = make.server(root, names=[HOST_NAME])
+        path = self.root / f"{name}.pem"
+        path.write_bytes(make.bundle(leaf, root))
+        return str(path)
+
+    def install(self, name: str, *options: str, status: int = 0) -> str:
+        words = ("certificate-install", "-m", "docker_registry", *options, self.certificate(name))
+        return self.system(*words, status=status)
+
+
+@pytest.fixture(scope="module")
+def site(controller: Controller, etcd: DeployedEtcd, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(controller, etcd, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def worker(site: Site) -> Iterator[WorkerProcess]:
+    worker = site.join("worker-1")
+    worker.start()
+    site.wait_for("worker-1", "live")
+    yield worker
+    worker.kill()
+
+
+def test_before_a_host_joins_it_is_shown_as_joining(site: Site) -> None:
+    assert site.states() == {"controller-0": "live"}
+    site.system("registry-host-add", "worker-9", "--file", str(site.root / "worker-9.json"))
+    assert site.states() == {"controller-0": "live", "worker-9": "joining"}
+    shown = site.json("registry-host-show", "worker-9")
+    assert shown["reason"] == "the host has never reported"
+    assert site.system("registry-host-delete", "worker-9") == "Host worker-9 deleted\n"
+    assert site.states() == {"controller-0": "live"}
+
+
+def test_an_install_reaches_the_host_and_says_so(site: Site, worker: WorkerProcess) -> None:
+    shown = site.install("first")
+    assert "| hosts " in shown
+    assert "1 live" in shown
+    (host,) = site.json("certificate-show", "docker_registry")["hosts"]
+    row = next(row for row in site.json("registry-host-list") if row["host"] == worker.name)
+    certificate = site.json("certificate-show", "docker_registry")["signature"]
+    assert host["state"] == row["state"] == "live"
+    assert host["certificate"] == row["certificate"] == certificate
+
+
+def test_a_host_that_is_frozen_stops_the_install_and_is_named(site: Site, worker: WorkerProcess) -> None:
+    before = site.json("certificate-show", "docker_registry")["uuid"]
+    worker.signal(signal.SIGSTOP)
+    try:
+        refused = site.install("second", status=1)
+        assert "no answer within 5 s: host worker-1 is behind" in refused
+        assert "the old certificate is still in use" in refused
+        assert site.json("certificate-show", "docker_registry")["uuid"] == before
+    finally:
+        worker.signal(signal.SIGCONT)
+    site.wait_for("worker-1", "live")
+
+
+def test_a_host_that_is_down_gets_it_later(site: Site, worker: WorkerProcess) -> None:
+    assert worker.terminate() == 0
+    site.wait_for("worker-1", "down")
+    refused = site.install("third", "--require-all-hosts", status=1)
+    assert "host worker-1 is down, and every host is required" in refused
+    installed = json.loads(site.install("fourth", "-f", "json"))
+    assert [host["state"] for host in installed["hosts"]] == ["down"]
+    assert "worker-1 is down since" in installed["warnings"][0]
+    worker.start()
+    site.wait_for("worker-1", "live")
+
+
+def test_without_etcd_the_commands_that_need_it_name_it(
+    site: Site, worker: WorkerProcess, etcd: DeployedEtcd
+) -> None:
+    etcd.stop()
+    try:
+        for words in (("registry-host-list",), ("registry-host-add", "worker-2", "--file", "/tmp/none.json")):
+            assert str(etcd.settings.listen) in site.system(*words, status=1)
+        assert str(etcd.settings.listen) in site.install("fifth", status=1)
+        # what does not need it goes on
+        assert site.json("certificate-list")
+        assert "the hosts are not known" in site.system("certificate-show", "docker_registry")
+        assert not Path("/tmp/none.json").exists()
+    finally:
+        etcd.start()
+    site.wait_for("worker-1", "live")
+    site.install("sixth")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (("registry-host-add", "a/b"), 1, "is not a host name"),
+        (("registry-host-add", "controller-0"), 1, "is the name of this controller"),
+        (("registry-host-add", "worker-1"), 1, "has joined already"),
+        (("registry-host-show", "nobody"), 1, "no host nobody"),
+        (("registry-host-delete", "nobody"), 1, "no host nobody"),
+        (("registry-host-delete", "controller-0"), 1, "is the controller itself"),
+        (("registry-host-add",), 2, "HOST"),
+    ],
+)
+def test_bad_input_is_one_line(
+    site: Site, worker: WorkerProcess, words: tuple[str, ...], status: int, text: str, tmp_path: Path
+) -> None:
+    file = ("--file", str(tmp_path / "join.json")) if words[0].endswith("add") else ()
+    refused = site.system(*words, *file, status=status)
+    assert text in refused
+    assert len(refused.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_deleted_host_is_refused_by_etcd(site: Site, worker: WorkerProcess) -> None:
+    site.system("registry-host-delete", "worker-1")
+    worker.kill()
+    worker.start()
+    wait_until(
+        lambda: "etcd refuses the password of user host-worker-1" in worker.log(), what="it is refused"
+    )
+    assert site.states() == {"controller-0": "live"}
