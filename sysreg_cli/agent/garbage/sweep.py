@@ -194,6 +194,7 @@ def directories_to_change(root: Path, plan: SweepPlan, check: Callable[[], None]
             link = layout.revision(root, name, digest)
             yield from (str(link.parent.parent), str(link.parent))
     for name in plan.repositories:
+        yield str(layout.repository(root, name))
         for own in layout.OWN:
             for directory in tree(layout.repository(root, name) / own):
                 check()
