@@ -1,5 +1,7 @@
 """Damages many storages at random, and prints what a delete, a collection or a remedy then does wrong.
 
+In as many others, it compares what registry-usage promises with what is freed.
+
     sudo .venv/bin/python -m tests.fuzz.storage.run [--stores N] [--first SEED] [--processes N]
 
 Each seed makes one storage. 2,000 take 20 minutes in two processes on a quiet machine.
@@ -17,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from devstack.controller import Controller
 from devstack.errors import DevstackError
+from tests.fuzz.storage.freed import check_freed
 from tests.fuzz.storage.trial import Fuzzer
 
 
@@ -43,7 +46,7 @@ def _run(seeds: Sequence[int]) -> Counter[str]:
     with contextlib.ExitStack() as stack:
         fuzzer = Fuzzer(_start(stack))
         for seed in seeds:
-            for problem in fuzzer.run(seed):
+            for problem in (*fuzzer.run(seed), *check_freed(fuzzer, seed)):
                 fuzzer.outcomes["problems"] += 1
                 print(problem, flush=True)
     return fuzzer.outcomes

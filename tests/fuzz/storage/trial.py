@@ -48,11 +48,11 @@ class Fuzzer:
         self.outcomes: Counter[str] = Counter()
         self.root = controller.paths.storage
         self.top = self.root / "docker/registry/v2"
-        self._settings = settings.load(controller.paths.settings)
-        self.storage = TagStorage(self._settings)
-        self._signer = TokenSigner.load(self._settings)
-        context = client_context(str(self._settings.certificate.chain))
-        self._transport = Transport(self._settings.registry.base_url, context, timeout=60)
+        self.settings = settings.load(controller.paths.settings)
+        self.storage = TagStorage(self.settings)
+        self._signer = TokenSigner.load(self.settings)
+        context = client_context(str(self.settings.certificate.chain))
+        self._transport = Transport(self.settings.registry.base_url, context, timeout=60)
         self._environ = controller.openrc()
 
     def run(self, seed: int) -> list[str]:
@@ -61,7 +61,7 @@ class Fuzzer:
         stores.build(self.root, random)
         pristine = Pristine.read(self.top)
         changes = [damage(self.top, random) for _ in range(random.choice([1, 1, 1, 2, 3]))]
-        with local_registry(self._settings) as registry:
+        with local_registry(self.settings) as registry:
             trial = _Trial(self, registry, random, pristine)
             try:
                 trial.run()
@@ -84,7 +84,7 @@ class Fuzzer:
         sent = {**headers, **self._authorization()}
         response = self._transport.request(method, path, headers=sent, body=body, retry_on=())
         location = response.headers.get("Location", "")
-        return response.status, location.removeprefix(self._settings.registry.base_url)
+        return response.status, location.removeprefix(self.settings.registry.base_url)
 
     def type(self, command: str) -> str:
         """Type a command that a message names. Returns "" if it ended with 0, else what it said."""
@@ -112,11 +112,11 @@ class Fuzzer:
 
     def _forget_writes(self) -> None:
         """Record that the last write token is old: a drain would wait for its end."""
-        record = self._settings.paths.state / "latest-write-token"
+        record = self.settings.paths.state / "latest-write-token"
         record.write_text(f"{time.time() - 600:19.6f}\n")
 
     def _authorization(self) -> dict[str, str]:
-        service = self._settings.registry.address
+        service = self.settings.registry.address
         token = self._signer.sign("fuzzer", _EVERYTHING, lifetime=300, service=service)
         return {"Authorization": f"Bearer {token}"}
 
