@@ -50,15 +50,20 @@ def restore(settings: Settings, orders: Sequence[Order]) -> Restoration:
     Raises NotSupported for a storage that cannot be read directly, or a registry that is read-only;
     Unavailable while a collection holds the write lock; SysregError.
     """
+    results = restore_in_storage(settings, orders)
+    with local_registry(settings) as registry:
+        pairs = zip(orders, results, strict=True)
+        return Restoration(tuple(_verified(registry, order.image, result) for order, result in pairs))
+
+
+def restore_in_storage(settings: Settings, orders: Sequence[Order]) -> list[RestoredImage]:
+    """Restore each of ``orders``, and do not ask the registry. Raises as ``restore``."""
     with write_permit(settings) as write_lock:
         # A collection whose scan was before this must not carry out what it has planned.
         write_lock.record()
         with open_root(settings, change=True) as root:
             snapshot = read_images(root)
-            results = [_restore(root, snapshot, order) for order in orders]
-    with local_registry(settings) as registry:
-        pairs = zip(orders, results, strict=True)
-        return Restoration(tuple(_verified(registry, order.image, result) for order, result in pairs))
+            return [_restore(root, snapshot, order) for order in orders]
 
 
 def _restore(root: Path, snapshot: Snapshot, order: Order) -> RestoredImage:
@@ -105,7 +110,7 @@ def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
     _require_free(deleted, tag, link)
     linked = _link(root, deleted)
     if tag_digest(link) == deleted.record:
-        remove_tags(root, repository, {tag: deleted.record})
+        _end_delete(root, deleted, tag)
     if not add_tag(root, repository, tag, deleted.root) and tag_digest(link) != deleted.root:
         raise _taken(deleted, tag, link)
     for _ in range(_TRIES):
@@ -113,6 +118,19 @@ def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
             break
         linked += lost
     return linked
+
+
+def _end_delete(root: Path, deleted: DeletedTag, tag: str) -> None:
+    """Remove ``tag``, whose delete has not ended, from its placeholder.
+
+    If it is the last tag there, the placeholder goes first, as in a delete. So its record is found at each
+    moment: by a tag on it, or as an unlinked manifest.
+    """
+    tags = layout.repository(root, deleted.repository) / "_manifests/tags"
+    others = (tag_digest(str(path / layout.TAG_LINK)) for path in tags.iterdir() if path.name != tag)
+    if deleted.record not in others:
+        files.remove(layout.revision(root, deleted.repository, deleted.record))
+    remove_tags(root, deleted.repository, {tag: deleted.record})
 
 
 def _require_free(deleted: DeletedTag, tag: str, link: str) -> None:
