@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from devstack import images
 from devstack.controller import Controller
 from devstack.options import Options
-from devstack.waiting import wait_until
 from tests import certificates as make
+from tests.containerd import Containerd, containerd
 from tests.functional.conftest import NewController
 from tests.tls_clients import openssl_chain
 
@@ -186,44 +186,19 @@ def test_skopeo_and_the_system_command_trust_it_by_the_same_directory(
 
 
 @pytest.fixture(scope="module")
-def containerd(controller: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a containerd in the controller's namespaces."""
-    directory = tmp_path_factory.mktemp("containerd")
-    socket = directory / "c.sock"
-    (directory / "config.toml").write_text(
-        f'''version = 2
-root = "{directory}/root"
-state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "{socket}"
-'''
-    )
-    with (directory / "log").open("wb") as log:
-        arguments = [*controller.prefix(), "containerd", "--config", str(directory / "config.toml")]
-        daemon = subprocess.Popen(arguments, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: controller.run(["ctr", "-a", str(socket), "version"]).returncode == 0, 60)
-        yield socket
-    finally:
-        daemon.terminate()
-        daemon.wait(30)
+def client(controller: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    with containerd(controller, tmp_path_factory.mktemp("containerd")) as started:
+        yield started
 
 
 def test_containerd_pulls_with_the_new_ca_and_fails_without(
-    controller: Controller, chain: tuple[make.Issued, ...], containerd: Path
+    controller: Controller, chain: tuple[make.Issued, ...], client: Containerd, tmp_path: Path
 ) -> None:
     hosts = controller.paths.root / "containerd" / "certs.d"
-
-    def pull(hosts_directory: Path) -> subprocess.CompletedProcess[str]:
-        account = f"testuser:{controller.passwords['testuser']}"
-        options = ["--hosts-dir", str(hosts_directory), "--user", account, "--all-platforms"]
-        reference = f"{controller.address}/{IMAGE}:latest"
-        return controller.run(["ctr", "-a", str(containerd), "content", "fetch", *options, reference])
-
-    done = pull(hosts)
+    reference = f"{controller.address}/{IMAGE}:latest"
+    done = client.fetch(reference, "--hosts-dir", str(hosts), user="testuser")
     assert done.returncode == 0, done.stderr
-    done = pull(containerd.parent / "nothing")
+    done = client.fetch(reference, "--hosts-dir", str(tmp_path / "nothing"), user="testuser")
     assert done.returncode != 0
     assert "x509" in done.stderr
 

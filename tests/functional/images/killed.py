@@ -10,11 +10,30 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
+from devstack.controller import Controller
 from sysreg_cli.cli import start
 from sysreg_cli.registry.transport import Transport
+
+
+def killed_before(
+    controller: Controller, number: signal.Signals, request: int, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run registry-image-delete, and send it a signal right before a request."""
+    return controller.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.functional.images.killed",
+            number.name,
+            str(request),
+            "registry-image-delete",
+            *arguments,
+        ]
+    )
 
 
 def main() -> None:

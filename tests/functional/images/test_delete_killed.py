@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from devstack import images
 from devstack.client import IndependentClient
 from devstack.controller import Controller
 from tests.functional.images import storage
+from tests.functional.images.killed import killed_before
 
 _SHARED = images.multi_arch(seed="killed-shared")
 _OWN = images.multi_arch(seed="killed-own")
@@ -79,7 +78,7 @@ def _kill_and_finish(controller: Controller, label: str, number: int) -> bool:
     for tag, image in case.pushed.items():
         registry.push(name, tag, image)
 
-    first = _killed_before(controller, signal.SIGKILL, number, *case.wanted(name))
+    first = killed_before(controller, signal.SIGKILL, number, *case.wanted(name))
     _assert_whole(registry, name, case.stays, when)
     if first.returncode == 0:
         return False
@@ -105,7 +104,7 @@ def test_interrupted_half_way_it_says_which_command_finishes_it(
     for tag, pushed in case.pushed.items():
         registry.push(name, tag, pushed)
     for before in range(1, 30):
-        first = _killed_before(controller, number, before, image)
+        first = killed_before(controller, number, before, image)
         assert (first.returncode, first.stdout) == (130, ""), first.stderr
         if first.stderr != "system: interrupted\n":
             break
@@ -113,22 +112,6 @@ def test_interrupted_half_way_it_says_which_command_finishes_it(
     assert first.stderr == f"system: {half}\n"
     assert controller.system("registry-image-delete", image).returncode == 0
     assert storage.tags(controller, name) == {"v2", "other"}
-
-
-def _killed_before(
-    controller: Controller, number: signal.Signals, request: int, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    return controller.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.functional.images.killed",
-            number.name,
-            str(request),
-            "registry-image-delete",
-            *arguments,
-        ]
-    )
 
 
 def _assert_whole(registry: IndependentClient, name: str, tags: frozenset[str], when: str) -> None:
