@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import http.client
 import json
 import ssl
 from collections.abc import Iterator, Mapping
@@ -273,9 +274,9 @@ def _no_answer(error: Exception, seconds: float) -> NoAnswer:
         return NoAnswer(f"its certificate is not trusted: {inner.verify_message}", sent=False)
     if isinstance(inner, ssl.SSLError) and inner.reason in _CLIENT_REFUSED:
         return NoAnswer(f"it does not accept this client's certificate: {_tls_text(inner)}", sent=False)
-    if isinstance(inner, ssl.SSLEOFError):
-        # the refusal of a client's certificate may be lost behind the end of the connection
-        return NoAnswer("it ends TLS; it may not accept this client's certificate", sent=sent)
+    if isinstance(inner, (ssl.SSLEOFError, http.client.RemoteDisconnected)):
+        # etcd says nothing to a client with a revoked certificate; other alerts may be lost behind the end
+        return NoAnswer("it ends the connection; it may not accept this client's certificate", sent=sent)
     text = _tls_text(inner) if isinstance(inner, OSError) else str(inner)
     return NoAnswer(text or type(inner).__name__, sent=sent)
 

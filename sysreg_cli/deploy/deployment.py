@@ -106,6 +106,7 @@ def template_values(settings: Settings, facts: HostFacts) -> dict[str, str]:
     return {
         "backoff": backoff,
         "bindir": str(facts.programs),
+        "cluster": str(settings.cluster.directory),
         "containerd_trust": str(settings.paths.containerd_trust),
         "docker_trust": str(settings.paths.docker_trust),
         "etcd_environment": str(ETCD_ENVIRONMENT),

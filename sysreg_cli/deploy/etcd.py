@@ -20,16 +20,17 @@ from cryptography import x509
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.membership import CredentialFiles, access
+from sysreg_cli.cluster.membership import AuthorityFiles, access
 from sysreg_cli.cluster.port import EPOCH, Expected, Put
 from sysreg_cli.cluster.users import enable_passwords
 from sysreg_cli.deploy.configs import ETCD_ENVIRONMENT
+from sysreg_cli.deploy.daemons import AGENT
 from sysreg_cli.deploy.file import File
 from sysreg_cli.deploy.machine import PUBLIC, Attributes
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
 from sysreg_cli.deploy.units import ETCD, EnabledUnit, RunningUnit, unit_file_state, unit_property
 from sysreg_cli.errors import Changed, Conflict, NotAuthenticated, SysregError
-from sysreg_cli.pki.private_ca import Pair, issue, make_authority
+from sysreg_cli.pki.private_ca import Pair, issue, make_authority, revoke
 from sysreg_cli.settings import ClusterSettings
 
 PROGRAM = Path("/usr/bin/etcd")
@@ -65,7 +66,7 @@ def service_resources(cluster: ClusterSettings) -> Iterator[Resource]:
 def environment(cluster: ClusterSettings) -> bytes:
     """Return etcd's settings as an environment file. Raises OSError before there is a CA."""
     assert cluster.listen is not None
-    files = ClusterFiles(cluster.directory)
+    files = AuthorityFiles(cluster.directory)
     # there is no other member
     peer = f"https://{HostPort('127.0.0.1', cluster.listen.port + 1)}"
     client = f"https://{cluster.listen}"
@@ -86,6 +87,7 @@ def environment(cluster: ClusterSettings) -> bytes:
         values[f"{name}TRUSTED_CA_FILE"] = files.tls.ca
         values[f"{name}CLIENT_CERT_AUTH"] = "true"
     values |= {
+        "CLIENT_CRL_FILE": files.revoked,
         "AUTO_COMPACTION_MODE": "periodic",
         "AUTO_COMPACTION_RETENTION": "1h",
         "QUOTA_BACKEND_BYTES": _QUOTA,
@@ -103,23 +105,6 @@ def environment(cluster: ClusterSettings) -> bytes:
 
 
 @dataclass(frozen=True)
-class ClusterFiles(CredentialFiles):
-    """The files of the controller that runs etcd: those of a host, and the CA's and etcd's keys."""
-
-    @property
-    def ca_key(self) -> Path:
-        return self.directory / "ca.key"
-
-    @property
-    def server_certificate(self) -> Path:
-        return self.directory / "server.crt"
-
-    @property
-    def server_key(self) -> Path:
-        return self.directory / "server.key"
-
-
-@dataclass(frozen=True)
 class ClusterKeys(Resource):
     """The CA of the cluster, the certificates of etcd and of its clients, and the password of etcd's root.
 
@@ -130,8 +115,8 @@ class ClusterKeys(Resource):
     key_group: str = GROUP
 
     @property
-    def files(self) -> ClusterFiles:
-        return ClusterFiles(self.cluster.directory)
+    def files(self) -> AuthorityFiles:
+        return AuthorityFiles(self.cluster.directory)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,14 +128,20 @@ class ClusterKeys(Resource):
     def compare(self, context: Context) -> Change | None:
         files = self.files
         if not files.tls.ca.exists():
-            return Change(f"create a CA and certificates for etcd in {files.directory}", self._create)
+            # the agent has mounted the directory, if there was one
+            line = f"create a CA and certificates for etcd in {files.directory}"
+            return Change(line, self._create, restarts=(AGENT.unit,))
         problems = self._problems()
         if problems:
             return Change(f"issue certificates for etcd anew: {'; '.join(problems)}", self._issue)
+        if not files.revoked.exists():
+            return Change(f"create {files.revoked}, the revoked certificates of hosts", self._complete)
         if not files.password.exists():
-            return Change(f"create the password of etcd's user root in {files.password}", self._set_password)
+            return Change(f"create the password of etcd's user root in {files.password}", self._complete)
         wanted = {
-            **dict.fromkeys((files.tls.ca, files.tls.certificate, files.server_certificate), PUBLIC),
+            **dict.fromkeys(
+                (files.tls.ca, files.tls.certificate, files.server_certificate, files.revoked), PUBLIC
+            ),
             **dict.fromkeys((files.tls.key, files.password), _SECRET),
             files.server_key: Attributes(0o640, group=self.key_group),
         }
@@ -199,35 +190,34 @@ class ClusterKeys(Resource):
         self._issue(context)
 
     def _issue(self, context: Context) -> None:
-        files, now = self.files, datetime.now(UTC)
-        try:
-            authority = Pair.load(files.ca_key.read_bytes(), files.tls.ca.read_bytes())
-        except (FileNotFoundError, ValueError) as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else str(error)
-            raise SysregError(
-                f"etcd's certificates cannot be issued: {files.ca_key}, the key of the CA, {reason}",
-                next_step="restore it from a backup, because every host trusts this CA",
-            ) from None
+        authority, now = self.files.authority(), datetime.now(UTC)
         for certificate, key, names in self._pairs():
             context.record.take(certificate, key)
             pair = issue(authority, names, now)
             attributes = Attributes(0o640, group=self.key_group) if names else _SECRET
             attributes.write(key, pair.key_pem)
             PUBLIC.write(certificate, pair.pem)
-        self._set_password(context)
+        self._complete(context)
 
-    def _set_password(self, context: Context) -> None:
-        if self.files.password.exists():
-            return
-        context.record.take(self.files.password)
-        _SECRET.write(self.files.password, f"{secrets.token_urlsafe(_PASSWORD_BYTES)}\n".encode())
+    def _complete(self, context: Context) -> None:
+        """Write what is missing beside the certificates."""
+        files = self.files
+        if not files.revoked.exists():
+            context.record.take(files.revoked)
+            PUBLIC.write(files.revoked, revoke(files.authority(), None, (), datetime.now(UTC)))
+        if not files.password.exists():
+            context.record.take(files.password)
+            _SECRET.write(files.password, f"{secrets.token_urlsafe(_PASSWORD_BYTES)}\n".encode())
 
     def remove(self, context: Context) -> str:
         files = self.files
         paths = (
             *(files.password, files.tls.key, files.tls.certificate, files.server_key),
-            *(files.server_certificate, files.tls.ca, files.ca_key),
+            *(files.server_certificate, files.revoked, files.tls.ca, files.ca_key),
         )
+        hosts = files.certificate_of("").parent
+        if hosts.is_dir():
+            shutil.rmtree(hosts)
         lines = [context.record.put_back(path) for path in paths if context.record.owns(path)]
         return "; ".join(filter(None, lines))
 

@@ -126,6 +126,11 @@ def _exchange(invitation: Invitation, settings: Settings, files: CredentialFiles
             " was made, or the host was deleted",
             next_step=_USELESS,
         ) from None
+    except Unavailable as error:
+        raise Unavailable(
+            error.message,
+            next_step=f"if etcd runs and a newer join file was made, or the host was deleted, {_USELESS}",
+        ) from None
     try:
         return asker.open(_answer(store, invitation.host))
     finally:

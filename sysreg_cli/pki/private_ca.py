@@ -7,7 +7,7 @@ clients (docs/behaviour.rst, "etcd"). Names are subject alternative names alone.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,7 +53,7 @@ class Pair:
         except (ValueError, TypeError):
             raise ValueError("is damaged") from None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != parsed.public_key():
-            raise ValueError("has a key that does not belong to it")
+            raise ValueError("does not belong to its certificate")
         return cls(loaded, parsed)
 
     @property
@@ -132,3 +132,24 @@ def _builder(
 
 def _name(organization: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)])
+
+
+def revoke(authority: Pair, revoked: bytes | None, serials: Collection[int], now: datetime) -> bytes:
+    """Return a list of revoked certificates (PEM): those of the list ``revoked``, and ``serials``.
+
+    Raises ValueError if ``revoked`` is damaged.
+    """
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - timedelta(days=1))
+        .next_update(now + timedelta(days=_DAYS))
+    )
+    old = x509.load_pem_x509_crl(revoked) if revoked is not None else ()
+    dates = {entry.serial_number: entry.revocation_date_utc for entry in old}
+    for serial in serials:
+        dates.setdefault(serial, now)
+    for serial, date in dates.items():
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(date).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM)

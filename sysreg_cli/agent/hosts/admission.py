@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from sysreg_cli.agent.hosts.certificates import HostCertificates
 from sysreg_cli.cluster.follow import Follower
 from sysreg_cli.cluster.joining import (
     JOIN_SECONDS,
@@ -64,6 +65,7 @@ class Admission:
         self._store = store
         self._administration = administration
         self._clock = clock
+        self._certificates = HostCertificates(settings.cluster)
         self._follower = Follower(store, JOINING, self._see, lambda _error: None)
         self._thread = threading.Thread(target=self._follower.run, name="admission", daemon=True)
 
@@ -102,19 +104,20 @@ class Admission:
         return made, self._invitation(host, offer, user.password)
 
     def remove(self, name: str) -> None:
-        """Delete a host: from then on it can write nothing. Raises NotFound, SysregError."""
+        """Delete a host: from then on it can write nothing. Raises NotFound, OSError, SysregError."""
         host = name.lower()
         if self._store.get(host_key(host, Part.SPEC)) is None:
             raise NotFound(f"no host {name}", next_step="see the names with registry-host-list")
         for user in (host_user(host), join_user(host)):
             self._administration.remove_user(user)
+        self._certificates.revoke(host)
         keys = [*(host_key(host, part) for part in Part), *(join_key(host, part) for part in JoinPart)]
         self._store.transact([], [Delete(key) for key in keys])
 
     def _invitation(self, host: str, offer: Offer, password: str) -> Invitation:
-        """Raises OSError."""
+        """Raises OSError, SysregError."""
         registry = self._settings.registry
-        files = CredentialFiles(self._settings.cluster.directory).tls
+        certificate, key = self._certificates.issue(host)
         return Invitation(
             host=host,
             role=Role.WORKER,
@@ -123,9 +126,9 @@ class Admission:
             host_names=registry.host_names,
             port=registry.port,
             address=self._address(),
-            ca=files.ca.read_text(),
-            certificate=files.certificate.read_text(),
-            key=files.key.read_text(),
+            ca=CredentialFiles(self._settings.cluster.directory).tls.ca.read_text(),
+            certificate=certificate,
+            key=key,
             password=password,
         )
 

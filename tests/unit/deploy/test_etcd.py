@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.addresses import HostPort
+from sysreg_cli.cluster.membership import AuthorityFiles
 from sysreg_cli.deploy import etcd
-from sysreg_cli.deploy.etcd import ClusterFiles, ClusterKeys, Installed, MaskedUnit
+from sysreg_cli.deploy.etcd import ClusterKeys, Installed, MaskedUnit
 from sysreg_cli.deploy.units import ETCD, WithdrawnUnit
 from sysreg_cli.errors import Conflict, SysregError
 from sysreg_cli.settings import ClusterSettings
@@ -38,15 +39,17 @@ def test_keys_are_made_once_and_secret(keys: ClusterKeys, tmp_path: Path) -> Non
     apply(keys, context)
     modes = {path.name: path.stat().st_mode & 0o777 for path in keys.files.directory.iterdir()}
     assert modes == {
-        "ca.crt": 0o644, "client.crt": 0o644, "server.crt": 0o644,
+        "ca.crt": 0o644, "client.crt": 0o644, "server.crt": 0o644, "revoked.crl": 0o644,
         "ca.key": 0o600, "client.key": 0o600, "password": 0o600, "server.key": 0o640,
     }  # fmt: skip
     assert keys.compare(context_of(tmp_path / "state")) is None
-    assert keys.remove(context).count("removed") == 7
+    assert keys.remove(context).count("removed") == 8
     assert list(keys.files.directory.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["server.key", "server.crt", "client.key", "client.crt", "password"])
+@pytest.mark.parametrize(
+    "name", ["server.key", "server.crt", "client.key", "client.crt", "password", "revoked.crl"]
+)
 @pytest.mark.parametrize("damage", ["missing", "damaged", "mode"])
 def test_what_is_damaged_is_made_anew_and_the_ca_is_kept(
     keys: ClusterKeys, tmp_path: Path, name: str, damage: str
@@ -59,8 +62,8 @@ def test_what_is_damaged_is_made_anew_and_the_ca_is_kept(
         path.unlink()
     elif damage == "mode":
         path.chmod(0o666)
-    elif name == "password":
-        return  # any text is one
+    elif name in ("password", "revoked.crl"):
+        return  # only its reader knows
     else:
         path.write_text("garbage")
     apply(keys, context)
@@ -116,7 +119,7 @@ def test_a_run_that_was_killed_is_continued(keys: ClusterKeys, tmp_path: Path) -
     files = keys.files
     order = [
         *(files.ca_key, files.tls.ca, files.server_key, files.server_certificate),
-        *(files.tls.key, files.tls.certificate, files.password),
+        *(files.tls.key, files.tls.certificate, files.revoked, files.password),
     ]
     for written in range(len(order)):
         for path in order[written:]:
@@ -126,7 +129,7 @@ def test_a_run_that_was_killed_is_continued(keys: ClusterKeys, tmp_path: Path) -
 
 
 def test_the_environment_names_files_and_limits(cluster: ClusterSettings) -> None:
-    files = ClusterFiles(cluster.directory)
+    files = AuthorityFiles(cluster.directory)
     files.directory.mkdir()
     files.tls.ca.write_bytes(b"a CA")
     values = dict(

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sysreg_cli.pki.private_ca import Pair, issue, make_authority
+from sysreg_cli.pki.private_ca import Pair, issue, make_authority, revoke
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 AUTHORITY = make_authority(NOW)
@@ -54,3 +54,15 @@ def test_a_key_of_another_certificate_and_damage_are_refused() -> None:
     for key, pem in ((b"", first.pem), (first.key_pem, b""), (first.pem, first.key_pem)):
         with pytest.raises(ValueError, match="damaged"):
             Pair.load(key, pem)
+
+
+def test_a_list_of_revoked_certificates_grows() -> None:
+    first, second = issue(AUTHORITY, (), NOW).certificate, issue(AUTHORITY, (), NOW).certificate
+    empty = revoke(AUTHORITY, None, (), NOW)
+    one = revoke(AUTHORITY, empty, [first.serial_number], NOW)
+    both = revoke(AUTHORITY, one, [second.serial_number, first.serial_number], NOW + timedelta(days=1))
+    serials = [entry.serial_number for entry in x509.load_pem_x509_crl(both)]
+    assert serials == [first.serial_number, second.serial_number]
+    assert x509.load_pem_x509_crl(both).is_signature_valid(AUTHORITY.key.public_key())
+    with pytest.raises(ValueError, match=r"."):
+        revoke(AUTHORITY, b"garbage", (), NOW)
