@@ -17,7 +17,7 @@ A request passes through the modules in this order:
     garbage/         garbage collection
     usage/           where the space of the storage went
     prune/           removing tags by rules
-    health/          a trial of the registry with a test image
+    health/          a trial of the registry with a test image, and the reading of every blob
     restore/         restoring deleted tags
     certificate/     certificates
     hosts/           the other hosts of a cluster

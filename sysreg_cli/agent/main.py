@@ -31,6 +31,7 @@ from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.garbage import api as garbage_api
 from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.health import api as health_api
+from sysreg_cli.agent.health.blobs import BlobReader
 from sysreg_cli.agent.identity import CallerAuthenticator, Peer
 from sysreg_cli.agent.metrics import AgentMetrics
 from sysreg_cli.agent.prune import api as prune_api
@@ -112,9 +113,10 @@ async def _serve(settings: Settings, pace: Pace) -> None:
     alarms = Alarms(settings)
     renewal = Renewal(settings, change, source_of(settings.certificate, pace), pace)
     growth = Growth(settings)
+    blobs = BlobReader(settings)
     configuration = partial(
         server.configuration,
-        build(_routes(context, change, renewal, collections, growth, cluster)),
+        build(_routes(context, change, renewal, collections, growth, cluster, blobs)),
         protocol=PeerProtocol,
         stop_seconds=_STOP_SECONDS,
     )
@@ -134,6 +136,7 @@ async def _serve(settings: Settings, pace: Pace) -> None:
 
     def stop() -> None:
         alarms.stop()
+        blobs.stop()
         for task in background:
             task.cancel()
         renewal.stop()
@@ -188,6 +191,7 @@ def _routes(
     collections: CollectionService,
     growth: Growth,
     cluster: HostCluster | None,
+    blobs: BlobReader,
 ) -> list[BaseRoute]:
     return [
         *certificate_api.routes(context, change, lambda: renewal.record, cluster=cluster),
@@ -196,7 +200,7 @@ def _routes(
         *registry_image.routes(context),
         *usage_api.routes(context, partial(collections.status, names=False), growth),
         *prune_api.routes(context),
-        *health_api.routes(context),
+        *health_api.routes(context, blobs),
         *restore_api.routes(context),
         *openapi.routes(),
     ]

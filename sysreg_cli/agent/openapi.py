@@ -38,7 +38,7 @@ from sysreg_cli.v1.collections import (
     PlannedBlob,
 )
 from sysreg_cli.v1.faults import ErrorBody
-from sysreg_cli.v1.health import Trial
+from sysreg_cli.v1.health import BlobReading, Trial
 from sysreg_cli.v1.hosts import JoinFile, RegistryHost, RegistryHosts
 from sysreg_cli.v1.images import Image, ImageDetails, Images, Layer, Platform, StoredTags
 from sysreg_cli.v1.prune import PrunedTag, Pruning
@@ -49,7 +49,7 @@ _SCHEMAS = (
     *(ImageDetails, Platform, Layer),
     *(Image, Images, StoredTags, ErrorBody, Certificate, Certificates, Installation, PlannedChange, Preview),
     *(CertificateRequest, CertificateRequests),
-    *(Usage, UsageRow, Pruning, PrunedTag, Trial),
+    *(Usage, UsageRow, Pruning, PrunedTag, Trial, BlobReading),
     *(DeletedTags, DeletedTag, Restoration, RestoredImage),
     *(RegistryHost, RegistryHosts, JoinFile),
     *(HistoryEntry, CertificateHistory, ClientRestart, Uninstallation),
@@ -251,6 +251,13 @@ _CALLS = (
         paths.TRIAL,
         "Push, pull, compare and delete a test image, and remove every trace of it (role admin).",
         Trial,
+    ),
+    _Call(
+        "get",
+        paths.BLOBS,
+        "Read every blob at the lowest priority, and name what is damaged; it may take hours (role admin).",
+        BlobReading,
+        errors=(405, 409),
     ),
     _Call(
         "get",

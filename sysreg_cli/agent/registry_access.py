@@ -23,10 +23,15 @@ _TIMEOUT = 30.0
 
 
 class OwnTokens:
-    """Signs the tokens that the registry client needs, and keeps them for one call of the API."""
+    """Signs the tokens that the registry client needs, and keeps them for one call of the API.
 
-    def __init__(self, settings: Settings) -> None:
+    ``has_permit``: the caller holds a permit of the write lock as long as it uses the tokens. Then no
+    collection has to wait for their end.
+    """
+
+    def __init__(self, settings: Settings, *, has_permit: bool = False) -> None:
         self._settings = settings
+        self._has_permit = has_permit
         self._signer = TokenSigner.load(settings)
         self._tokens: dict[tuple[Access, ...], str] = {}
 
@@ -42,6 +47,8 @@ class OwnTokens:
         return self._tokens[key]
 
     def _sign_write(self, access: Sequence[Access], lifetime: int) -> str:
+        if self._has_permit:
+            return self._sign(access, lifetime)
         with write_permit(self._settings) as write_lock:
             write_lock.record()
             return self._sign(access, lifetime)
@@ -52,12 +59,12 @@ class OwnTokens:
 
 
 @contextmanager
-def local_registry(settings: Settings) -> Iterator[RegistryClient]:
-    """Yield a client of the registry for one call of the API.
+def local_registry(settings: Settings, *, has_permit: bool = False) -> Iterator[RegistryClient]:
+    """Yield a client of the registry for one call of the API. ``has_permit`` as for OwnTokens.
 
     Raises SettingsError for a token-signing key that can't be used, CertificateNotTrusted for a certificate
     of the registry that can't be read.
     """
     context = client_context(str(settings.certificate.chain))
     with closing(Transport(settings.registry.base_url, context, timeout=_TIMEOUT)) as transport:
-        yield RegistryClient(transport, OwnTokens(settings))
+        yield RegistryClient(transport, OwnTokens(settings, has_permit=has_permit))

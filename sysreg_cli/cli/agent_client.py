@@ -29,7 +29,7 @@ from sysreg_cli.v1.certificates import (
     Uninstallation,
 )
 from sysreg_cli.v1.collections import ID_HEADER, CollectionStatus
-from sysreg_cli.v1.health import Trial
+from sysreg_cli.v1.health import BlobReading, Trial
 from sysreg_cli.v1.hosts import JoinFile, RegistryHost, RegistryHosts
 from sysreg_cli.v1.images import ImageDetails, Images, StoredTags
 from sysreg_cli.v1.prune import Pruning
@@ -46,6 +46,8 @@ _RESTORE_SECONDS = 300.0
 
 # an error message of the agent is a few lines
 _MAX_ERROR = 64 * 1024
+# a day, for terabytes on a slow disk
+_BLOBS_SECONDS = 86_400.0
 
 
 class AgentClient:
@@ -152,6 +154,10 @@ class AgentClient:
             registry_token=registry_token,
             read_timeout=_RESTORE_SECONDS,
         )
+
+    def read_blobs(self) -> BlobReading:
+        """Read every blob. That may take hours; to close the connection ends it."""
+        return self._fetch(BlobReading, "GET", paths.BLOBS, read_timeout=_BLOBS_SECONDS)
 
     def certificates(self) -> Certificates:
         """Return the installed certificates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-from sysreg_cli.errors import SysregError, Unavailable
+from sysreg_cli.errors import SysregError
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.remedies import AGENT_UNIT, restart, see_journal
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
@@ -44,12 +44,7 @@ def _collections(readings: Readings) -> CollectionStatus:
     try:
         return readings.collections()
     except SysregError as error:
-        raise _unknown(error) from None
-
-
-def _unknown(error: SysregError) -> Skipped:
-    """Return why the agent does not tell something."""
-    return Skipped("the agent does not answer" if isinstance(error, Unavailable) else error.message)
+        raise Skipped(error.message) from None
 
 
 def _age(time: str) -> str:
@@ -94,7 +89,7 @@ def _trial(readings: Readings) -> Result:
     try:
         trial = readings.agent().try_registry()
     except SysregError as error:
-        raise _unknown(error) from None
+        raise Skipped(error.message) from None
     match trial.outcome:
         case TrialOutcome.PASSED:
             return ok("1 KiB was pushed, pulled, compared and deleted")
@@ -111,4 +106,16 @@ def blobs(readings: Readings) -> Result:
     """Each blob has the content that its digest names."""
     if not readings.deep:
         raise Skipped("--deep reads every blob")
-    raise Skipped("not yet")
+    try:
+        found = readings.agent().read_blobs()
+    except SysregError as error:
+        raise Skipped(error.message) from None
+    read = f"{found.blobs} blobs of {found.bytes / 1e9:.1f} GB were read"
+    if not found.damages:
+        return ok(f"{read}, and each has the content of its digest")
+    what = f"{read}; damaged: {' | '.join(found.damages)}"
+    if not found.images:
+        return failed(what, Remedy("do what stands behind each of these"))
+    delete = f"system registry-image-delete --yes {' '.join(found.images)}"
+    command = f"{delete} && system registry-garbage-collect"
+    return failed(what, Remedy("delete the damaged images, collect, then push them again", command))

@@ -28,7 +28,7 @@ from sysreg_cli.registry.trust import client_context
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.v1.collections import CollectionStatus
-from sysreg_cli.v1.health import Trial
+from sysreg_cli.v1.health import BlobReading, Trial
 
 _TOKEN_SECONDS = 60
 # seconds to connect, and between bytes
@@ -47,6 +47,10 @@ class Agent(Protocol):
 
     def try_registry(self) -> Trial:
         """Push, pull and delete a test image."""
+        ...
+
+    def read_blobs(self) -> BlobReading:
+        """Compare every blob with its digest."""
         ...
 
 

@@ -5,56 +5,48 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from sysreg_cli.errors import SysregError, text_of
-from sysreg_cli.health.checks import CHECKS
-from sysreg_cli.health.readings import Agent, Readings
+from sysreg_cli.health.checks import Check
+from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.results import Name, Remedy, Result, Skipped, failed, skipped
-from sysreg_cli.settings import Settings
 
 #: seconds for all checks but the one that reads every blob
-_SECONDS = 12.0
+SECONDS = 12.0
 _SEE_OTHERS = Remedy("mend what the other checks name first")
 
 
 def run(
-    settings: Settings, agent: Callable[[], Agent], names: Iterable[Name], *, deep: bool
+    readings: Readings, checks: Mapping[Name, Check], *, seconds: float = SECONDS
 ) -> Mapping[Name, Result]:
-    """Run the checks ``names``. ``agent`` returns a client of the agent for one thread.
-
-    A check that has no result in time is failed. ``deep`` reads every blob, however long that takes.
-    """
-    readings = Readings(settings, agent, deep=deep)
+    """Run the checks. One that has no result within ``seconds`` is failed, but the reading of all blobs."""
     results: dict[Name, Result] = {}
     done: queue.SimpleQueue[tuple[Name, Result]] = queue.SimpleQueue()
-    waiting = list(names)
-    for name in waiting:
+    for name, check in checks.items():
         # a daemon: one that hangs, as with a dead NFS server, must not keep the process from ending
-        target = partial(_put, done, name, readings)
+        target = partial(_put, done, name, check, readings)
         threading.Thread(target=target, name=name, daemon=True).start()
-    deadline = time.monotonic() + _SECONDS
-    while missing := [name for name in waiting if name not in results]:
-        endless = deep and missing == [Name.BLOBS]
+    deadline = time.monotonic() + seconds
+    while missing := [name for name in checks if name not in results]:
+        is_endless = readings.deep and missing == [Name.BLOBS]
         try:
-            name, result = done.get(timeout=None if endless else max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            for name in missing:
-                if not (deep and name is Name.BLOBS):
-                    results[name] = failed(f"no result within {_SECONDS:g} s", _SEE_OTHERS)
-        else:
+            name, result = done.get(timeout=None if is_endless else max(0.0, deadline - time.monotonic()))
             results.setdefault(name, result)
-    return {name: results[name] for name in waiting}
+        except queue.Empty:
+            late = failed(f"no result within {seconds:g} s", _SEE_OTHERS)
+            results |= {name: late for name in missing if not (readings.deep and name is Name.BLOBS)}
+    return {name: results[name] for name in checks}
 
 
-def _put(done: queue.SimpleQueue[tuple[Name, Result]], name: Name, readings: Readings) -> None:
-    done.put((name, _run(name, readings)))
+def _put(done: queue.SimpleQueue[tuple[Name, Result]], name: Name, check: Check, readings: Readings) -> None:
+    done.put((name, _result(check, readings)))
 
 
-def _run(name: Name, readings: Readings) -> Result:
+def _result(check: Check, readings: Readings) -> Result:
     try:
-        return CHECKS[name](readings)
+        return check(readings)
     except Skipped as reason:
         return skipped(str(reason))
     except SysregError as error:

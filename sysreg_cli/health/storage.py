@@ -6,8 +6,9 @@ import contextlib
 import errno
 import grp
 import os
+import pwd
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,21 +26,17 @@ from sysreg_cli.v1.collections import State
 _LOW, _TOO_LOW = 10, 1
 _GROUP = "sysreg-token"
 _END_COLLECTION = Remedy("wait for its end, or end it", "system registry-garbage-collect --cancel")
-# where the registry writes, below the root directory
-_DIRECTORIES = (
-    "",
-    "docker",
-    "docker/registry",
-    "docker/registry/v2",
-    *(f"docker/registry/v2/{name}" for name in ("blobs", "blobs/sha256", "repositories")),
-)
+_TOP = "docker/registry/v2"
+# where the registry writes, below the root directory; with each directory in the last two
+_DIRECTORIES = ("", "docker", "docker/registry", _TOP, f"{_TOP}/blobs")
+_OUTER = (f"{_TOP}/blobs/sha256", f"{_TOP}/repositories")
 
 
 def storage(readings: Readings) -> Result:
     """The registry's user may write to its storage."""
     root = readings.storage_root()
     try:
-        require_rights(root, (str(root / name) for name in _DIRECTORIES))
+        require_rights(root, _directories(root), _registry_user(readings))
         with as_owner(root):
             _try_write(root)
     except FileNotFoundError as error:
@@ -55,6 +52,26 @@ def storage(readings: Readings) -> Result:
             return failed(f"{root} is mounted read-only", remount(root))
         return failed(error.message, Remedy(error.next_step))
     return ok(f"{root} is writable for its owner")
+
+
+def _directories(root: Path) -> Iterator[str]:
+    """Yield outer directories: a restore that gives the storage to the wrong user does so to these, too."""
+    yield from (str(root / name) for name in _DIRECTORIES)
+    for outer in (root / name for name in _OUTER):
+        yield str(outer)
+        if outer.is_dir():
+            with os.scandir(outer) as entries:
+                yield from (entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _registry_user(readings: Readings) -> str:
+    """Return the name of the user as whom the registry runs, "" if it does not run."""
+    unit = readings.settings.registry.unit
+    for process in processes.listening(readings.registry_endpoint.address.port):
+        with contextlib.suppress(KeyError):
+            if process.unit in ("", unit):
+                return pwd.getpwuid(process.uid).pw_name
+    return ""
 
 
 def _try_write(directory: Path) -> None:

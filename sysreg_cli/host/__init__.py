@@ -9,6 +9,7 @@ generations       key and chain of each certificate, and the link that says whic
 anchors           whom docker and containerd trust for the registry
 system_bundle     which CA certificates the whole host trusts
 clients           which of docker and containerd run here, and have to be restarted to trust a CA
+idle              lets a thread work only while nothing else wants to
 processes         which processes listen at a port, or hold a lock
 services          restarts and reloads, through the configured commands
 unit_environment  with which environment systemd starts a unit

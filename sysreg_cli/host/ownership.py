@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import grp
 import os
 import pwd
 import stat
@@ -78,12 +79,13 @@ def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return SysregError(f"{printable(path)} is on a read-only file system", next_step="mount it writable")
     status = os.lstat(path)
-    user = _name(root.stat().st_uid if uid is None else uid)
+    uid = root.stat().st_uid if uid is None else uid
+    user, owner = _name(uid), _with_group(uid)
     mode = stat.S_IMODE(status.st_mode)
     return SysregError(
         f"the user {user} may not read or change {printable(path)}: it belongs to {_name(status.st_uid)},"
         f" with mode {mode:04o}",
-        next_step=f"give the storage back to that user: chown -R {user}: {root} && chmod -R u+rwX {root}",
+        next_step=f"give the storage back to that user: chown -R {owner} {root} && chmod -R u+rwX {root}",
     )
 
 
@@ -91,6 +93,14 @@ def _may_change(path: str) -> bool:
     # With effective ids, the kernel checks for the user of _as_user.
     whole = os.R_OK | os.W_OK | os.X_OK
     return os.access(path, whole, effective_ids=True) or not os.path.lexists(path)
+
+
+def _with_group(uid: int) -> str:
+    """Return the user and its login group as chown(1) takes them."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name}:{grp.getgrgid(pwd.getpwuid(uid).pw_gid).gr_name}"
+    except KeyError:
+        return str(uid)
 
 
 def _name(uid: int) -> str:

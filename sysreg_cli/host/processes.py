@@ -19,10 +19,14 @@ _LISTEN = "0A"  # the state of a socket in /proc/net/tcp
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process. ``unit`` is the service of systemd that it belongs to, "" if it belongs to none."""
+    """A process, and the user whose rights it has.
+
+    ``unit`` is the service of systemd that it belongs to, "" if it belongs to none.
+    """
 
     pid: int
     name: str
+    uid: int
     unit: str = ""
 
     def __str__(self) -> str:
@@ -71,7 +75,8 @@ def _having(is_it: Callable[[Path], bool], proc: Path) -> list[Process]:
         with contextlib.suppress(OSError):
             if any(is_it(descriptor) for descriptor in (process / "fd").iterdir()):
                 name = (process / "comm").read_text().strip()
-                found.append(Process(int(process.name), name, unit_of(process)))
+                uid = process.stat().st_uid
+                found.append(Process(int(process.name), name, uid, unit_of(process)))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from sysreg_cli.errors import (
 from sysreg_cli.reference import ImageReference, is_digest, is_repository
 from sysreg_cli.registry.authorization import Authorizer
 from sysreg_cli.registry.challenge import Challenge, parse_bearer
-from sysreg_cli.registry.manifests import ACCEPT, RemoteManifest, UnreadableManifest
+from sysreg_cli.registry.manifests import ACCEPT, RemoteManifest, UnreadableManifest, digest_of
 from sysreg_cli.registry.pages import next_page
 from sysreg_cli.registry.transport import CONNECTIONS, Response, Transport
 from sysreg_cli.text import shorten
@@ -221,7 +220,7 @@ class RegistryClient:
 
     def put_blob(self, repository: str, content: bytes) -> str:
         """Store a blob, and return its digest. Raises NotStored, for example on a full disk."""
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        digest = digest_of(content)
         what, access = f"writing a blob of {repository}", (changes(repository),)
         target, body, status = f"/v2/{repository}/blobs/uploads/", b"", 202
         for method in ("POST", "PUT"):

@@ -40,6 +40,11 @@ _FORMAT = "org.starlingx.sysreg.format"
 _KNOWN_FORMAT = 1
 
 
+def digest_of(content: bytes) -> str:
+    """Return the digest by which the registry stores a blob."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 @dataclass(frozen=True, slots=True)
 class UnreadableManifest:
     """A manifest that the registry cannot read: its file is empty, cut short, or another one's.
@@ -75,7 +80,7 @@ class RemoteManifest:
         content = self.content
         if self.media_type.startswith(_SCHEMA_1):
             content = _without_signatures(content)
-        return "sha256:" + hashlib.sha256(content).hexdigest()
+        return digest_of(content)
 
     @cached_property
     def children(self) -> tuple[str, ...]:

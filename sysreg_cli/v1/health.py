@@ -33,3 +33,17 @@ class Trial:
     step: TrialStep | str = ""
     problem: str = ""
     next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReading:
+    """How many blobs were read, of how many bytes, and what is damaged.
+
+    ``damages`` say which tags need the damaged thing, and the remedy. ``images`` (NAME:TAG) are those to
+    delete before a collection, and to push again after it.
+    """
+
+    blobs: int
+    bytes: int
+    damages: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()

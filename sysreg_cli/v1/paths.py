@@ -9,6 +9,7 @@ RESTORE = "/v1/registry_image/restore"
 USAGE = "/v1/registry_image/usage"
 PRUNE = "/v1/registry_image/prune"
 TRIAL = "/v1/registry_image/trial"
+BLOBS = "/v1/registry_image/blobs"
 CERTIFICATE = "/v1/certificate"
 CERTIFICATE_INSTALL = "/v1/certificate/certificate_install"
 #: a path of its own: an agent that does not know dry runs must not install

@@ -2,7 +2,7 @@
 
 A delete by the registry leaves the repository in the catalog, and the blobs until a collection. So the agent
 removes both from the storage. Each blob is random, so nobody else refers to it. The trial holds a permit of
-the write lock: no collection deletes meanwhile.
+the write lock: no collection deletes meanwhile, and none has to wait for the end of its tokens.
 
 If the process is killed, the next trial removes the repository, and a collection frees its blobs.
 """
@@ -13,18 +13,20 @@ import contextlib
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.registry_access import local_registry
 from sysreg_cli.agent.storage import layout, listings
+from sysreg_cli.agent.storage.files import entries_of
 from sysreg_cli.errors import Conflict, ProtocolError, SysregError, text_of
 from sysreg_cli.host import registry_config
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.client import RegistryClient
-from sysreg_cli.registry.manifests import OCI_MANIFEST, RemoteManifest
+from sysreg_cli.registry.manifests import OCI_MANIFEST, RemoteManifest, digest_of
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1.health import Trial, TrialOutcome, TrialStep
@@ -57,10 +59,11 @@ class _Attempt:
         self._root = root
         self._step = TrialStep.PUSH
         self._blobs: list[str] = []
+        self._prefixes = {entry.name for entry in entries_of(str(layout.blobs(root) / "sha256"))}
 
     def run(self) -> Trial:
         try:
-            with self._cleaned(), local_registry(self._settings) as registry:
+            with self._cleaned(), local_registry(self._settings, has_permit=True) as registry:
                 self._try(registry)
                 self._step = TrialStep.CLEANUP
         except SysregError as error:
@@ -70,27 +73,24 @@ class _Attempt:
         return Trial(TrialOutcome.PASSED)
 
     def _try(self, registry: RegistryClient) -> None:
-        layer = secrets.token_bytes(_LAYER_BYTES)
-        config = json.dumps({"created_by": f"sysreg {secrets.token_hex(16)}"}).encode()
-        descriptors = [
-            {"mediaType": "application/octet-stream", "digest": self._push(registry, data), "size": len(data)}
-            for data in (config, layer)
-        ]
-        content = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": OCI_MANIFEST,
-                "config": descriptors[0],
-                "layers": descriptors[1:],
-            }
-        ).encode()
+        layer = self._fitting(lambda: secrets.token_bytes(_LAYER_BYTES))
+        config = self._fitting(lambda: json.dumps({"created_by": secrets.token_hex(16)}).encode())
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": self._push(registry, config),
+            "layers": [self._push(registry, layer)],
+        }
+        content = self._fitting(
+            lambda: json.dumps({**document, "annotations": {"random": secrets.token_hex(16)}}).encode()
+        )
         manifest = RemoteManifest(OCI_MANIFEST, content)
         image = ImageReference(_REPOSITORY, digest=manifest.digest)
         self._blobs.append(manifest.digest)
         registry.put_manifest(image, manifest)
         self._step = TrialStep.PULL
         pulled = registry.manifest(image)
-        pulled_layer = registry.blob(_REPOSITORY, str(descriptors[1]["digest"]))
+        pulled_layer = registry.blob(_REPOSITORY, digest_of(layer))
         self._step = TrialStep.COMPARE
         if pulled != manifest or pulled_layer != layer:
             raise ProtocolError(f"{registry.where} returns other bytes than were pushed")
@@ -98,10 +98,23 @@ class _Attempt:
         if not registry.delete_manifest(image) or registry.manifest(image) is not None:
             raise ProtocolError(f"{registry.where} still has the image after its delete")
 
-    def _push(self, registry: RegistryClient, data: bytes) -> str:
+    def _push(self, registry: RegistryClient, data: bytes) -> dict[str, Any]:
+        """Store a blob, and return its descriptor."""
         digest = registry.put_blob(_REPOSITORY, data)
         self._blobs.append(digest)
-        return digest
+        return {"mediaType": "application/octet-stream", "digest": digest, "size": len(data)}
+
+    def _fitting(self, make: Callable[[], bytes]) -> bytes:
+        """Make random content whose blob gets into a directory of the storage that is there already.
+
+        Nobody can remove such a directory safely: a push may be about to use it.
+        """
+        while True:
+            data = make()
+            prefix = digest_of(data).partition(":")[2][:2]
+            if not self._prefixes or prefix in self._prefixes:
+                self._prefixes.add(prefix)
+                return data
 
     @contextlib.contextmanager
     def _cleaned(self) -> Iterator[None]:

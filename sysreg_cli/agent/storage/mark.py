@@ -199,7 +199,8 @@ class Marks:
     def _check_size(self, blob: str, size: int, holder: str) -> None:
         """Note a stored blob that has not the size that a manifest says, -1 if it says none."""
         stored = self._snapshot.blobs[blob].size
-        if stored >= 0 and size in (-1, stored):
+        is_right = blob not in self._snapshot.corrupt
+        if stored >= 0 and size in (-1, stored) and is_right:
             return
         what = f"blob {blob}, of {size} bytes," if size >= 0 else f"blob {blob}"
         self._note_damaged(what, Remedy.DELETE_TAGS, blob, holder)

@@ -68,10 +68,11 @@ class Snapshot:
     """The repositories and blobs of the storage at one moment.
 
     ``foreign`` are paths that the registry does not write, at which its collector stops. ``strays`` are paths
-    of what is in the place of a directory, outside of repositories. ``manifests`` caches
-    parsed manifests. Those that an ``earlier`` snapshot could read are taken from it: the content of a digest
-    never changes. But a damaged one may be mended, or have been half written then. Links to layers that were
-    sound then are not read again. ``check`` is called
+    of what is in the place of a directory, outside of repositories. ``corrupt`` are blobs of other content
+    than their digest says, as far as somebody has read them. ``manifests`` caches parsed manifests. Those
+    that an ``earlier`` snapshot could read are taken from it: the content of a digest never changes. But a
+    damaged one may be mended, or have been half written then. Links to layers that were sound then are not
+    read again. ``check`` is called
     before each file is read, and ends the reading by raising. Raises OSError if the storage can't be read. A
     storage without any push is empty. Raises SysregError if a file is where its repositories or blobs were.
     """
@@ -104,6 +105,7 @@ class Snapshot:
         self._layers: dict[str, list[str]] = {}
         self.foreign: list[str] = []
         self.strays: set[str] = set()
+        self.corrupt: set[str] = set()
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
         self.blobs: dict[str, Blob] = {}
         self.read_blobs()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devstack import images
 from devstack.controller import Controller
+from devstack.options import Options
 from devstack.programs import AGENT, REGISTRY
 from sysreg_cli.health.results import Name
 from sysreg_cli.tokens.write_lock import WriteLock
+from tests.functional.conftest import NewController
 
 
 def health(controller: Controller, *words: str, failing: bool = False, **run: Any) -> dict[str, Any]:
@@ -27,14 +32,17 @@ def statuses(rows: dict[str, Any]) -> dict[str, str]:
 
 
 def stored(controller: Controller) -> set[str]:
-    """The files of the registry's storage."""
-    return {str(path) for path in controller.paths.storage.rglob("*") if path.is_file()}
+    """The files and directories of the registry's storage."""
+    return {str(path) for path in controller.paths.storage.rglob("*")}
 
 
 def test_a_healthy_controller_has_every_row_in_order_and_keeps_nothing_of_the_test_image(
     controller: Controller,
 ) -> None:
-    files, images = stored(controller), controller.client().catalog()
+    controller.client().push("health/app", "v1", images.single(seed="app"))
+    before, catalog = stored(controller), controller.client().catalog()
+    record = controller.paths.state / "latest-write-token"
+    latest = record.read_text()
     found = statuses(health(controller))
     assert list(found) == [str(name) for name in Name]
     assert found.pop("blobs") == "skipped"
@@ -42,9 +50,8 @@ def test_a_healthy_controller_has_every_row_in_order_and_keeps_nothing_of_the_te
     for name in ("logins", "collection", "space", "inodes"):
         assert found.pop(name) in ("ok", "warning", "failed")
     assert set(found.values()) == {"ok"}, found
-    assert "sysreg-health-query" not in controller.client().catalog()
-    assert not [path for path in stored(controller) - files if "sysreg-health-query" in path]
-    assert images <= controller.client().catalog()
+    assert (stored(controller), controller.client().catalog()) == (before, catalog)
+    assert record.read_text() == latest, "a collection would hold pushes until the token of the test ends"
 
 
 def test_one_check_alone_is_one_row(controller: Controller) -> None:
@@ -85,6 +92,48 @@ def test_pushes_that_a_collection_holds_are_no_failure(controller: Controller) -
     assert f"(pid {os.getpid()}" in found["writes"]["detail"], "nothing else shows who holds them"
     assert found["writes"]["detail"].endswith(f": kill {os.getpid()}")
     assert set(statuses(health(controller, *names)).values()) == {"ok"}
+
+
+def test_deep_names_the_tags_of_a_layer_that_the_disk_has_damaged(controller: Controller) -> None:
+    image = images.single(seed="deep")
+    controller.client().push("deep/app", "v1", image)
+    controller.client().push("deep/app", "again", image)
+    controller.client().push("deep/app", "v2", images.single(seed="sound"))
+    assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
+    layer = images.digest_of(max(image.blobs, key=len))
+    data = controller.paths.storage / f"docker/registry/v2/blobs/sha256/{layer[7:9]}/{layer[7:]}/data"
+    written = data.stat().st_mtime
+    data.write_bytes(bytes(reversed(data.read_bytes())))
+    os.utime(data, (written, written))  # a disk changes no times
+    row = health(controller, "--deep", "--check", "blobs", failing=True)["blobs"]
+    assert "deep/app:again, deep/app:v1: blob " in row["detail"]
+    command = row["detail"].rpartition(": ")[2]
+    assert command == (
+        "system registry-image-delete --yes deep/app:again deep/app:v1 && system registry-garbage-collect"
+    )
+    delete, collect = command.split(" && ")
+    assert controller.run(["sh", "-c", delete]).returncode == 0
+    (controller.paths.state / "latest-write-token").write_text("0")  # so the collection waits for none
+    assert controller.run(["sh", "-c", collect]).returncode == 0
+    assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
+    controller.client().push("deep/app", "v1", image)
+    assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
+
+
+def test_a_clock_that_is_wrong_is_named_with_the_difference(
+    new_controller: NewController, tmp_path: Path
+) -> None:
+    with new_controller(Options(fake_clock=True), own_keystone=True) as controller:
+        ntp = tmp_path / "timedatectl"  # what NTP does to the clock of this Keystone
+        ntp.write_text(f'#!/bin/sh\n[ "$*" = "set-ntp true" ] && echo +0 >{controller.paths.clock}\n')
+        ntp.chmod(0o755)
+        controller.set_clock("+10m")
+        detail = health(controller, "--check", "clocks", failing=True)["clocks"]["detail"]
+        assert re.match(r"the clock of Keystone is (599|600|601) s ahead of that of this host; ", detail)
+        command = detail.rpartition(": ")[2]
+        path = f"{tmp_path}:{controller.environ()['PATH']}"
+        assert controller.run(["sh", "-c", command], env={"PATH": path}).returncode == 0
+        assert health(controller, "--check", "clocks")["clocks"]["status"] == "ok"
 
 
 @pytest.mark.parametrize("program", [REGISTRY, AGENT])
