@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import click
@@ -10,7 +11,7 @@ from sysreg_cli.cli.access import check_own_storage
 from sysreg_cli.cli.invocation import Invocation, show_error
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
 from sysreg_cli.cli.output import check_list, show_list
-from sysreg_cli.errors import SettingsError
+from sysreg_cli.errors import NotSupported, SettingsError
 from sysreg_cli.health.results import Name, Remedy, Result, Status, failed, skipped
 
 COLUMNS = ("Check", "Status", "Detail")
@@ -56,21 +57,30 @@ def query(invocation: Invocation, deep: bool, checks: tuple[str, ...]) -> None:
     show_list(invocation, COLUMNS, rows, ordered=True)
     number = Counter(result.status for result in results.values())[Status.FAILED]
     if number:
+        sys.stdout.flush()  # the rows come first, also in a pipe
         named = ", ".join(name for name in names if results[name].status is Status.FAILED)
         show_error(f"{number} of {len(names)} checks failed: {named}")
         invocation.exit_code = 1
 
 
 def _results(invocation: Invocation, names: list[Name], *, deep: bool) -> dict[Name, Result]:
-    """Make the checks. Raises NotSupported for the registry of another controller."""
+    """Make the checks. Raises NotSupported on a worker, and for the registry of another controller."""
     try:
         settings = invocation.settings
     except SettingsError as error:
         refused = failed("; ".join(error.problems), Remedy("correct it, and apply it", "sysreg-deploy"))
         return {name: refused if name is Name.SETTINGS else skipped("see settings") for name in names}
+    if settings.cluster.is_worker:
+        raise NotSupported(
+            "this host is a worker, and the checks are about the controller",
+            next_step="run the command there; system registry-host-list there has the workers",
+        )
     check_own_storage(invocation)
 
     from sysreg_cli.cli.agent_client import AgentClient
+    from sysreg_cli.health.checks import CHECKS
+    from sysreg_cli.health.readings import Readings
     from sysreg_cli.health.runner import run
 
-    return dict(run(settings, lambda: AgentClient.from_invocation(invocation), names, deep=deep))
+    readings = Readings(settings, lambda: AgentClient.from_invocation(invocation), deep=deep)
+    return dict(run(readings, {name: CHECKS[name] for name in names}))

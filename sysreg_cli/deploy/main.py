@@ -22,7 +22,7 @@ from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError, text_of
 from sysreg_cli.host.locks import deploy_lock
-from sysreg_cli.settings import DEFAULT_PATH, ClusterSettings, Settings
+from sysreg_cli.settings import DEFAULT_PATH, Settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -124,11 +124,6 @@ def _join(path: str, settings: Settings) -> None:
     _deploy(joined, adopt=False, rotate_token_key=False)
 
 
-def _is_worker(settings: Settings) -> bool:
-    """Whether this machine is a worker of a cluster. The user of a controller is etcd's root."""
-    return bool(settings.cluster.endpoints) and settings.cluster.user != ClusterSettings().user
-
-
 def _dry_run(settings: Settings) -> None:
     """``--dry-run``: print the changes that a run would make, with diffs."""
     differences = _print_differences(settings, _deployment(settings), diffs=True)
@@ -142,13 +137,13 @@ def _check(settings: Settings) -> None:
         raise SysregError(_count(differences, "difference"), next_step="run sysreg-deploy to repair them")
     _require_no_refusal(deployment)
     click.echo("no change")
-    if not _is_worker(settings):
+    if not settings.cluster.is_worker:
         verify(settings)
 
 
 def _deploy(settings: Settings, *, adopt: bool, rotate_token_key: bool) -> None:
     """Make the changes, finish a rollover of the token-signing key, and check the live services."""
-    if _is_worker(settings):
+    if settings.cluster.is_worker:
         _deploy_worker(settings, adopt=adopt, rotate_token_key=rotate_token_key)
         return
     require_machine()
@@ -205,7 +200,7 @@ def _remove(settings: Settings, *, purge: bool, keep_data: bool) -> None:
 
 
 def _deployment(settings: Settings) -> Deployment:
-    if _is_worker(settings):
+    if settings.cluster.is_worker:
         from sysreg_cli.deploy import worker
 
         return worker.build(settings, HostFacts.read(settings, Programs()))
@@ -219,7 +214,7 @@ def _context(settings: Settings) -> Context:
 
 def _print_differences(settings: Settings, deployment: Deployment, *, diffs: bool) -> int:
     """Print the plan, and return the number of its changes."""
-    if not _is_worker(settings):
+    if not settings.cluster.is_worker:
         require_machine()
     context = _context(settings)
     plan = changes.make_plan(deployment.all, context)
@@ -227,7 +222,7 @@ def _print_differences(settings: Settings, deployment: Deployment, *, diffs: boo
         click.echo(planned.change.line)
         if diffs and planned.change.diff:
             click.echo(planned.change.diff)
-    if _is_worker(settings) or _rollover(settings, deployment, context).state is RolloverState.NONE:
+    if settings.cluster.is_worker or _rollover(settings, deployment, context).state is RolloverState.NONE:
         return len(plan)
     click.echo("finish the rollover of the token-signing key, which is under way or was interrupted")
     return len(plan) + 1

@@ -349,6 +349,11 @@ class ClusterSettings:
         if self.listen and not self.endpoints:
             object.__setattr__(self, "endpoints", (self.listen,))
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether this machine is a worker of a cluster. The user of a controller is etcd's root."""
+        return bool(self.endpoints) and self.user != "root"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

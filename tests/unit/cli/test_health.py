@@ -25,6 +25,13 @@ def test_another_registry_is_asked_on_its_own_controller(system: System) -> None
     assert err.startswith("system: elsewhere:5000 is not the registry of this controller")
 
 
+def test_a_worker_sends_the_operator_to_the_controller(system: System, tmp_path: Path) -> None:
+    (tmp_path / "sysreg.conf").write_text("[cluster]\nendpoints = 192.0.2.1:9006\nuser = host-worker-0\n")
+    code, out, err = system("registry-health-query")
+    assert (code, out) == (1, "")
+    assert "this host is a worker" in err
+
+
 def test_refused_settings_are_a_row_and_all_others_are_there(system: System, tmp_path: Path) -> None:
     (tmp_path / "sysreg.conf").write_text("[registry]\nport = many\n")
     code, out, err = system("registry-health-query", "-f", "json")
