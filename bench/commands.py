@@ -58,13 +58,18 @@ def main() -> None:
         print(f"(a) 1,000 images filtered: {ours:.2f} s, bare client {other:.2f} s: {ratio}")
         slow = seconds([sys.executable, _CLIENTS, "sequential"], environment)
         print(f"(b) sequential client: {slow:.1f} s: system is {slow / ours:.0f} times faster")
+        health = [_SYSTEM, "registry-health-query"]
+        ours, start = compare(rounds, environment, health, bare_python)
+        print(
+            f"(c) registry-health-query: {ours:.2f} s (at most 2 s): {ours / start:.0f} x a bare interpreter"
+        )
 
     with Controller.temporary(Options(programs=_PROGRAMS)) as controller:
         environment = controller.environ()
         seed(controller, (f"bench/image-{number:04}" for number in range(20)))
         ours, start = compare(rounds * 3, environment, listing, bare_python)
         print(
-            f"(c) list of 20 images: {ours * 1000:.0f} ms, bare interpreter {start * 1000:.0f} ms:"
+            f"(d) list of 20 images: {ours * 1000:.0f} ms, bare interpreter {start * 1000:.0f} ms:"
             f" {ours / start:.1f} x"
         )
         ours, start = compare(rounds * 3, environment, [_SYSTEM, "--help"], bare_python)
