@@ -10,8 +10,8 @@ from sysreg_cli.cli.access import cache_owner, check_own_storage, open_registry,
 from sysreg_cli.cli.completion_cache import forget_tags
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.cli.options import REGISTRY_VARIABLES, command
-from sysreg_cli.cli.output import check_columns, say, show_list, show_report, time
-from sysreg_cli.errors import SysregError, UsageError
+from sysreg_cli.cli.output import check_columns, counted, say, show_list, show_report, time
+from sysreg_cli.errors import ProtocolError, SysregError, UsageError
 from sysreg_cli.reference import is_tag
 from sysreg_cli.registry.client import CATALOG, changes
 from sysreg_cli.text import shorten
@@ -19,9 +19,14 @@ from sysreg_cli.tokens.claims import claims
 from sysreg_cli.v1.restore import DeletedTags, RestoredImage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sysreg_cli.reference import ImageReference
+
+# The agent takes 64 KiB as the head of a request, and a token some dozen repositories.
+_MAX_QUERY, _MAX_REPOSITORIES = 40_000, 32
+# characters of the query beside a name, in which some need three
+_PARAMETER = 30
 
 DELETED_COLUMNS = ("Deleted Tag", "Digest", "Deleted At", "Deleted By", "State", "Reason")
 
@@ -55,6 +60,11 @@ RESTORE_COLUMNS = tuple(_report(RestoredImage("", restored=False)))
         ("system registry-image-list --deleted", "Show what can be restored."),
         ("system registry-image-restore docker.io/starlingx/app:v1.0", "Undo the delete of a tag."),
         ("system registry-image-restore app:v1 --as v1-old", "Restore it under another tag."),
+        (
+            "system registry-image-list --deleted -f value -c deleted_tag"
+            " | xargs system registry-image-restore",
+            "Restore everything that was deleted.",
+        ),
     ],
 )
 @click.argument("images", metavar="IMAGE:TAG...", nargs=-1)
@@ -77,15 +87,37 @@ def restore(invocation: Invocation, images: tuple[str, ...], as_tag: str | None)
     from sysreg_cli.cli.agent_client import AgentClient
     from sysreg_cli.cli.agent_connection import is_peer
 
-    token = ""
-    if not is_peer(invocation):
-        names = dict.fromkeys(image.repository for image in parsed)
-        token = open_registry(invocation).token(*map(changes, names))
+    registry = None if is_peer(invocation) else open_registry(invocation)
     agent = AgentClient.from_invocation(invocation)
-    restoration = agent.restore([str(image) for image in parsed], as_tag or "", token)
-    for image, restored in zip(parsed, restoration.images, strict=True):
-        _say_outcome(invocation, image, restored)
-    show_report(invocation, [_report(image) for image in restoration.images])
+    outcomes: list[RestoredImage] = []
+    try:
+        for batch in _batches(parsed):
+            names = dict.fromkeys(image.repository for image in batch)
+            token = registry.token(*map(changes, names)) if registry else ""
+            restored = agent.restore([str(image) for image in batch], as_tag or "", token).images
+            if len(restored) != len(batch):
+                raise ProtocolError(
+                    f"the agent answered for {len(restored)} of {counted(len(batch), 'image')}"
+                )
+            for image, outcome in zip(batch, restored, strict=True):
+                _say_outcome(invocation, image, outcome)
+            outcomes += restored
+    finally:
+        if outcomes:
+            show_report(invocation, [_report(outcome) for outcome in outcomes])
+
+
+def _batches(images: Sequence[ImageReference]) -> Iterator[list[ImageReference]]:
+    """Yield the images in parts, each for one call of the agent."""
+    batch: list[ImageReference] = []
+    for image in images:
+        names = {it.repository for it in batch}
+        is_long = sum(len(str(it)) + _PARAMETER for it in batch) > _MAX_QUERY
+        if is_long or (len(names) == _MAX_REPOSITORIES and image.repository not in names):
+            yield batch
+            batch = []
+        batch.append(image)
+    yield batch
 
 
 def _parse(invocation: Invocation, images: Sequence[str], as_tag: str | None) -> list[ImageReference]:

@@ -33,6 +33,8 @@ MANIFEST_TYPES = _INDEXES | {OCI_MANIFEST, DOCKER_MANIFEST, f"{_SCHEMA_1}json", 
 
 # Registries hold these names: a delete that an older version left half done has to be found again.
 _PLACEHOLDER = "org.starlingx.sysreg.throw-away"
+#: in the content of each placeholder, and hardly in any other manifest
+PLACEHOLDER_MARK = _PLACEHOLDER.encode()
 _REPLACES = "org.starlingx.sysreg.releases"
 _DELETED_BY = "org.starlingx.sysreg.deleted-by"
 _DELETED_AT = "org.starlingx.sysreg.deleted-at"

@@ -62,15 +62,38 @@ def restore_in_storage(settings: Settings, orders: Sequence[Order]) -> list[Rest
         # A collection whose scan was before this must not carry out what it has planned.
         write_lock.record()
         with open_root(settings, change=True) as root:
-            snapshot = read_images(root)
-            return [_restore(root, snapshot, order) for order in orders]
+            storage = _Storage(root, read_images(root))
+            return [_restore(storage, order) for order in orders]
 
 
-def _restore(root: Path, snapshot: Snapshot, order: Order) -> RestoredImage:
+class _Storage:
+    """The storage as of one reading, and its deleted tags."""
+
+    def __init__(self, root: Path, snapshot: Snapshot) -> None:
+        self.root = root
+        self.snapshot = snapshot
+        self._deleted: dict[str, dict[str, list[DeletedTag]]] = {}
+
+    def repository(self, name: str) -> Repository:
+        return self.snapshot.repositories.get(name, Repository(name))
+
+    def deleted(self, image: ImageReference) -> list[DeletedTag]:
+        """Return the deletes of a tag, or of the tags on a digest, the latest first."""
+        name = image.repository
+        if name not in self._deleted:
+            found: dict[str, list[DeletedTag]] = {}
+            for it in deleted_tags(self.snapshot, self.repository(name)):
+                found.setdefault(it.tag, []).append(it)
+                found.setdefault(it.root, []).append(it)
+            self._deleted[name] = found
+        return self._deleted[name].get(image.tag or image.digest, [])
+
+
+def _restore(storage: _Storage, order: Order) -> RestoredImage:
     image = str(order.image)
     try:
-        found = _find(snapshot, order)
-        linked = [digest for it in found for digest in _put_back(root, it, order.tag or it.tag)]
+        found = _find(storage, order)
+        linked = [digest for it in found for digest in _put_back(storage.root, it, order.tag or it.tag)]
     except SysregError as error:
         return RestoredImage(image, restored=False, error=str(error))
     except PermissionError:
@@ -81,21 +104,16 @@ def _restore(root: Path, snapshot: Snapshot, order: Order) -> RestoredImage:
     return RestoredImage(image, True, found[0].root, tags, tuple(dict.fromkeys(linked)))
 
 
-def _find(snapshot: Snapshot, order: Order) -> list[DeletedTag]:
+def _find(storage: _Storage, order: Order) -> list[DeletedTag]:
     """Return what to restore. Raises NotFound without a record, Conflict if it is lost."""
     image = order.image
-    repository = snapshot.repositories.get(image.repository, Repository(image.repository))
-    deleted = deleted_tags(snapshot, repository)
-    if image.tag:
-        deleted = [it for it in deleted if it.tag == image.tag]
-    else:
-        deleted = [it for it in deleted if it.root == image.digest]
+    deleted = storage.deleted(image)
     if not deleted:
         raise NotFound(f"{image}: there is no record of its delete", next_step=_NO_RECORD)
     found = [it for it in deleted if it.record == deleted[0].record]
     if order.tag:
         del found[1:]
-    if lost := why_lost(snapshot, repository, found[0]):
+    if lost := why_lost(storage.snapshot, storage.repository(image.repository), found[0]):
         raise Conflict(f"{image} cannot be restored: {lost}", next_step="push it again")
     return found
 

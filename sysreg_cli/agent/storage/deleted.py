@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
-from sysreg_cli.registry.manifests import OCI_INDEX, RemoteManifest
+from sysreg_cli.registry.manifests import OCI_INDEX, PLACEHOLDER_MARK, RemoteManifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def deleted_tags(snapshot: Snapshot, repository: Repository) -> list[DeletedTag]
 
 def _deleted_tags(snapshot: Snapshot, repository: Repository) -> Iterator[DeletedTag]:
     for digest in _candidates(snapshot, repository):
-        record = RemoteManifest(OCI_INDEX, snapshot.content(digest)).delete_record
+        content = snapshot.content(digest)
+        record = RemoteManifest(OCI_INDEX, content).delete_record if PLACEHOLDER_MARK in content else None
         if record is not None:
             # The file tells the time by the clock of this host; a backup that was restored makes it later.
             written = snapshot.blobs[digest].time
@@ -59,11 +60,11 @@ def _deleted_tags(snapshot: Snapshot, repository: Repository) -> Iterator[Delete
 
 
 def _candidates(snapshot: Snapshot, repository: Repository) -> Iterator[str]:
-    """Yield the manifests that may be records: deleted ones, and tagged ones that name nothing."""
-    yield from repository.unlinked & snapshot.blobs.keys()
-    for digest in set(repository.tags.values()) & snapshot.blobs.keys() - repository.unlinked:
-        manifest = snapshot.manifest(digest)
-        if manifest is not None and not manifest.references:
+    """Yield the manifests that may be records: deleted ones, and tagged ones that may name nothing."""
+    for digest in repository.unlinked.union(repository.tags.values()) & snapshot.blobs.keys():
+        # To parse a manifest takes longer than to read it.
+        known = snapshot.manifests.get(digest)
+        if known is None or not known.references:
             yield digest
 
 

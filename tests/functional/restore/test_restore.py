@@ -92,6 +92,16 @@ def test_a_tag_that_stands_for_something_else_is_not_touched(registry: Controlle
     assert client.is_whole("app", "v1-old")
 
 
+def test_an_image_of_schema_1_comes_back_although_the_registry_takes_none(registry: Controller) -> None:
+    client = registry.client()
+    with registry.registry_config(compatibility={"schema1": {"enabled": True}}):
+        client.push("app", "v1", images.schema_1())
+    digest = client.manifest("app", "v1").headers["Docker-Content-Digest"]
+    delete(registry, "app:v1")
+    assert restore(registry, "app:v1") == (0, "Image app:v1 restored\n", "")
+    assert client.manifest("app", "v1").headers["Docker-Content-Digest"] == digest
+
+
 def test_of_several_deletes_the_last_is_undone_and_a_digest_names_another(registry: Controller) -> None:
     client = registry.client()
     first, second = images.single(seed="first"), images.single(seed="second")

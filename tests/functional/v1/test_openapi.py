@@ -27,6 +27,7 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.context import AgentContext
 from sysreg_cli.agent.identity import CallerAuthenticator
 from sysreg_cli.agent.openapi import DESCRIPTION
+from sysreg_cli.agent.restore import api as restore_api
 from sysreg_cli.settings import load
 from sysreg_cli.v1.paths import GARBAGE_COLLECT as STATUS_PATH
 from tests.functional.garbage.conftest import status, writes_ended
@@ -45,7 +46,11 @@ def test_the_agent_serves_its_description(api: Api) -> None:
 def test_every_route_is_described(controller: Controller) -> None:
     loaded = load(controller.paths.settings)
     context = AgentContext(loaded, CallerAuthenticator(loaded.keystone))
-    routes = [*registry_image.routes(context), *certificate_api.routes(context, CertificateChange(loaded))]
+    routes = [
+        *registry_image.routes(context),
+        *restore_api.routes(context),
+        *certificate_api.routes(context, CertificateChange(loaded)),
+    ]
     for route in routes:
         assert isinstance(route, Route)
         described = DESCRIPTION["paths"][route.path]

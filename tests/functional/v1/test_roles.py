@@ -31,6 +31,8 @@ CALLS: dict[tuple[str, str], tuple[Role, int]] = {
     ("POST", f"{LIST}?garbage_collect=no"): (Role.OPERATOR, 400),
     ("GET", STATUS): (Role.READER, 200),
     ("DELETE", STATUS): (Role.OPERATOR, 404),
+    ("GET", f"{LIST}/deleted"): (Role.NONE, 200),
+    ("POST", f"{LIST}/restore"): (Role.NONE, 400),
     ("POST", f"{LIST}/prune?keep=1&dry_run=True"): (Role.ADMIN, 200),
     ("POST", f"{LIST}/prune"): (Role.ADMIN, 400),
     ("POST", f"{LIST}/prune?policy=True"): (Role.ADMIN, 404),
