@@ -42,11 +42,13 @@ log = logging.getLogger("sysreg.agent")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds: for which a change waits for hosts that trust, between two looks at them, and between two
-    comparisons of what is published, in general and after a failure.
+    """Seconds: for which a change waits for hosts that trust, for which all of them have trusted when the
+    registry changes over, between two looks at them, and between two comparisons of what is published, in
+    general and after a failure.
     """
 
     trust: float = 5.0
+    overlap: float = 1.0
     poll: float = 0.1
     compare: float = 60.0
     retry: float = 5.0
@@ -256,16 +258,20 @@ class Rollout:
     def _wait_for_trust(self, desired: DesiredCertificate, *, require_all: bool) -> None:
         """Raises SysregError, which names the hosts, unless each one that was there trusts ``desired``."""
         deadline = time.monotonic() + self._pace.trust
+        trusted_at: float | None = None
         while True:
             records = self._fleet.records()
             if self._fleet.desired() != desired:
                 raise Conflict("another certificate was published to the hosts meanwhile")
             verdict = may_switch(desired, records, self._was_there, require_all=require_all)
             if verdict.may_go_on:
-                return
+                # a client that read the old anchors a moment ago has yet to connect
+                trusted_at = trusted_at or time.monotonic()
+                if not self._was_there or time.monotonic() >= trusted_at + self._pace.overlap:
+                    return
             if verdict.blocked:
                 raise Unavailable(_text(verdict))
-            if time.monotonic() >= deadline:
+            if not verdict.may_go_on and time.monotonic() >= deadline:
                 raise Unavailable(f"no answer within {self._pace.trust:g} s: {_text(verdict)}")
             if self._stopping.wait(self._pace.poll):
                 raise Unavailable("sysreg-agent is stopping")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sysreg_cli.cluster.records import Phase
 from sysreg_cli.errors import SysregError
 from sysreg_cli.host import failpoint
 from tests.unit.agent.certificate.host import NEW, OLD
-from tests.unit.agent.hosts.world import DyingStore, Killed, World, chain
+from tests.unit.agent.hosts.world import PACE, DyingStore, Killed, World, chain
 
 
 @pytest.fixture
@@ -43,6 +44,16 @@ def test_each_host_has_the_certificate_when_the_change_is_done(world: World) -> 
         wait_settled(world)
         assert (published := world.published())
         assert (published.phase, published.who) == (Phase.SETTLE, "admin")
+
+
+def test_the_registry_changes_over_a_while_after_the_last_host_trusts(tmp_path: Path) -> None:
+    """A client that read what it trusts just before connects just after."""
+    with World(tmp_path, pace=replace(PACE, overlap=0.5)) as world:
+        install(world)
+        wait_settled(world)
+        new = world.anchor()
+        trusted = max(world.seen[name, new] for name in world.workers)
+        assert world.seen["", new] >= trusted + 0.4
 
 
 def test_a_host_that_was_down_is_named_and_gets_it_when_it_is_back(world: World) -> None:

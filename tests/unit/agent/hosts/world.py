@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ from tests import certificates as make
 from tests.memory_store import MemoryCluster, MemoryStore
 from tests.unit.agent.certificate.host import Host
 
-_PACE = Pace(trust=2.0, poll=0.005, compare=0.02, retry=0.02)
+PACE = Pace(trust=2.0, overlap=0.0, poll=0.005, compare=0.02, retry=0.02)
 
 
 class SimulatedWorker:
@@ -97,13 +98,16 @@ class SimulatedWorker:
 class World:
     """As a context: the workers look at themselves all the time, in a thread."""
 
-    def __init__(self, root: Path, workers: Sequence[str] = ("w1", "w2")) -> None:
+    def __init__(self, root: Path, workers: Sequence[str] = ("w1", "w2"), pace: Pace = PACE) -> None:
         self.root = root
+        self.pace = pace
         root.mkdir(exist_ok=True)
         self.host = Host(root / "controller")
         self.cluster = MemoryCluster()
         self.store: MemoryStore = self.cluster.administrator()
         self.lost: list[str] = []
+        #: when a worker first trusted an anchor, and when it was first presented (for the worker "")
+        self.seen: dict[tuple[str, str], float] = {}
         self.workers = {name: SimulatedWorker(self, name) for name in workers}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -125,6 +129,9 @@ class World:
                     worker.look()
                 except SysregError:
                     continue
+                for anchor in worker.trusted():
+                    self.seen.setdefault((worker.name, anchor), time.monotonic())
+                self.seen.setdefault(("", self.anchor()), time.monotonic())
                 # what every pull on this host needs, at each moment
                 if worker.up and worker.trusted() and self.anchor() not in worker.trusted():
                     self.lost.append(worker.name)
@@ -134,7 +141,7 @@ class World:
         CertificateChange(self.host.settings, probe=self.host.services).recover()
         store = store or self.store
         fleet = Fleet(store)
-        rollout = Rollout(self.host.settings, store, fleet, pace=_PACE)
+        rollout = Rollout(self.host.settings, store, fleet, pace=self.pace)
         self.agent = (fleet, rollout)
         if run:
             fleet.start()
