@@ -23,6 +23,7 @@ from sysreg_cli.cluster.records import (
     decode,
     encode,
 )
+from sysreg_cli.errors import Unavailable
 from sysreg_cli.settings import PathSettings, Settings
 from sysreg_cli.worker.acting import fingerprint
 from sysreg_cli.worker.loop import Loop, Pace
@@ -31,7 +32,7 @@ from sysreg_cli.worker.reconciler import Reconciler
 from sysreg_cli.worker.reporter import Reporter
 from tests import certificates as make
 from tests.functional.worker.registry import NAME
-from tests.memory_store import MemoryCluster
+from tests.memory_store import MemoryCluster, MemoryStore
 
 
 def desired(
@@ -74,6 +75,17 @@ class Publisher:
         self._store.transact([], [write])
 
 
+class CutStore(MemoryStore):
+    """A client that may be cut off from the store."""
+
+    is_cut = False
+
+    def _check(self, **keys: str) -> None:
+        if self.is_cut:
+            raise Unavailable("no server of the store answers")
+        super()._check(**keys)
+
+
 class Worker:
     """As a context: a running worker."""
 
@@ -91,7 +103,7 @@ class Worker:
         user = User(f"host-{name}", "secret")
         writes = [host_key(name, Part.STATUS), host_key(name, Part.ALIVE)]
         cluster.administrator().put_user(user, Rights([DESIRED], writes))
-        self._store = cluster.client(user)
+        self._store = CutStore(cluster, user)
         self._administrator = cluster.administrator()
 
     def __enter__(self) -> Worker:
@@ -117,6 +129,11 @@ class Worker:
         for thread in self._threads:
             thread.join()
         self._presence.stop()
+
+    def cut_off(self, is_cut: bool) -> None:
+        """Let the store be out of reach of this worker alone, or let it be there again."""
+        self._store.is_cut = is_cut
+        self.cluster.cut()
 
     def status(self) -> HostStatus | None:
         """What the worker says of itself."""

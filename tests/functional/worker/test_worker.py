@@ -90,6 +90,26 @@ def test_a_change_of_the_ca_keeps_both_until_the_host_has_seen_the_new_certifica
         assert worker.trusted(registry.port) == both(NEW_CA)
 
 
+def test_a_host_that_is_cut_off_between_trust_and_settle_pulls_on_and_settles_on_return(
+    registry: Registry, story: Story, worker: Worker, publisher: Publisher
+) -> None:
+    registry.present(OLD)
+    publisher.publish(story.before)
+    with worker:
+        worker.wait_for(Outcome.LIVE, story.before)
+        publisher.publish(story.trust)
+        worker.wait_for(Outcome.TRUSTED, story.trust)
+        worker.cut_off(True)
+        registry.present(NEW)
+        publisher.publish(story.settle)
+        # it repairs what it had, and knows of nothing else
+        shutil.rmtree(worker.directory("docker", registry.port))
+        wait_until(lambda: worker.trusted(registry.port) == both(OLD_CA, NEW_CA), what="it trusts both")
+        worker.cut_off(False)
+        worker.wait_for(Outcome.LIVE, story.settle)
+        assert worker.trusted(registry.port) == both(NEW_CA)
+
+
 def test_a_host_that_missed_a_change_is_current_when_it_starts(
     registry: Registry, story: Story, worker: Worker, publisher: Publisher
 ) -> None:
