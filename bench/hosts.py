@@ -3,9 +3,9 @@
     sudo .venv/bin/python -m bench.hosts [--hosts N]
 
 50 hosts by default, each a real sysreg-host with directories of its own, on one etcd of three servers and one
-registry. Shown are the seconds until the hosts trust the new certificate, and, after the registry has changed
-over, until they are live: the median and the last. Then how long a host takes that comes back, and what a host
-needs at rest.
+registry. Shown are the seconds until the hosts trust the new certificate, and those until they are live after
+the registry has changed over: the median and the last. Then how long a host takes that comes back, and what a
+host needs at rest.
 """
 
 from __future__ import annotations
