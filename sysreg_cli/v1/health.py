@@ -39,8 +39,8 @@ class Trial:
 class BlobReading:
     """How many blobs were read, of how many bytes, and what is damaged.
 
-    ``damages`` say which tags need the damaged thing, and the remedy. ``images`` (NAME:TAG) are those to
-    delete before a collection, and to push again after it.
+    ``damages`` say which tags need the damaged thing, and the remedy. ``images`` (NAME:TAG, NAME@DIGEST) are
+    those to delete before a collection, and to push again after it.
     """
 
     blobs: int

@@ -55,6 +55,7 @@ class BlobReader:
         if not self._turn.acquire(blocking=False):
             raise Conflict("the blobs are being read already", next_step="wait for its end")
         future: Future[BlobReading] = Future()
+        future.set_running_or_notify_cancel()
 
         def check() -> None:
             if self._stopping.is_set() or not is_wanted():
@@ -63,11 +64,13 @@ class BlobReader:
         def run() -> None:
             try:
                 make_this_thread_idle()
-                future.set_result(_read(self._settings, check))
+                found = _read(self._settings, check)
             except BaseException as error:
-                future.set_exception(error)
-            finally:
                 self._turn.release()
+                future.set_exception(error)
+            else:
+                self._turn.release()
+                future.set_result(found)
 
         threading.Thread(target=run, name="blobs", daemon=True).start()
         return future
@@ -85,6 +88,7 @@ def _read(settings: Settings, check: Callable[[], None]) -> BlobReading:
             sizes += max(blob.size, 0)
         damages = list(_damages(snapshot, began, float(settings.agent.collect_grace)))
     images = {f"{it.repository}:{tag}" for it in damages if it.remedy in _DELETE for tag in it.tags}
+    images |= {f"{it.repository}@{it.digest}" for it in damages if it.remedy is Remedy.DELETE_MANIFEST}
     return BlobReading(
         blobs=len(snapshot.blobs),
         bytes=sizes,

@@ -60,6 +60,19 @@ def test_one_check_alone_is_one_row(controller: Controller) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
+def test_images_of_somebody_under_the_name_of_the_test_image_stay(controller: Controller) -> None:
+    client, name = controller.client(), "sysreg-health-query"
+    client.push(name, "v1", images.single(seed="somebody's"))
+    try:
+        detail = health(controller, "--check", "image", failing=True)["image"]["detail"]
+        assert f"the image {name} has tags" in detail
+        assert client.tags(name) == ["v1"]
+    finally:
+        assert controller.system("registry-image-delete", f"{name}:v1").returncode == 0
+    assert health(controller, "--check", "image")["image"]["status"] == "ok"
+    assert name not in client.catalog(), "what the delete left is gone, too"
+
+
 def test_root_without_credentials_learns_the_same(controller: Controller) -> None:
     environ = dict.fromkeys(("OS_USERNAME", "OS_PASSWORD", "OS_AUTH_URL", "OS_PROJECT_NAME"), "")
     found = health(controller, "--check", "image", "--check", "collection", env=environ)
@@ -94,29 +107,30 @@ def test_pushes_that_a_collection_holds_are_no_failure(controller: Controller) -
     assert set(statuses(health(controller, *names)).values()) == {"ok"}
 
 
-def test_deep_names_the_tags_of_a_layer_that_the_disk_has_damaged(controller: Controller) -> None:
-    image = images.single(seed="deep")
-    controller.client().push("deep/app", "v1", image)
-    controller.client().push("deep/app", "again", image)
-    controller.client().push("deep/app", "v2", images.single(seed="sound"))
+@pytest.mark.parametrize("damaged", ["layer", "manifest"])
+def test_deep_names_what_the_disk_has_damaged_and_the_command_that_mends_it(
+    controller: Controller, damaged: str
+) -> None:
+    name, image = f"deep/{damaged}", images.single(seed=f"deep {damaged}")
+    for tag in ("v1", "again"):
+        controller.client().push(name, tag, image)
+    controller.client().push(name, "sound", images.single(seed=f"sound {damaged}"))
     assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
-    layer = images.digest_of(max(image.blobs, key=len))
-    data = controller.paths.storage / f"docker/registry/v2/blobs/sha256/{layer[7:9]}/{layer[7:]}/data"
+    digest = image.digest if damaged == "manifest" else images.digest_of(max(image.blobs, key=len))
+    data = controller.paths.storage / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
     written = data.stat().st_mtime
     data.write_bytes(bytes(reversed(data.read_bytes())))
     os.utime(data, (written, written))  # a disk changes no times
     row = health(controller, "--deep", "--check", "blobs", failing=True)["blobs"]
-    assert "deep/app:again, deep/app:v1: blob " in row["detail"]
+    assert f"{name}:again, {name}:v1: " in row["detail"]
     command = row["detail"].rpartition(": ")[2]
-    assert command == (
-        "system registry-image-delete --yes deep/app:again deep/app:v1 && system registry-garbage-collect"
-    )
+    assert f"{name}:sound" not in command
     delete, collect = command.split(" && ")
     assert controller.run(["sh", "-c", delete]).returncode == 0
     (controller.paths.state / "latest-write-token").write_text("0")  # so the collection waits for none
     assert controller.run(["sh", "-c", collect]).returncode == 0
     assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
-    controller.client().push("deep/app", "v1", image)
+    controller.client().push(name, "v1", image)
     assert health(controller, "--check", "blobs")["blobs"]["status"] == "ok"
 
 
