@@ -18,16 +18,16 @@ from sysreg_cli.agent.restore.restoring import Order, restore_in_storage
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, Unavailable
 from sysreg_cli.host import failpoint
-from sysreg_cli.reference import ImageReference, parse
+from sysreg_cli.reference import parse
 from sysreg_cli.registry.deletion import delete_images
-from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest, placeholder
+from sysreg_cli.registry.manifests import placeholder
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1.restore import RestoredImage
 from tests.killed import failpoints, killed
 from tests.unit.agent.prune.stores import settings_for
+from tests.unit.agent.restore.registry import Killed, KilledRegistry
 from tests.unit.agent.storage.builder import Storage
-from tests.unit.agent.usage.storage_registry import StorageRegistry
 
 
 @pytest.fixture
@@ -112,44 +112,6 @@ def test_killed_anywhere_no_tag_is_lost_and_the_same_restore_finishes_it(
         assert whole(storage, "v2", tree), name
         leftovers = [path.name for path in storage.repositories.rglob("removed-by-sysreg/*")]
         assert leftovers == [], name
-
-
-class Killed(BaseException):
-    """The process of a delete ends."""
-
-
-class KilledRegistry(StorageRegistry):
-    """A registry of distribution 2.8 whose client is killed right before its request ``last``."""
-
-    def __init__(self, storage: Storage, last: int) -> None:
-        super().__init__(storage)
-        self._left = last
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-    def tags(self, repository: str) -> list[str]:
-        self._count()
-        return super().tags(repository)
-
-    def manifest(
-        self, image: ImageReference, known: RemoteManifest | None = None
-    ) -> RemoteManifest | UnreadableManifest | None:
-        self._count()
-        return super().manifest(image, known)
-
-    def put_manifest(self, image: ImageReference, manifest: RemoteManifest) -> None:
-        self._count()
-        self._storage.put(image.repository, manifest.document, *([image.tag] if image.tag else []))
-
-    def delete_manifest(self, image: ImageReference) -> bool:
-        self._count()
-        return super().delete_manifest(image)
-
-    def delete_tag(self, _image: ImageReference) -> bool:
-        return False
 
 
 def test_a_delete_that_is_killed_before_any_request_can_be_undone(tmp_path: Path) -> None:

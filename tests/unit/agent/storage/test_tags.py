@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
+from tests.killed import failpoints, killed
 from tests.unit.agent.storage.builder import Storage
 
 
@@ -176,3 +180,42 @@ def test_a_storage_that_cannot_be_accessed_is_an_error(
     (tmp_path / "config.yml").write_text("storage: {s3: {bucket: b}}")
     with pytest.raises(NotSupported, match="driver s3"):
         tags.tags("app")
+
+
+def test_a_removal_that_is_killed_anywhere_leaves_the_record_of_each_tag_that_is_gone(
+    storage: Storage, tags: TagStorage, tmp_path: Path
+) -> None:
+    image = storage.image("app", "v1", "v2", layers=(b"layer",))
+    before = tmp_path / "before"
+    shutil.copytree(storage.root, before)
+    gone = dict.fromkeys(("v1", "v2"), image)
+
+    def remove() -> list[str]:
+        return tags.remove("app", gone, dict.fromkeys(gone, (image,)), by="somebody")
+
+    names = failpoints(tmp_path, remove)
+    assert len(names) > 2
+    for place, name in enumerate(names, 1):
+        shutil.rmtree(storage.root)
+        shutil.copytree(before, storage.root)
+        assert killed(place, remove), name
+        assert set(gone) - tags.tags("app").keys() <= {it.tag for it in _deleted(storage)}, name
+        remove()
+        assert {it.tag for it in _deleted(storage)} == set(gone), name
+
+
+def test_the_record_names_no_tag_that_stays(storage: Storage, tags: TagStorage) -> None:
+    old = storage.image("app", "v1", "v2")
+    new = storage.image("app", "v2", layers=(b"new",))
+    trees = dict.fromkeys(("v1", "v2"), (old,))
+    assert tags.remove("app", dict.fromkeys(trees, old), trees) == ["v1"]
+    assert [(it.tag, it.root) for it in _deleted(storage)] == [("v1", old)]
+    assert tags.tags("app") == {"v2": new}
+    assert (
+        len([path for path in storage.all_blobs() if b"throw-away" in storage.path(path).read_bytes()]) == 1
+    )
+
+
+def _deleted(storage: Storage) -> list[DeletedTag]:
+    snapshot = Snapshot(storage.root)
+    return deleted_tags(snapshot, snapshot.repositories["app"])
