@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from sysreg_cli.agent.garbage.sparing import DeletedTags
+from sysreg_cli.agent.garbage.sparing import DeletedTags, restorable
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.mark import Marks, collector_keeps, collector_stops
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
@@ -109,6 +109,7 @@ class _Planner:
         self._kept = collector_keeps(snapshot, {})
         stored = snapshot.blobs
         self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._kept)
+        self._deleted = restorable(snapshot)
         self._marks: dict[str, Marks] = {}
         self._damages: list[Damage] = []
         for name, repository in snapshot.repositories.items():
@@ -117,7 +118,7 @@ class _Planner:
 
     def make(self, delete_untagged: bool) -> SweepPlan:
         snapshot, stored, kept = self._snapshot, self._snapshot.blobs, self._kept
-        deleted = DeletedTags(snapshot, self._spare_since)
+        deleted = DeletedTags(snapshot, self._deleted, self._spare_since)
         needed: set[str] = set()
         spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
@@ -126,7 +127,7 @@ class _Planner:
             # also in a repository that the collector doesn't see
             needed.update(marks.blobs & stored.keys())
             untagged: list[str] = []
-            to_restore = deleted.add(repository)
+            to_restore = deleted.spare_young(repository)
             if delete_untagged and all(repository.tags.values()) and not marks.unreadable:
                 untagged = self._untagged(repository, marks, to_restore)
             deleted.keep_untagged(repository, marks.manifests, untagged)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, is_restored, needs, why_lost
 from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
 
 
+def restorable(snapshot: Snapshot) -> dict[str, list[DeletedTag]]:
+    """Map each repository to its deleted tags that can be restored."""
+    return {
+        name: [
+            it
+            for it in deleted_tags(snapshot, repository)
+            if not is_restored(repository, it) and not why_lost(snapshot, repository, it)
+        ]
+        for name, repository in snapshot.repositories.items()
+    }
+
+
 class DeletedTags:
-    """The deleted tags of a storage that can be restored before a collection.
+    """The deleted ``tags`` of a storage that can be restored before a collection.
 
     Those whose delete was later than ``since``, in seconds since the epoch, are spared: ``blobs`` are what
     they need. So is the record of a tag whose manifests are untagged and stay: that of a prune.
     """
 
-    def __init__(self, snapshot: Snapshot, since: float) -> None:
+    def __init__(self, snapshot: Snapshot, tags: Mapping[str, Sequence[DeletedTag]], since: float) -> None:
         self._snapshot = snapshot
         self._since = since
-        self._tags: dict[str, list[DeletedTag]] = {}
+        self._tags = tags
         self.blobs: set[str] = set()
         self.repositories: set[str] = set()
 
-    def add(self, repository: Repository) -> set[str]:
-        """Add the tags of a repository. Return the manifests that it must keep."""
-        found = [
-            it
-            for it in deleted_tags(self._snapshot, repository)
-            if not is_restored(repository, it) and not why_lost(self._snapshot, repository, it)
-        ]
-        self._tags[repository.name] = found
-        young = [it for it in found if it.at > self._since]
+    def spare_young(self, repository: Repository) -> set[str]:
+        """Spare the tags of a repository that were deleted lately. Return the manifests that it must keep."""
+        young = [it for it in self._tags[repository.name] if it.at > self._since]
         for deleted in young:
             self._spare(deleted)
         return {digest for it in young for digest in it.manifests}

@@ -78,7 +78,8 @@ def why_lost(snapshot: Snapshot, repository: Repository, deleted: DeletedTag) ->
     layers: set[str] = set()
     for digest in deleted.manifests:
         manifest = snapshot.manifest(digest)
-        if digest not in repository.revisions | repository.unlinked or digest not in snapshot.blobs:
+        is_known = digest in repository.revisions or digest in repository.unlinked
+        if not is_known or digest not in snapshot.blobs:
             return f"manifest {digest} is not stored any more"
         if manifest is None:
             return f"manifest {digest} is damaged"
