@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.files import go_on, remove_tree
+from sysreg_cli.agent.storage.files import entries_of, go_on, is_directory, remove_tree
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.registry.manifests import OCI_MANIFEST
 
@@ -96,10 +96,7 @@ def remove_pins(root: Path) -> bool:
 
 
 def _directories(path: Path) -> list[Path]:
-    try:
-        return [entry for entry in path.iterdir() if entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [Path(entry.path) for entry in entries_of(str(path)) if is_directory(entry)]
 
 
 def _write(path: Path, data: bytes) -> None:

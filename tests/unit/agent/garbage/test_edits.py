@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from sysreg_cli.agent.garbage import edits
+from sysreg_cli.agent.garbage import edits, planning
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from tests.unit.agent.storage.builder import Storage
@@ -85,3 +87,30 @@ def test_a_cancel_takes_effect_before_the_next_file(tmp_path: Path, edit: str) -
     snapshot = Snapshot(tmp_path)
     there = {"manifests": snapshot.repositories["app"].revisions, "blobs": snapshot.blobs.keys()}
     assert len(there.get(edit, {*digests}) & {*digests}) >= 10
+
+
+@pytest.mark.parametrize("kind", ["file", "itself", "nowhere", "."])
+def test_what_is_in_the_place_of_a_directory_ends_no_edit(tmp_path: Path, kind: str) -> None:
+    def build(root: Path) -> Storage:
+        storage = Storage(root)
+        storage.image("app", "1", layers=(b"one",))
+        storage.image("app", layers=(b"untagged",))
+        storage.delete("app/sub", storage.image("app/sub", layers=(b"gone",)))
+        return storage
+
+    top = build(tmp_path / "template").base
+    places = sorted(path.relative_to(top) for path in top.rglob("*") if path.is_dir())
+    for number, place in enumerate(place for place in places if len(place.parts) > 1):
+        storage = build(tmp_path / str(number))
+        path = storage.base / place
+        shutil.rmtree(path)
+        if kind == "file":
+            path.touch()
+        else:
+            path.symlink_to(path.name if kind == "itself" else kind)
+        plan = planning.make(Snapshot(storage.root), now=time.time(), grace=0, delete_untagged=True)
+        edits.unlink_manifests(storage.root, plan.manifests)
+        if not plan.obstacle:
+            edits.remove_blobs(storage.root, plan.blobs)
+        edits.remove_repositories(storage.root, plan.repositories)
+        edits.remove_pins(storage.root)
