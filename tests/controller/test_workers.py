@@ -111,12 +111,43 @@ def hosts(controller: Machine) -> dict[str, str]:
 def join_file(controller: Machine, worker: Machine) -> str:
     controller.run("system", "registry-host-add", "worker-1", "--file", "/root/join.json")
     copy(controller.file("/root/join.json"), worker.share / "join.json")
+    controller.run("rm", "/root/join.json")
     return "/run/share/join.json"
 
 
 def copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
     target.chmod(0o600)
+
+
+def secrets_on(controller: Machine) -> Iterator[bytes]:
+    """The middle of each private key, and each password, below /etc/sysreg."""
+    for path in sorted(controller.file("/etc/sysreg").rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            if b"PRIVATE KEY" in content:
+                yield content.splitlines()[1]
+            elif path.name in ("password", "registry.env"):
+                yield content.strip().rpartition(b"=")[2]
+
+
+def is_on_disk(secret: bytes, disk: Path) -> bool:
+    """Whether a file of the disk, which holds all that the machine has written, contains it."""
+    pattern = secret.splitlines()[1] if b"PRIVATE KEY" in secret else secret
+    found = subprocess.run(["grep", "-rlF", "-f", "-", disk], input=pattern, capture_output=True, check=False)
+    return found.returncode == 0
+
+
+def everything_in_etcd(controller: Machine) -> bytes:
+    script = (
+        "from sysreg_cli import settings; from sysreg_cli.cluster.etcd import EtcdStore;"
+        " from sysreg_cli.cluster.membership import access;"
+        " entries = EtcdStore(access(settings.load().cluster)).list('/').entries.values();"
+        " print(*(entry.value for entry in entries))"
+    )
+    shown = controller.run("/opt/sysreg/bin/python", "-c", script).stdout.encode()
+    assert b"worker-1" in shown or b"change" in shown
+    return shown
 
 
 def test_a_worker_joins_and_pulls_through_changes_of_the_ca(controller: Machine, worker: Machine) -> None:
@@ -130,6 +161,15 @@ def test_a_worker_joins_and_pulls_through_changes_of_the_ca(controller: Machine,
     worker.run(DEPLOY, "--check")
     again = worker.run(DEPLOY, "--join", path, status=1).stderr
     assert "belongs to a cluster already, as host worker-1" in again
+
+    secrets_of_controller = list(secrets_on(controller))
+    assert len(secrets_of_controller) >= 7
+    for secret in secrets_of_controller:
+        assert not is_on_disk(secret, worker.disk), "a secret of the controller is on the worker"
+        assert secret not in everything_in_etcd(controller)
+    own = worker.file("/etc/sysreg/cluster/client.key").read_bytes()
+    assert is_on_disk(own, worker.disk)
+    assert not is_on_disk(own, controller.disk)
 
     clients.start_runtimes(worker)
     clients.login(worker, "testuser")
