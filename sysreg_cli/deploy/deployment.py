@@ -20,7 +20,7 @@ from sysreg_cli.deploy.configs import (
     registry_secret,
 )
 from sysreg_cli.deploy.daemons import AGENT, TOKEN_SERVER, AppliedSettings
-from sysreg_cli.deploy.file import File, Link, MarkedLines, Retired
+from sysreg_cli.deploy.file import File, Link, MarkedLines, Retired, Withdrawn
 from sysreg_cli.deploy.host_facts import HOSTS, REGISTRY_USER, HostFacts
 from sysreg_cli.deploy.machine import Attributes
 from sysreg_cli.deploy.resource import Resource
@@ -54,6 +54,14 @@ REGISTRY_SECRET = Path("/etc/sysreg/registry.env")
 #: of a worker alone
 WORKER_UNIT = Path("/etc/systemd/system/sysreg-host.service")
 _ETCD_UNIT = Path("/etc/systemd/system") / ETCD
+_AGENT_DROP_IN = Path("/etc/systemd/system/sysreg-agent.service.d/cluster.conf")
+_AGENT_RIGHTS = """\
+# The agent of a cluster uses nftables: no pull on a worker is refused while the registry restarts for a new
+# certificate.
+[Service]
+CapabilityBoundingSet=CAP_NET_ADMIN
+RestrictAddressFamilies=AF_NETLINK
+"""
 _SYSUSERS = "/etc/sysusers.d/sysreg.conf"
 _TMPFILES = "/etc/tmpfiles.d/sysreg.conf"
 
@@ -89,6 +97,7 @@ class Deployment:
         directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
         resources = (
             *_etcd_on_disk(settings, etcd_unit),
+            _agent_of_cluster(settings),
             *(sysusers, Accounts(sysusers, is_data=True), tmpfiles, directories),
             *_files(settings, facts, rendered),
             *_keys(settings),
@@ -155,6 +164,13 @@ def _keys(settings: Settings) -> Iterator[Resource]:
     yield File(REGISTRY_SECRET, secret, Attributes(0o600), restarts=(registry,), is_data=True)
     yield ServerCertificate(settings, restarts=(registry, TOKEN_SERVER.unit, AGENT.unit), is_data=True)
     yield ClientTrust(settings, mounted_by=(AGENT.unit,))
+
+
+def _agent_of_cluster(settings: Settings) -> Resource:
+    """The right of the agent to let connections wait, only in a cluster."""
+    if settings.cluster.endpoints:
+        return File(_AGENT_DROP_IN, _AGENT_RIGHTS.encode(), restarts=(AGENT.unit,))
+    return Withdrawn(_AGENT_DROP_IN, restarts=(AGENT.unit,))
 
 
 def _etcd_on_disk(settings: Settings, unit: File) -> Iterator[Resource]:

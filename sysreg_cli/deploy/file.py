@@ -209,6 +209,25 @@ class Retired(Resource):
         context.record.save()
 
 
+@dataclass(frozen=True)
+class Withdrawn(Resource):
+    """A file that an earlier run wrote, and that the settings do not ask for any more."""
+
+    path: Path
+
+    def compare(self, context: Context) -> Change | None:
+        if not context.record.owns(self.path):
+            return None
+        return Change(f"remove {self.path}, which the settings do not ask for any more", self._withdraw)
+
+    def _withdraw(self, context: Context) -> None:
+        context.record.put_back(self.path)
+        context.record.save()
+
+    def remove(self, context: Context) -> str:
+        return context.record.put_back(self.path) if context.record.owns(self.path) else ""
+
+
 def _require_file(path: Path) -> None:
     """Raise SysregError if something other than a regular file is at ``path``."""
     if path.is_symlink() or (path.exists() and not path.is_file()):

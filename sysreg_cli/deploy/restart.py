@@ -1,13 +1,8 @@
 """Restart the registry or the token server, and refuse no client meanwhile.
 
-The registry reads its configuration only at its start, and both read their code only then. A daemon that
-stops finishes the requests that it has, but a client that connects between stop and start would be refused.
-So the kernel drops the first packet (SYN) of each new connection during that time. TCP sends that packet
-again after a second.
-
-A rule of nftables does that. Its port is in a set with a time limit: if this program dies, the kernel admits
-connections again by itself. Without nftables, the daemon is restarted all the same, and the operator is told
-that clients may be refused.
+The registry reads its configuration only at its start, and both read their code only then. New connections
+wait meanwhile (``host.connections``). Without nftables, the daemon is restarted all the same, and the
+operator is told that clients may be refused.
 """
 
 from __future__ import annotations
@@ -16,22 +11,20 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.deploy.machine import CommandFailed, Programs
 from sysreg_cli.deploy.resource import Context
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host import failpoint
+from sysreg_cli.host.connections import HOLD_SECONDS, TABLE, hold_rules, listens
 from sysreg_cli.registry.metrics import RegistryMetrics, fetch
 
-_TABLE = "inet sysreg"
 # Clients give a connection some 30 s, and send their SYN again after 1, 3, 7 and 15 s. The wait for a quiet
 # moment, the end of the requests (10 s) and the start have to be over by the last of these. The limits of the
 # kernel's rule, before and during the restart, are for a run that is killed.
 _MAX_WAIT_FOR_QUIET = 4.0
 _HOLD_BEFORE = 8
-_HOLD_DURING = 14
 #: for a moment without a request in flight: a restart does not cut a long upload short
 _MAX_WAIT_FOR_IDLE = 60.0
 #: Without a request for so long, no client is between two requests on a connection that it keeps open.
@@ -39,7 +32,6 @@ _QUIET = 0.3
 _PAUSE = 0.03
 _MAX_START = 20.0
 _RESTART_TIMEOUT = 240.0
-_LISTEN_STATE = "0A"
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Listener:
         with self._connections_held(context) as held:
             if held:
                 self._wait_until_quiet()
-                context.programs.change("nft", hold_rules(self.port, _HOLD_DURING))
+                context.programs.change("nft", hold_rules(self.port, HOLD_SECONDS))
             context.programs.change("systemctl", "restart", self.unit, timeout=_RESTART_TIMEOUT)
             _wait_for(lambda: listens(self.port), _MAX_START)
 
@@ -101,38 +93,7 @@ class Listener:
 def admit_connections(programs: Programs) -> None:
     """Remove the rule that a killed run may have left."""
     with contextlib.suppress(CommandFailed):
-        programs.query("nft", f"delete table {_TABLE}")
-
-
-def hold_rules(port: int, seconds: int) -> str:
-    """The commands for nft that drop the first packets of new connections to ``port`` for so many seconds.
-
-    They are one transaction, and replace earlier ones. They match only SYN packets, so they leave connections
-    that exist alone.
-    """
-    return (
-        f"add table {_TABLE}; delete table {_TABLE}; add table {_TABLE};"
-        f" add set {_TABLE} held {{ type inet_service; flags timeout; }};"
-        f" add chain {_TABLE} arriving {{ type filter hook input priority -150; policy accept; }};"
-        f" add rule {_TABLE} arriving tcp flags & (fin | syn | rst | ack) == syn tcp dport @held drop;"
-        f" add element {_TABLE} held {{ {port} timeout {seconds}s }}"
-    )
-
-
-def listens(port: int) -> bool:
-    """Whether a process listens on the TCP port. The kernel says so: the rule could hold a connection."""
-    tables = [path for name in ("tcp", "tcp6") if (path := Path("/proc/net") / name).exists()]
-    return any(is_listening(path.read_text(), port) for path in tables)
-
-
-# The tests have psutil for this; a dependency of the product for ten lines would not be worth it.
-def is_listening(table: str, port: int) -> bool:
-    """Whether ``table``, the text of proc(5)'s /proc/net/tcp, has a listener on ``port``."""
-    for line in table.splitlines()[1:]:
-        _, local, _, state, *_ = line.split()
-        if state == _LISTEN_STATE and int(local.rpartition(":")[2], 16) == port:
-            return True
-    return False
+        programs.query("nft", f"delete table {TABLE}")
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float) -> None:

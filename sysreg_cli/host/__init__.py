@@ -11,6 +11,7 @@ system_bundle     which CA certificates the whole host trusts
 clients           which of docker and containerd run here, and have to be restarted to trust a CA
 idle              lets a thread work only while nothing else wants to
 processes         which processes listen at a port, or hold a lock
+connections       lets new connections wait while a listener restarts
 services          restarts and reloads, through the configured commands
 unit_environment  with which environment systemd starts a unit
 registry_config   the registry's config.yml, and the environment that overrides it

@@ -17,7 +17,7 @@ from sysreg_cli.agent.certificate.history import History
 from sysreg_cli.agent.certificate.requests import PendingRequests
 from sysreg_cli.daemon.tls import ServerTLS
 from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable, text_of
-from sysreg_cli.host import anchors, files
+from sysreg_cli.host import anchors, connections, files
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.host.journal import Journal, JournalDamaged
 from sysreg_cli.host.locks import services_lock
@@ -25,7 +25,7 @@ from sysreg_cli.host.probe import Probe
 from sysreg_cli.host.services import Services
 from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import ServerChain
-from sysreg_cli.settings import Settings
+from sysreg_cli.settings import AgentSettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1 import wire
 
@@ -344,12 +344,22 @@ class CertificateChange:
             self._services.reload(self._settings.token_server.unit)
             if self._own_tls is not None:
                 self._own_tls.reload()
-            self._services.restart(self._settings.registry.unit)
+            self._restart_registry()
         except (SysregError, OSError):
             if not self._is_live(name):
                 raise
         else:
             self._probe.wait(self._generations.certificates(name), seconds=self._probe_seconds)
+
+    def _restart_registry(self) -> None:
+        """Restart it. In a cluster, no client is refused meanwhile. Raises SysregError, OSError."""
+        settings = self._settings
+        # an embedded controller shares its network with others, and must not change its rules
+        holds = (
+            settings.cluster.endpoints and settings.agent.restart_command == AgentSettings().restart_command
+        )
+        with connections.held(settings.registry.port) if holds else contextlib.nullcontext():
+            self._services.restart(settings.registry.unit)
 
     def _is_live(self, name: str) -> bool:
         """Whether every service presents ``name``. Waits a few seconds for services that start."""

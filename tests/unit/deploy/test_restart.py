@@ -12,21 +12,22 @@ import pytest
 
 from sysreg_cli.deploy import restart
 from sysreg_cli.deploy.machine import CommandFailed
+from sysreg_cli.host import connections
 from tests.unit.deploy.machine import FakePrograms, context_of
 
 
 def test_a_listener_is_found_without_connecting_to_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert restart.listens(port)
+        assert connections.listens(port)
         with socket.create_connection(("127.0.0.1", port)) as client:
             # an established connection is no listener
-            assert not restart.is_listening(Path("/proc/net/tcp").read_text(), client.getsockname()[1])
-    assert not restart.listens(port)
+            assert not connections.is_listening(Path("/proc/net/tcp").read_text(), client.getsockname()[1])
+    assert not connections.listens(port)
 
 
 def test_only_first_packets_to_that_port_are_dropped_and_for_a_limited_time() -> None:
-    rules = restart.hold_rules(9443, 14)
+    rules = connections.hold_rules(9443, 14)
     assert "tcp flags & (fin | syn | rst | ack) == syn tcp dport @held drop" in rules
     assert "{ 9443 timeout 14s }" in rules
 
@@ -58,8 +59,8 @@ def machine() -> Iterator[Machine]:
 def test_new_connections_wait_while_a_unit_restarts(machine: Machine, tmp_path: Path) -> None:
     restart.Listener("some.service", machine.port).restart(context_of(tmp_path, machine))
     held, held_again, restarted = machine.changes
-    assert held == f"nft {restart.hold_rules(machine.port, 8)}"
-    assert held_again == f"nft {restart.hold_rules(machine.port, 14)}"
+    assert held == f"nft {connections.hold_rules(machine.port, 8)}"
+    assert held_again == f"nft {connections.hold_rules(machine.port, 14)}"
     assert restarted == "systemctl restart some.service"
     assert machine.queries[-1] == "nft delete table inet sysreg"
 
@@ -72,7 +73,7 @@ def test_they_are_admitted_after_a_restart_that_failed(machine: Machine, tmp_pat
 
 
 def test_without_nftables_the_operator_is_told_what_that_means(machine: Machine, tmp_path: Path) -> None:
-    machine.failing[f"nft {restart.hold_rules(machine.port, 8)}"] = "Operation not permitted"
+    machine.failing[f"nft {connections.hold_rules(machine.port, 8)}"] = "Operation not permitted"
     reported: list[str] = []
     context = dataclasses.replace(context_of(tmp_path, machine), report=reported.append)
     restart.Listener("some.service", machine.port).restart(context)
