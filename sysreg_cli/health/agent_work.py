@@ -87,7 +87,7 @@ def image(readings: Readings) -> Result:
 
 def _trial(readings: Readings) -> Result:
     try:
-        trial = readings.agent().try_registry()
+        trial = readings.agent_calls().try_registry()
     except SysregError as error:
         raise Skipped(error.message) from None
     match trial.outcome:
@@ -107,7 +107,7 @@ def blobs(readings: Readings) -> Result:
     if not readings.deep:
         raise Skipped("--deep reads every blob")
     try:
-        found = readings.agent().read_blobs()
+        found = readings.agent_calls().read_blobs()
     except SysregError as error:
         raise Skipped(error.message) from None
     read = f"{found.blobs} blobs of {found.bytes / 1e9:.1f} GB were read"

@@ -12,15 +12,17 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sysreg_cli.errors import CertificateRefused
+from sysreg_cli.errors import CertificateRefused, SysregError
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.remedies import DEPLOY, INSTALL
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
 from sysreg_cli.host.anchors import is_foreign, managed_anchors
 from sysreg_cli.pki.check import check_server, read_certificates
 from sysreg_cli.pki.facts import PARSE_ERRORS
+from sysreg_cli.v1.certificates import Mode
 
 _HOSTS = "hosts.toml"
+_SEE_SOURCE = Remedy("mend that; the state of the source", "system certificate-show docker_registry")
 
 
 def certificate(readings: Readings) -> Result:
@@ -42,7 +44,20 @@ def certificate(readings: Readings) -> Result:
     what = f"{'self-signed, ' if _is_self_signed(readings) else ''}{days} days left, until {end:%Y-%m-%d}"
     if days < settings.certificate.min_days_warning:
         return warning(what, DEPLOY if _is_self_signed(readings) else INSTALL)
+    if problem := _source_problem(readings):
+        source = settings.certificate.source
+        return warning(f"{what}; it is not renewed from {source}: {problem}", _SEE_SOURCE)
     return ok(f"{what}, for {', '.join(settings.registry.host_names)}")
+
+
+def _source_problem(readings: Readings) -> str:
+    """Return why what the source of renewals holds is not in use, "" if it is, or if nobody tells."""
+    if readings.settings.certificate.source is None:
+        return ""
+    try:
+        return readings.agent_calls().certificate(Mode.DOCKER_REGISTRY).source_problem
+    except (SysregError, Skipped):
+        return ""
 
 
 def _is_self_signed(readings: Readings) -> bool:

@@ -21,12 +21,8 @@ from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok
 from sysreg_cli.host import processes
 from sysreg_cli.host.probe import Endpoint, NoResponse, Response
 from sysreg_cli.registry.challenge import parse_bearer
-from sysreg_cli.v1.paths import HEALTH
-from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 
 _VERSION_HEADER = "Docker-Distribution-Api-Version"
-_TIMEOUT = 3.0
-_MAX_RESPONSE = 64 * 1024
 _REPAIR_NAMES = Remedy("correct that in /etc/hosts, DNS or sysreg.conf, then repair it", "sysreg-deploy")
 
 
@@ -104,11 +100,7 @@ def agent(readings: Readings) -> Result:
     where, settings = readings.settings.agent.socket, readings.settings
     answering = []
     try:
-        connection = UnixHTTPConnection(where, timeout=_TIMEOUT)
-        with closing(connection):
-            connection.request("GET", HEALTH)
-            body = connection.getresponse().read(_MAX_RESPONSE)
-        if json.loads(body) != {"status": "ok"}:
+        if json.loads(readings.agent_socket()) != {"status": "ok"}:
             return failed(f"what answers at {where} is no agent of sysreg", restart(settings, AGENT_UNIT))
         answering.append(str(where))
     except PermissionError:

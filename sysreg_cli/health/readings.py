@@ -27,8 +27,11 @@ from sysreg_cli.pki.check import read_certificates
 from sysreg_cli.registry.trust import client_context
 from sysreg_cli.settings import Settings
 from sysreg_cli.tokens.signer import TokenSigner
+from sysreg_cli.v1.certificates import Certificate
 from sysreg_cli.v1.collections import CollectionStatus
 from sysreg_cli.v1.health import BlobReading, Trial
+from sysreg_cli.v1.paths import HEALTH
+from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 
 _TOKEN_SECONDS = 60
 # seconds to connect, and between bytes
@@ -45,6 +48,10 @@ class Agent(Protocol):
         """Return what collection runs, and how the last ones ended."""
         ...
 
+    def certificate(self, name: str) -> Certificate:
+        """Return an installed certificate."""
+        ...
+
     def try_registry(self) -> Trial:
         """Push, pull and delete a test image."""
         ...
@@ -59,7 +66,8 @@ def _once(read: Callable[[Readings], T]) -> Callable[[Readings], T]:
 
     @functools.wraps(read)
     def reading(readings: Readings) -> T:
-        outcome = readings.outcomes[read.__name__]
+        with readings.guard:
+            outcome = readings.outcomes[read.__name__]
         with outcome.lock:
             if not outcome.is_known:
                 try:
@@ -92,10 +100,11 @@ class Readings:
 
     def __init__(self, settings: Settings, agent: Callable[[], Agent], *, deep: bool = False) -> None:
         self.settings = settings
-        self.agent = agent
+        self._agent = agent
         self.deep = deep
         self.is_root = os.geteuid() == 0
         self.outcomes: defaultdict[str, _Outcome] = defaultdict(_Outcome)
+        self.guard = threading.Lock()
 
     def require_root(self, what: str) -> None:
         """Raise Skipped, which names ``what`` only root can know, unless this process is root's."""
@@ -135,6 +144,23 @@ class Readings:
         if self.agent_endpoint is None:
             raise Skipped("the agent has no TLS listener")
         return probe.request(self.agent_endpoint)
+
+    @_once
+    def agent_socket(self) -> bytes:
+        """Ask the agent for its health over its unix socket. Raises OSError, HTTPException."""
+        with closing(UnixHTTPConnection(self.settings.agent.socket, timeout=_TIMEOUT)) as connection:
+            connection.request("GET", HEALTH)
+            return connection.getresponse().read(_MAX_RESPONSE)
+
+    def agent_calls(self) -> Agent:
+        """Return a client of the agent. Raises Skipped if the agent does not answer."""
+        try:
+            self.agent_socket()
+        except PermissionError:
+            pass  # the client may use the agent's TLS listener
+        except (OSError, http.client.HTTPException):
+            raise Skipped("the agent does not answer") from None
+        return self._agent()
 
     @property
     def token_server_health(self) -> dict[str, Any]:
@@ -212,4 +238,4 @@ class Readings:
     @_once
     def collections(self) -> CollectionStatus:
         """Return what the agent says of collections. Raises SysregError."""
-        return self.agent().collection_status()
+        return self.agent_calls().collection_status()

@@ -147,6 +147,12 @@ _FAULTS = [
         "does not answer within 3 s",
     ),
     Fault(
+        "agent that hangs",
+        "agent",
+        "kill -STOP $(systemctl show --value -p MainPID sysreg-agent)",
+        "the agent does not answer at /run/sysreg/agent.sock",
+    ),
+    Fault(
         "a service on the registry's port",
         "registry",
         "systemctl stop docker-registry\n"
@@ -332,5 +338,7 @@ def test_a_failed_collection_is_run_again(machine: Machine) -> None:
     mend(machine, Fault("collection", "collection", "", "the last one ended 0 min ago: failed ("))
 
 
-def test_after_all_of_that_every_check_is_well(machine: Machine) -> None:
-    wait_until_healthy(machine)
+def test_after_all_of_that_every_check_is_well_also_with_each_blob_read(machine: Machine) -> None:
+    wait_until_healthy(machine, "--deep")
+    _, rows = health(machine, "--deep")
+    assert {row["status"] for row in rows.values()} == {"ok"}

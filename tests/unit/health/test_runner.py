@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from sysreg_cli.health import runner
 from sysreg_cli.health.checks import CHECKS, Check
 from sysreg_cli.health.readings import Agent, Readings
 from sysreg_cli.health.results import Name, Remedy, Result, Skipped, Status, failed, ok, warning
-from sysreg_cli.settings import Settings
+from sysreg_cli.settings import CertificateSettings, Settings
+from tests import certificates as make
 
 
 def no_agent() -> Agent:
@@ -66,19 +68,16 @@ def test_what_a_check_raises_is_its_row() -> None:
     assert [it.status for it in list(found.values())[1:]] == [Status.FAILED] * 3
 
 
-def test_what_several_checks_need_is_read_once() -> None:
-    calls = []
-
-    class Once:
-        def collection_status(self) -> object:
-            calls.append(1)
-            raise SysregError("no")
-
-    readings = Readings(Settings(), Once)  # type: ignore[arg-type]
-    for _ in range(3):
-        with pytest.raises(SysregError, match="no"):
-            readings.collections()
-    assert len(calls) == 1
+def test_what_several_checks_need_is_read_once_also_if_it_cannot_be_read(tmp_path: Path) -> None:
+    settings = Settings(certificate=CertificateSettings(directory=tmp_path))
+    readings = Readings(settings, no_agent)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            readings.chain()
+        settings.certificate.chain.parent.mkdir(exist_ok=True)
+        settings.certificate.chain.write_bytes(make.server(make.authority()).pem)
+    later = Readings(settings, no_agent)
+    assert later.chain() is later.chain()
 
 
 def test_a_detail_ends_in_the_command() -> None:
