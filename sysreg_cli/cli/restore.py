@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sysreg_cli.reference import ImageReference
 
 # The agent takes 64 KiB as the head of a request, and a token some dozen repositories.
-_MAX_QUERY, _MAX_REPOSITORIES = 40_000, 32
+_MAX_QUERY, _MAX_REPOSITORIES = 30_000, 32
 # characters of the query beside a name, in which some need three
 _PARAMETER = 30
 
