@@ -242,3 +242,35 @@ def test_pruned_tags_are_lost_with_their_manifests(registry: Controller) -> None
         f"app:v1@{image.digest}"
     ]
     assert restore(registry, "app:v1")[0] == 1
+
+
+def test_the_api_deletes_and_restores_for_whoever_calls(registry: Controller) -> None:
+    client = registry.client()
+    for tag in ("v1", "v2"):
+        client.push("app", tag, images.single(seed=tag))
+
+    def call(method: str, path: str) -> Any:
+        socket = str(registry.paths.agent_socket)
+        words = [
+            "curl",
+            "-sS",
+            "--unix-socket",
+            socket,
+            "-X",
+            method,
+            f"http://agent/v1/registry_image{path}",
+        ]
+        done = registry.run(words)
+        return json.loads(done.stdout) if done.stdout else None
+
+    for tag in ("v1", "v2"):
+        assert call("DELETE", f"?image_name_and_tag=app:{tag}") is None
+    assert {row["deleted_by"] for row in call("GET", "/deleted")["deleted"]} == {"root"}
+    done = call("POST", "/restore?image_name_and_tag=app:v1&image_name_and_tag=no/such:v1")
+    assert [(it["image"], it["restored"]) for it in done["images"]] == [
+        ("app:v1", True),
+        ("no/such:v1", False),
+    ]
+    assert client.is_whole("app", "v1")
+    refused = call("POST", "/restore?image_name_and_tag=app:v1&image_name_and_tag=app:v2&as=v3")
+    assert refused["error"] == "as=TAG takes one image"
