@@ -460,3 +460,43 @@ def test_the_pending_requests_are_listed(
 )
 def test_options_of_a_request_that_exclude_each_other_are_wrong_usage(words: list[str]) -> None:
     assert run(["certificate-request", *words], Invocation(environ={})) == 2
+
+
+HOST_ROWS = [
+    {"host": "w2", "role": "worker", "state": "down", "since": "2026-11-27T00:00:00+00:00"},
+    {"host": "w1", "role": "worker", "state": "live"},
+    {"host": "w3", "role": "worker", "state": "down"},
+]
+
+
+def test_a_host_that_lacks_the_certificate_in_use_is_a_failure_that_names_it(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {
+        **SUCCESS,
+        "certificates": [{**INSTALLED, "hosts": HOST_ROWS}],
+        "hosts_problem": "host w1 is failed: no space",
+    }
+    assert install(agent(http(answer)), file) == 1
+    out, err = capsys.readouterr()
+    assert "1 live, 2 down (w2, w3)" in out
+    (line,) = err.splitlines()
+    assert "the certificate is in use, but not on every host: host w1 is failed: no space" in line
+    assert "registry-host-list" in line
+    assert not file.exists()  # its key is in use
+
+
+def test_the_hosts_are_an_array_in_json(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {**SUCCESS, "certificates": [{**INSTALLED, "hosts": HOST_ROWS}]}
+    assert install(agent(http(answer)), "-f", "json", file) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [host["state"] for host in shown["hosts"]] == ["down", "live", "down"]
+
+
+def test_without_a_cluster_there_is_no_property_of_hosts(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(agent(http(SUCCESS)), "-f", "json", file) == 0
+    assert "hosts" not in json.loads(capsys.readouterr().out)
