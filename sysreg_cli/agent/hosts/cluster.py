@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from cryptography import x509
 
@@ -30,6 +31,22 @@ class Part(Protocol):
     def stop(self) -> None: ...
 
 
+class _Late:
+    """Stands for what ``make`` returns, and makes it for the first call.
+
+    A credential that cannot be read fails the calls that need it, and not the start of the agent, which has
+    other things to do. Once it is repaired, they work.
+    """
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+        self._made: object | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        self._made = self._made or self._make()
+        return getattr(self._made, name)
+
+
 class HostCluster:
     """The other hosts. Its methods may be called from any thread; they block, and raise SysregError."""
 
@@ -43,9 +60,13 @@ class HostCluster:
 
     @classmethod
     def of(cls, settings: Settings) -> HostCluster:
-        """Return the cluster of the section [cluster]. Connects to nothing yet. Raises SettingsError."""
+        """Return the cluster of the section [cluster]. Connects to nothing, and reads no credential, yet.
+
+        Raises SettingsError if the section names no etcd.
+        """
         reached = access(settings.cluster)
-        return cls(settings, EtcdStore(reached), EtcdAdministration(reached))
+        store = cast("Store", _Late(lambda: EtcdStore(reached)))
+        return cls(settings, store, cast("Administration", _Late(lambda: EtcdAdministration(reached))))
 
     def start(self) -> None:
         for part in self._parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from devstack.waiting import wait_until
+from sysreg_cli.addresses import HostPort
+from sysreg_cli.agent.certificate.transaction import CertificateChange
+from sysreg_cli.agent.hosts.cluster import HostCluster
 from sysreg_cli.cluster.judgement import State
 from sysreg_cli.cluster.keys import CERTIFICATE
 from sysreg_cli.cluster.port import Delete, Put
 from sysreg_cli.cluster.records import Phase
 from sysreg_cli.errors import SysregError
 from sysreg_cli.host import failpoint
-from tests.unit.agent.certificate.host import NEW, OLD
+from sysreg_cli.settings import ClusterSettings
+from tests.unit.agent.certificate.host import NEW, OLD, Host
 from tests.unit.agent.hosts.world import PACE, DyingStore, Killed, World, chain
 
 
@@ -233,3 +238,18 @@ def test_an_agent_that_is_killed_anywhere_leaves_hosts_that_trust_what_is_served
                 assert place > 20
                 return
     pytest.fail("the change has no end")
+
+
+def test_a_credential_that_is_missing_stops_no_agent_and_is_named(tmp_path: Path) -> None:
+    host = Host(tmp_path / "controller")
+    section = ClusterSettings(endpoints=(HostPort("127.0.0.1", 1),), directory=tmp_path / "none")
+    cluster = HostCluster.of(dataclasses.replace(host.settings, cluster=section))
+    cluster.start()
+    change = CertificateChange(host.settings, probe=host.services, hosts=cluster.rollout)
+    missing = str(tmp_path / "none" / "ca.crt")
+    with pytest.raises(SysregError, match=missing):
+        cluster.hosts()
+    with pytest.raises(SysregError, match=missing):
+        change.install(chain("another CA"), by="admin", wait=1)
+    assert host.in_use() == OLD
+    cluster.stop()
