@@ -15,6 +15,8 @@ from sysreg_cli.tokens.rollover_files import RolloverFiles
 from sysreg_cli.v1.collections import CollectionStatus, Outcome, State
 from sysreg_cli.v1.health import TrialOutcome
 
+# what is damaged, in one cell
+_MAX_DAMAGES = 10
 _AGAIN = Remedy("run it again", "system registry-garbage-collect")
 #: journals in the state directory, and what they are about
 _JOURNALS = {
@@ -113,7 +115,9 @@ def blobs(readings: Readings) -> Result:
     read = f"{found.blobs} blobs of {found.bytes / 1e9:.1f} GB were read"
     if not found.damages:
         return ok(f"{read}, and each has the content of its digest")
-    what = f"{read}; damaged: {' | '.join(found.damages)}"
+    more = len(found.damages) - _MAX_DAMAGES
+    shown = [*found.damages[:_MAX_DAMAGES], *([f"and {more} more"] if more > 0 else [])]
+    what = f"{read}; damaged: {' | '.join(shown)}"
     if not found.images:
         return failed(what, Remedy("do what stands behind each of these"))
     delete = f"system registry-image-delete --yes {' '.join(found.images)}"

@@ -104,6 +104,10 @@ STX = "docker.io/starlingx/stx-app"
             ["system certificate-list -c Image\\ Name -c Ex"],
             "system certificate-list -c Image\\ Name -c Expiry\\ Date |",
         ),
+        (
+            ["system registry-health-query --check do"],
+            "system registry-health-query --check docker-trust |",
+        ),
         (["system certificate-install -m s"], "system certificate-install -m ssl_ca |"),
         (["system certificate-install --mode=d"], "system certificate-install --mode=docker_registry |"),
         (["system certificate-install -m ssl_ca reg"], "system certificate-install -m ssl_ca registry.pem |"),
