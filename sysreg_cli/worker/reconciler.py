@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from sysreg_cli.cluster.decision import Decision, Disk, Failure, Report, Sight, Step, decide, target
 from sysreg_cli.cluster.problems import Problem
@@ -71,7 +72,7 @@ class Reconciler:
     def _compare(self, acting: Acting) -> Disk:
         return Disk(
             lacks_anchors=bool(anchors.trust_also(acting.settings, *acting.wanted)),
-            has_others=bool(anchors.trust_only(acting.settings, *acting.kept)),
+            has_others=bool(anchors.trust_only(acting.settings, *acting.kept) or _outdated(acting)),
         )
 
     def _change(self, step: Step, acting: Acting) -> None:
@@ -87,6 +88,8 @@ class Reconciler:
                 changes = anchors.trust_also(acting.settings, *acting.wanted)
             case _:
                 changes = anchors.trust_only(acting.settings, *acting.kept)
+                for directory in _outdated(acting):
+                    _end_trust(directory)
         self._clean(acting)
         for change in changes:
             change.apply()
@@ -108,6 +111,23 @@ class Reconciler:
         if report.outcome is Outcome.TRUSTED and (failure := sights.distrusting_file(acting)):
             return Report(report.about, Outcome.FAILED, failure)
         return report
+
+
+def _outdated(acting: Acting) -> list[Path]:
+    """Return the directories with anchors of sysreg for names or a port that the registry had before."""
+    paths, addresses = acting.settings.paths, acting.settings.registry.addresses
+    found = (one for root in (paths.docker_trust, paths.containerd_trust) for one in root.glob("*:*"))
+    return [one for one in found if one.name not in addresses and anchors.managed_anchors(one)]
+
+
+def _end_trust(directory: Path) -> None:
+    """Remove the files of sysreg from a directory of certs.d. Raises OSError."""
+    hosts_toml = directory / "hosts.toml"
+    if not anchors.is_foreign(hosts_toml):
+        files.remove(hosts_toml)
+    for path in anchors.managed_anchors(directory):
+        files.remove(path)
+    _log.info("the trust at %s has ended", directory.name)
 
 
 def failure_of(error: OSError) -> Failure:

@@ -145,8 +145,8 @@ def test_without_etcd_trust_is_kept_and_repaired_and_everything_settles_afterwar
     before = site.trusted(worker)
     for number in range(3):
         etcd.signal(number, signal.SIGKILL)
-    shutil.rmtree(worker.docker)
     worker.kill()
+    shutil.rmtree(worker.docker)
     worker.start()
     wait_until(lambda: site.trusted(worker) == before, what="the trust is repaired")
     for number in range(3):

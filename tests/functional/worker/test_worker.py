@@ -64,6 +64,12 @@ def story(registry: Registry) -> Story:
     return Story(registry)
 
 
+def lose(directory: Path) -> None:
+    """Remove the certificates, as somebody does by mistake. The worker may write them anew meanwhile."""
+    for path in directory.glob("*.crt"):
+        path.unlink(missing_ok=True)
+
+
 def both(*issued: make.Issued) -> tuple[set[bytes], set[bytes]]:
     """That docker and containerd trust exactly these."""
     pems = {one.pem for one in issued}
@@ -103,7 +109,7 @@ def test_a_host_that_is_cut_off_between_trust_and_settle_pulls_on_and_settles_on
         registry.present(NEW)
         publisher.publish(story.settle)
         # it repairs what it had, and knows of nothing else
-        shutil.rmtree(worker.directory("docker", registry.port))
+        lose(worker.directory("docker", registry.port))
         wait_until(lambda: worker.trusted(registry.port) == both(OLD_CA, NEW_CA), what="it trusts both")
         worker.cut_off(False)
         worker.wait_for(Outcome.LIVE, story.settle)
@@ -134,7 +140,7 @@ def test_what_somebody_changes_on_the_disk_is_repaired(
     with worker:
         worker.wait_for(Outcome.LIVE, story.settle)
         docker, containerd = (worker.directory(one, registry.port) for one in ("docker", "containerd"))
-        shutil.rmtree(docker)
+        lose(docker)
         next(containerd.glob("*.crt")).write_text("damaged")
         (containerd / f"sysreg-{'0' * 32}.crt").write_bytes(OLD_CA.pem)
         wait_until(
@@ -142,6 +148,27 @@ def test_what_somebody_changes_on_the_disk_is_repaired(
             what="the trust is as before",
         )
         worker.wait_for(Outcome.LIVE, story.settle)
+
+
+def test_the_trust_at_an_address_that_the_registry_had_before_ends(
+    registry: Registry, story: Story, worker: Worker, publisher: Publisher
+) -> None:
+    registry.present(NEW)
+    publisher.publish(story.settle)
+    with worker:
+        worker.wait_for(Outcome.LIVE, story.settle)
+        docker, containerd = (worker.directory(one, registry.port) for one in ("docker", "containerd"))
+        for directory in (docker, containerd):
+            shutil.copytree(directory, directory.with_name("registry.before:9001"))
+        (docker.with_name("registry.before:9001") / "ca.crt").write_text("of the administrator")
+        later = desired(3, Phase.SETTLE, NEW, [NEW_CA], port=registry.port)
+        publisher.publish(later)
+        worker.wait_for(Outcome.LIVE, later)
+        left = [
+            path.name for root in (docker, containerd) for path in root.parent.glob("registry.before:*/*")
+        ]
+        assert left == ["ca.crt"]
+        assert worker.trusted(registry.port) == both(NEW_CA)
 
 
 def test_it_is_repaired_without_the_store_too_and_at_a_start(
@@ -152,7 +179,7 @@ def test_it_is_repaired_without_the_store_too_and_at_a_start(
     with worker:
         worker.wait_for(Outcome.LIVE, story.settle)
     cluster.down = True
-    shutil.rmtree(worker.directory("docker", registry.port))
+    lose(worker.directory("docker", registry.port))
     with worker:
         wait_until(lambda: worker.trusted(registry.port) == both(NEW_CA), what="the trust is as before")
         cluster.down = False
@@ -281,7 +308,7 @@ def test_a_report_is_written_once(
     with worker:
         worker.wait_for(Outcome.LIVE, story.before)
         entry = cluster.administrator().get(host_key("w1", Part.STATUS))
-        shutil.rmtree(worker.directory("docker", registry.port))  # wait for another look
+        lose(worker.directory("docker", registry.port))  # wait for another look
         wait_until(lambda: worker.trusted(registry.port) == both(OLD_CA))
         worker.wait_for(Outcome.LIVE, story.before)
         assert entry == cluster.administrator().get(host_key("w1", Part.STATUS))
