@@ -96,10 +96,10 @@ class Puller(threading.Thread):
             try:
                 self._pull()
                 self.pulls += 1
-            except ssl.SSLError:
+            except ssl.SSLCertVerificationError:
                 self.distrusted.append(now)
             except (OSError, http.client.HTTPException):
-                continue  # the registry restarts
+                continue  # the registry restarts, maybe in the middle of a handshake
 
     def _pull(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
