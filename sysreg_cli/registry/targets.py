@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sysreg_cli.errors import Conflict, NotFound, SysregError, TagsLeft
+from sysreg_cli.errors import Conflict, NotFound, NotStored, ProtocolError, SysregError, TagsLeft
 from sysreg_cli.reference import ImageReference
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest
 from sysreg_cli.registry.repository import Manifest, Repository
@@ -88,6 +88,8 @@ class Target:
         finish = self.state.value
         if isinstance(error, TagsLeft):
             finish = f"{error.next_step}, and then run the same command again"
+        elif isinstance(error, (ProtocolError, NotStored)) and error.next_step:
+            finish = f"{error.next_step}; {finish}"  # to run it again does not help against the cause
         explained = type(error)(error.message, next_step=finish)
         explained.__cause__ = error
         return explained

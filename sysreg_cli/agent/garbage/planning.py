@@ -40,10 +40,10 @@ class SweepPlan:
     ``blobs`` maps each blob to delete to its size. ``manifests`` lists the manifests to unlink by repository,
     indexes first. ``pins`` maps each blob that the collector would delete, but must not, to its size.
     ``lost`` maps each deleted tag (NAME:TAG@DIGEST) that can be restored until then to the blobs of the plan
-    that it needs. ``repositories`` are to be removed. ``needed`` are the blobs that tags need. ``damages``
-    are those of images. The collector would stop at ``obstacle``, "" if it would not. ``revisions`` counts
-    the manifests that the collector will read. ``scanned`` is when the scan began, in seconds since the
-    epoch.
+    that it needs. ``repositories`` are to be removed. ``needed`` are the blobs that tags need, ``linked``
+    those that the manifests need which repositories link. ``damages`` are those of images. The collector
+    would stop at ``obstacle``, "" if it would not. ``revisions`` counts the manifests that the collector
+    will read. ``scanned`` is when the scan began, in seconds since the epoch.
     """
 
     blobs: Mapping[str, int] = field(default_factory=dict)
@@ -52,6 +52,7 @@ class SweepPlan:
     lost: Mapping[str, Set[str]] = field(default_factory=dict)
     repositories: Sequence[str] = ()
     needed: frozenset[str] = frozenset()
+    linked: frozenset[str] = frozenset()
     damages: Sequence[Damage] = ()
     obstacle: str = ""
     revisions: int = 0
@@ -106,9 +107,9 @@ class _Planner:
         self._now = now
         self._cutoff = now - grace
         self._dereferenced = dict(dereferenced)
-        self._kept = collector_keeps(snapshot, {})
+        self._linked = frozenset(collector_keeps(snapshot, {}))
         stored = snapshot.blobs
-        self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._kept)
+        self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._linked)
         self._deleted = restorable(snapshot)
         self._marks: dict[str, Marks] = {}
         self._damages: list[Damage] = []
@@ -117,7 +118,8 @@ class _Planner:
             self._damages.extend(self._marks[name].damages())
 
     def make(self, delete_untagged: bool) -> SweepPlan:
-        snapshot, stored, kept = self._snapshot, self._snapshot.blobs, self._kept
+        snapshot, stored = self._snapshot, self._snapshot.blobs
+        kept: Set[str] = self._linked
         deleted = DeletedTags(snapshot, self._deleted, self._spare_since)
         needed: set[str] = set()
         spared: set[str] = set()
@@ -162,6 +164,7 @@ class _Planner:
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
             needed=frozenset(needed),
+            linked=self._linked,
             damages=sorted(damages, key=lambda it: (it.remedy.value, str(it))),
             obstacle=collector_stops(snapshot, manifests, blobs),
             revisions=sum(len(repository.revisions) for repository in snapshot.repositories.values()),

@@ -88,9 +88,9 @@ class Marks:
             if manifest is None:
                 continue
             for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
-                if blob not in stored:
+                if (found := stored.get(blob)) is None:
                     self._note_missing(f"blob {blob}", blob, digest)
-                else:
+                elif found.size != size or size < 0:
                     self._check_size(blob, size, digest)
             pending.extend(manifest.children)
             # a manifest whose descriptor has another media type

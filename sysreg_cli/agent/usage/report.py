@@ -11,7 +11,7 @@ from pathlib import Path
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.mark import Marks, collector_keeps
+from sysreg_cli.agent.storage.mark import Marks
 from sysreg_cli.agent.storage.root import open_root, read_images
 from sysreg_cli.agent.storage.snapshot import Repository
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
@@ -75,7 +75,7 @@ class _Reading:
             self._snapshot, now=self._began, grace=grace, dereferenced=dereferenced
         )
         stored = self._snapshot.blobs.keys()
-        untagged = collector_keeps(self._snapshot, {}) - plan.needed
+        untagged = plan.linked - plan.needed
         disk = os.statvfs(self._root)
         everything = self._snapshot.repositories.values()
         return Usage(

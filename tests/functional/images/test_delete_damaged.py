@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from devstack import images
@@ -111,3 +113,22 @@ def test_a_damaged_manifest_that_a_collection_names_can_be_deleted(
         assert damaged.digest in named.stdout
         assert (again.returncode, done.returncode) == (0, 0), done.stderr
         assert registry.is_whole("app", "healthy")
+
+
+def test_a_manifest_that_belongs_to_another_user_is_told_and_the_same_command_finishes(
+    controller: Controller, registry: IndependentClient, name: str
+) -> None:
+    image = images.multi_arch()
+    registry.push(name, "v1", image)
+    repository = controller.paths.storage / "docker/registry/v2/repositories" / name
+    link = repository / "_manifests/revisions" / image.children[0].digest.replace(":", "/")
+    owner = link.stat()
+    os.chown(link, 0, 0)
+    refused = controller.system("registry-image-delete", f"{name}:v1")
+    assert refused.returncode == 1
+    assert "files of its storage may belong to another user; the " in refused.stderr
+    os.chown(link, owner.st_uid, owner.st_gid)
+    done = controller.system("registry-image-delete", f"{name}:v1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert storage.tags(controller, name) == set()
+    assert storage.manifests(controller, name) == set()
