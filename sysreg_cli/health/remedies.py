@@ -42,11 +42,20 @@ def see_journal(settings: Settings, unit: str) -> Remedy:
 
 def remount(path: Path) -> Remedy:
     """Return the remedy for a file system that is mounted read-only."""
-    mounted = next(directory for directory in (path, *path.parents) if directory.is_mount())
     return Remedy(
         "the kernel does this after an error of the disk: see dmesg, then mount it writable",
-        f"mount -o remount,rw {mounted}",
+        f"mount -o remount,rw {_mount_point(path)}",
     )
+
+
+def make_room(path: Path) -> Remedy:
+    """Return the remedy for a full file system that has no images."""
+    command = f"du -xh --max-depth=3 {_mount_point(path)} | sort -h | tail"
+    return Remedy("remove what is not needed there; the largest directories", command)
+
+
+def _mount_point(path: Path) -> Path:
+    return next(directory for directory in (path, *path.parents) if directory.is_mount())
 
 
 def _is_systemd(settings: Settings) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sysreg_cli.errors import SysregError
 from sysreg_cli.health.readings import Readings
-from sysreg_cli.health.remedies import COLLECT, DEPLOY, remount
+from sysreg_cli.health.remedies import COLLECT, DEPLOY, make_room, remount
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
 from sysreg_cli.host import processes
 from sysreg_cli.host.ownership import as_owner, require_rights
@@ -24,6 +24,7 @@ from sysreg_cli.v1.collections import State
 
 #: per cent of a file system
 _LOW, _TOO_LOW = 10, 1
+_IMAGES = "the images"
 _GROUP = "sysreg-token"
 _END_COLLECTION = Remedy("wait for its end, or end it", "system registry-garbage-collect --cancel")
 _TOP = "docker/registry/v2"
@@ -112,21 +113,23 @@ def _room(readings: Readings, what: str, room: Callable[[Path], tuple[int, int, 
     """Judge the room in the file systems of the storage and of the state: free, all, and free in words."""
     places = {"the state": readings.settings.paths.state}
     with contextlib.suppress(SysregError, Skipped):
-        places = {"the images": readings.storage_root(), **places}
+        places = {_IMAGES: readings.storage_root(), **places}
     found: dict[str, list[str]] = {}
-    least = 100.0
+    least, remedy = 100.0, COLLECT
     for name, path in places.items():
         try:
             free, total, text = room(path)
         except OSError as error:
             raise Skipped(f"{path}: {error.strerror}") from None
         if total:  # some file systems make inodes as they need them
-            least = min(least, 100 * free / total)
-            found.setdefault(f"{text} ({100 * free / total:.0f} %)", []).append(f"{name} ({path})")
+            share = 100 * free / total
+            if share < least:  # on one file system with the images, a collection makes room for the state
+                least, remedy = share, COLLECT if name == _IMAGES else make_room(path)
+            found.setdefault(f"{text} ({share:.0f} %)", []).append(f"{name} ({path})")
     detail = "; ".join(f"{text} free for {' and '.join(names)}" for text, names in found.items())
     detail = detail or f"the file systems have no limit of {what}"
     if least < _LOW:
-        return (failed if least < _TOO_LOW else warning)(detail, COLLECT)
+        return (failed if least < _TOO_LOW else warning)(detail, remedy)
     return ok(detail)
 
 
