@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devstack import images
 from devstack.controller import Controller
+from tests.examples import check, script_of, steps_of
 from tests.functional.garbage.conftest import collect, collected, registry, shared
 from tests.functional.usage.test_show import referrer
 
@@ -274,3 +276,12 @@ def test_the_api_deletes_and_restores_for_whoever_calls(registry: Controller) ->
     assert client.is_whole("app", "v1")
     refused = call("POST", "/restore?image_name_and_tag=app:v1&image_name_and_tag=app:v2&as=v3")
     assert refused["error"] == "as=TAG takes one image"
+
+
+def test_the_example_of_the_guide_prints_what_it_shows(registry: Controller) -> None:
+    guide = (Path(__file__).parents[3] / "docs/controller.rst").read_text()
+    section = guide.partition("A delete by mistake\n")[2].partition("\nOld tags\n")[0]
+    steps = list(steps_of(section))
+    assert len(steps) == 3
+    registry.client().push("testuser/hello", "1", images.single(seed="guide"))
+    check(steps, registry.run(["bash", "-c", script_of(steps, "")]).stdout)
