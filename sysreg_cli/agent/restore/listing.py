@@ -28,8 +28,11 @@ def list_deleted(settings: Settings, sees: Callable[[str], bool]) -> v1.DeletedT
 
 def _entries(snapshot: Snapshot, sees: Callable[[str], bool]) -> Iterator[v1.DeletedTag]:
     for name, repository in snapshot.repositories.items():
+        listed = set()  # a tag that was restored, and deleted again, has two records
         for deleted in deleted_tags(snapshot, repository) if sees(name) else ():
-            if not is_restored(repository, deleted):
+            what = (deleted.tag, deleted.manifests)
+            if what not in listed and not is_restored(repository, deleted):
+                listed.add(what)
                 state, reason = _state(snapshot, repository, deleted)
                 time = iso_time(deleted.at)
                 by = printable(deleted.by, _MAX_NAME)

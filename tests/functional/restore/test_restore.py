@@ -65,6 +65,15 @@ def restore(controller: Controller, *words: str, **run: Any) -> tuple[int, str, 
     return done.returncode, done.stdout, done.stderr
 
 
+def test_a_tag_that_was_restored_and_deleted_again_is_listed_once(registry: Controller) -> None:
+    registry.client().push("app", "v1", images.single(seed="twice"))
+    delete(registry, "app:v1")
+    assert restore(registry, "app:v1")[0] == 0
+    delete(registry, "app:v1")
+    done = registry.system("registry-image-list", "--deleted", "-f", "value", "-c", "Deleted Tag")
+    assert done.stdout == "app:v1\n"
+
+
 def test_a_delete_without_a_record_says_that_it_cannot_be_undone(registry: Controller) -> None:
     client, image = registry.client(), images.single(seed="untagged")
     client.push("app", image.digest, image)
