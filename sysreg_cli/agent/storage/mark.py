@@ -90,7 +90,7 @@ class Marks:
             for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
                 if (found := stored.get(blob)) is None:
                     self._note_missing(f"blob {blob}", blob, digest)
-                elif found.size != size or size < 0:
+                elif found.size != size or size < 0 or blob in snapshot.corrupt:
                     self._check_size(blob, size, digest)
             pending.extend(manifest.children)
             # a manifest whose descriptor has another media type
