@@ -79,7 +79,7 @@ class Marks:
             if digest in self.manifests:
                 continue
             self.manifests.add(digest)
-            if other := broken.get(digest):
+            if (other := broken.get(digest)) and other in revisions:
                 pending.append(other)  # the registry serves this one
             if digest not in stored:
                 continue
