@@ -60,8 +60,8 @@ def remove_repositories(root: Path, names: Iterable[str], check: Callable[[], No
                     break  # not empty
 
 
-def write_pin(root: Path, blobs: Mapping[str, int]) -> None:
-    """Refer to blobs (digest to size) from a temporary manifest, so that the collector keeps them."""
+def pin_of(blobs: Mapping[str, int]) -> tuple[str, bytes]:
+    """Return the digest and the content of the manifest that ``write_pin`` writes."""
     descriptors = [
         {"mediaType": "application/octet-stream", "digest": digest, "size": size}
         for digest, size in sorted(blobs.items())
@@ -73,7 +73,12 @@ def write_pin(root: Path, blobs: Mapping[str, int]) -> None:
         "layers": descriptors,
     }
     data = json.dumps(document).encode()
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    return "sha256:" + hashlib.sha256(data).hexdigest(), data
+
+
+def write_pin(root: Path, blobs: Mapping[str, int]) -> None:
+    """Refer to blobs (digest to size) from a temporary manifest, so that the collector keeps them."""
+    digest, data = pin_of(blobs)
     with as_owner(root):
         # The collector sees only a repository with _layers.
         (layout.repository(root, layout.PIN_REPOSITORY) / "_layers").mkdir(parents=True, exist_ok=True)

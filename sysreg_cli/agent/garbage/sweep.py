@@ -180,14 +180,13 @@ def directories_to_change(root: Path, plan: SweepPlan, check: Callable[[], None]
     if plan.nothing_to_do:
         return
     blobs = str(layout.blobs(root))
-    yield str(layout.repositories(root))  # of the pins
-    yield blobs
-    for digest in (*plan.blobs, *(plan.pins if not plan.obstacle else ())):
+    if plan.pins and not plan.obstacle:
+        pin = layout.data(root, edits.pin_of(plan.pins)[0]).parent
+        yield from (str(layout.repositories(root)), blobs, str(pin.parents[1]), str(pin.parent))
+    for digest in plan.blobs:
         check()
         directory = os.path.dirname(layout.data_path(blobs, digest))  # noqa: PTH120
-        yield os.path.dirname(directory)  # noqa: PTH120
-        if digest in plan.blobs:
-            yield directory
+        yield from (os.path.dirname(directory), directory)  # noqa: PTH120
     for name, digests in plan.manifests.items():
         for digest in digests:
             check()

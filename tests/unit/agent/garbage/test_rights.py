@@ -38,19 +38,24 @@ def _build(root: Path) -> None:
     storage.image("app", "1", layers=(b"one",))
     storage.image("app", layers=(b"untagged",))
     storage.delete("team/app/sub", storage.image("team/app/sub", layers=(b"gone",)))
+    storage.age = 0
+    storage.upload("app", b"fresh")
     nobody = pwd.getpwnam("nobody")
     for path in (root, *root.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
 
 def _plan(root: Path) -> SweepPlan:
-    return planning.make(Snapshot(root), now=time.time(), grace=0, delete_untagged=True)
+    return planning.make(Snapshot(root), now=time.time(), grace=3600, delete_untagged=True)
 
 
 def _carry_out(root: Path, plan: SweepPlan) -> None:
+    assert plan.pins
+    edits.write_pin(root, plan.pins)
     edits.unlink_manifests(root, plan.manifests)
     edits.remove_blobs(root, plan.blobs)
     edits.remove_repositories(root, plan.repositories)
+    edits.remove_pins(root)
 
 
 def test_what_the_plan_needs_is_checked_for_each_directory_that_root_owns(place: Path) -> None:
