@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 from sysreg_cli.agent.garbage.sparing import DeletedTags, restorable
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.mark import Marks, collector_keeps, collector_stops
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.repository import Repository
+from sysreg_cli.agent.storage.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +112,25 @@ class _Planner:
         stored = snapshot.blobs
         self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._linked)
         self._deleted = restorable(snapshot)
+        self._looked_for: set[str] = set()
+        self._link_times: dict[str, float] = {}
+        self._needed: set[str] = set()
         self._marks: dict[str, Marks] = {}
         self._damages: list[Damage] = []
         for name, repository in snapshot.repositories.items():
             self._marks[name] = Marks.of_tags(snapshot, repository)
             self._damages.extend(self._marks[name].damages())
+            # also in a repository that the collector doesn't see
+            self._needed.update(digest for digest in self._marks[name].blobs if digest in stored)
 
     def make(self, delete_untagged: bool) -> SweepPlan:
         snapshot, stored = self._snapshot, self._snapshot.blobs
         kept: Set[str] = self._linked
         deleted = DeletedTags(snapshot, self._deleted, self._spare_since)
-        needed: set[str] = set()
         spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
         for name, repository in snapshot.repositories.items():
             marks = self._marks[name]
-            # also in a repository that the collector doesn't see
-            needed.update(marks.blobs & stored.keys())
             untagged: list[str] = []
             to_restore = deleted.spare_young(repository)
             if delete_untagged and all(repository.tags.values()) and not marks.unreadable:
@@ -151,7 +154,7 @@ class _Planner:
                 if digest in stored
             )
         damaged = {digest for digest, time in self._dereferenced.items() if time == math.inf}
-        pins = self._pins(stored.keys() - kept, needed | deleted.blobs | (spared - damaged))
+        pins = self._pins(stored.keys() - kept, self._needed | deleted.blobs | (spared - damaged))
         blobs = {digest: max(stored[digest].size, 0) for digest in stored.keys() - kept - pins.keys()}
         return SweepPlan(
             blobs=blobs,
@@ -163,7 +166,7 @@ class _Planner:
                 for name in sorted(snapshot.repositories.keys() - deleted.repositories)
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
-            needed=frozenset(needed),
+            needed=frozenset(self._needed),
             linked=self._linked,
             damages=sorted(damages, key=lambda it: (it.remedy.value, str(it))),
             obstacle=collector_stops(snapshot, manifests, blobs),
@@ -197,7 +200,10 @@ class _Planner:
     def _pins(self, to_delete: set[str], needed: set[str]) -> dict[str, int]:
         """Choose the blobs to pin among those that the collector would delete."""
         pins: dict[str, int] = {}
-        links = self._snapshot.link_times(to_delete)
+        if not to_delete <= self._looked_for:
+            self._link_times = self._snapshot.link_times(to_delete)
+            self._looked_for = to_delete
+        links = self._link_times
         for digest in to_delete:
             blob = self._snapshot.blobs[digest]
             # Without a link in a repository, it is a deleted manifest: an upload ends with the link.

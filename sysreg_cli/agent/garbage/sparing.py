@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence, Set
 
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, is_restored, needs, why_lost
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.repository import Repository
+from sysreg_cli.agent.storage.snapshot import Snapshot
 
 
 def restorable(snapshot: Snapshot) -> dict[str, list[DeletedTag]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from sysreg_cli.agent.prune.plan import StoredImage
 from sysreg_cli.agent.prune.rules import StoredTag
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.repository import Repository
+from sysreg_cli.agent.storage.snapshot import Snapshot
 
 
 def stored_images(snapshot: Snapshot, is_wanted: Callable[[str], bool]) -> Iterator[StoredImage]:

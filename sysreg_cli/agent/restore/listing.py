@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, is_restored, why_lost
+from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.root import open_root, read_images
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import iso_time, printable
 from sysreg_cli.v1 import restore as v1

@@ -4,6 +4,7 @@ layout           the paths of the storage
 root             opens the storage for one call of the API, and reads its images
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
+repository       what a snapshot says of one repository, and of one blob
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored
 mark             what tags need, and what the registry's collector keeps (pure)

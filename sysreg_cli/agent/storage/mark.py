@@ -9,7 +9,8 @@ from dataclasses import replace
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import STRAY, Damage, Remedy
 from sysreg_cli.agent.storage.reach import Reach
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.repository import Repository
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.text import printable
 
 

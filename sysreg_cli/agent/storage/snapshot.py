@@ -10,10 +10,8 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from sysreg_cli.agent.storage import layout, manifest
 from sysreg_cli.agent.storage.files import (
@@ -26,42 +24,12 @@ from sysreg_cli.agent.storage.files import (
     written,
 )
 from sysreg_cli.agent.storage.manifest import StoredManifest
+from sysreg_cli.agent.storage.repository import Blob, Repository
 from sysreg_cli.errors import SysregError
 from sysreg_cli.reference import is_digest, is_repository, is_tag
 
 #: how a manifest may begin
 _JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
-
-
-@dataclass(slots=True)
-class Repository:
-    """One repository.
-
-    ``tags`` maps each tag to a digest, "" if the link is damaged. ``revisions`` are the digests of its
-    manifests. ``unlinked`` are manifests that it had: of each, the registry leaves the directory of the link.
-    ``broken`` maps revisions with a damaged link to the digest in that link, "" if there is none.
-    ``odd`` are paths, relative to the repository, of links to manifests that are no regular files, and of
-    ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of what is nothing of the registry's and
-    in its way: in the place of a directory, or of the file that the next push of a tag writes. ``uploads``
-    counts uploads under way. The registry's catalog and collector only see an ``enumerable`` repository.
-    """
-
-    name: str
-    tags: dict[str, str] = field(default_factory=dict)
-    revisions: set[str] = field(default_factory=set)
-    unlinked: set[str] = field(default_factory=set)
-    broken: dict[str, str] = field(default_factory=dict)
-    odd: set[str] = field(default_factory=set)
-    strays: set[str] = field(default_factory=set)
-    uploads: int = 0
-    enumerable: bool = True
-
-
-class Blob(NamedTuple):
-    """A stored blob: its size in bytes, -1 if it is not a regular file, and when it was written."""
-
-    size: int
-    time: float
 
 
 class Snapshot:
@@ -155,35 +123,37 @@ class Snapshot:
 
     def layers(self, repository: str) -> Iterator[tuple[str, float]]:
         """Yield the blobs that are linked in the repository, with the time of each link."""
-        for digest, link in self._layer_links(repository):
-            if time := written(link):
+        for digest in self._layer_digests(repository):
+            if time := self.time(repository, layout.layer_link(digest)):
                 yield digest, time
 
     def linked(self, repository: str) -> set[str]:
         """Return the blobs that the repository links, also those whose link is damaged or missing."""
-        return {digest for digest, _ in self._layer_links(repository)}
+        return set(self._layer_digests(repository))
 
-    def link_times(self, digests: Set[str]) -> dict[str, float]:
+    def link_times(self, digests: set[str]) -> dict[str, float]:
         """Map each of the blobs that is linked in any repository to the time of its latest link."""
         times: dict[str, float] = {}
         for name in self.repositories if digests else ():
-            for digest, link in self._layer_links(name):
-                if digest in digests and (time := written(link)):
+            for digest in digests.intersection(self._layer_digests(name)):
+                if time := self.time(name, layout.layer_link(digest)):
                     times[digest] = max(times.get(digest, 0.0), time)
         return times
 
     def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
-        sound = self._sound_layers.setdefault(repository.name, set())
+        sound, layers = (
+            self._sound_layers.setdefault(repository.name, set()),
+            self.path(repository.name, "_layers"),
+        )
         for digest in digests:
             if digest in sound:
                 continue
             self._check()
-            path = layout.layer_link(digest)
-            if read_file(self.path(repository.name, path)) == digest.encode():
+            if read_file(f"{layers}/{digest.replace(':', '/')}/link") == digest.encode():
                 sound.add(digest)
             else:
-                link = self._link(repository, path)
+                link = self._link(repository, layout.layer_link(digest))
                 yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
 
     def note_strays(self, repository: Repository, sound: Collection[str]) -> None:
@@ -230,15 +200,17 @@ class Snapshot:
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def _layer_links(self, repository: str) -> Iterator[tuple[str, str]]:
+    def _layer_digests(self, repository: str) -> Iterable[str]:
+        """Return the digests that the directories of links to layers have as names."""
         if (layers := self._layers.get(repository)) is not None:
-            for digest in layers:
-                yield digest, self.path(repository, layout.layer_link(digest))
-            return
-        for algorithm in entries_of(self.path(repository, "_layers")):
-            for entry in entries_of(algorithm.path):
-                self._check()
-                yield f"{algorithm.name}:{entry.name}", f"{entry.path}/link"
+            return layers
+        algorithms = entries_of(self.path(repository, "_layers"))
+        return [f"{it.name}:{entry.name}" for it in algorithms for entry in self._checked(it.path)]
+
+    def _checked(self, path: str) -> Iterator[os.DirEntry[str]]:
+        for entry in entries_of(path):
+            self._check()
+            yield entry
 
     def _read_repositories(self) -> Iterator[tuple[str, Repository]]:
         pending = [(self._repositories_path, "")]
@@ -363,7 +335,7 @@ class Snapshot:
         if (data := read_file(whole)) is None:
             return None
         text = data.decode("ascii", "replace")
-        if is_digest(text):
+        if text in repository.revisions or is_digest(text):
             return text
         return "" if os.path.lexists(whole) else None
 

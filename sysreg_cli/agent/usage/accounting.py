@@ -15,7 +15,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from sysreg_cli.agent.storage.mark import Marks
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.repository import Repository
+from sysreg_cli.agent.storage.snapshot import Snapshot
 
 
 class Tag(NamedTuple):

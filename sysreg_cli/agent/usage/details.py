@@ -9,8 +9,9 @@ from sysreg_cli.agent.storage.damage import Damage
 from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.agent.storage.manifest import MAX_MANIFEST
 from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.root import open_root, read_images
-from sysreg_cli.agent.storage.snapshot import Repository, Snapshot
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound
 from sysreg_cli.reference import ImageReference

@@ -12,8 +12,8 @@ from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.root import open_root, read_images
-from sysreg_cli.agent.storage.snapshot import Repository
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound
 from sysreg_cli.settings import Settings
