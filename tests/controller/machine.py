@@ -8,6 +8,7 @@ need is installed once. The last of these is a whole system: this host's, or one
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -357,14 +358,27 @@ class Machine:
 
 
 def sweep_leftovers() -> None:
-    """Remove the disks of machines whose test run was killed."""
+    """Remove the disks of machines whose test run was killed.
+
+    Every process of a run sweeps, and other runs close their machines meanwhile. So any entry may vanish.
+    """
     mount = _cgroup2()
     assert mount is not None
     for directory in MEMORY.glob("sysreg-machine-*"):
         cgroup = mount / directory.name
-        in_use = any(path.read_text().strip() for path in cgroup.rglob("cgroup.procs"))
-        # a young one without processes may belong to a run that has not booted it yet
-        if not in_use and time.time() - directory.stat().st_mtime > 3600:
-            shutil.rmtree(directory, ignore_errors=True)
-            for path, _, _ in os.walk(cgroup, topdown=False):
-                Path(path).rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            # a young one without processes may belong to a run that has not booted it yet
+            if time.time() - directory.stat().st_mtime > 3600 and not _has_processes(cgroup):
+                shutil.rmtree(directory, ignore_errors=True)
+                for path, _, _ in os.walk(cgroup, topdown=False):
+                    Path(path).rmdir()
+
+
+def _has_processes(cgroup: Path) -> bool:
+    for path, _, _ in os.walk(cgroup):
+        try:
+            if (Path(path) / "cgroup.procs").read_text().strip():
+                return True
+        except OSError:  # the group was removed meanwhile; then it has none
+            continue
+    return False
