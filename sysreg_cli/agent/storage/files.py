@@ -70,9 +70,9 @@ def is_directory(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def require_readable(path: str) -> None:
-    """Raise PermissionError unless the user whose rights this thread has may read a file."""
-    if not os.access(path, os.R_OK, effective_ids=True):
+def require_access(path: str, mode: int) -> None:
+    """Raise PermissionError unless the user whose rights this thread has may use a file. See os.access."""
+    if not os.access(path, mode, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 

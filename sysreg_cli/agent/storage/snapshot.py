@@ -20,7 +20,7 @@ from sysreg_cli.agent.storage.files import (
     is_directory,
     is_within,
     read_file,
-    require_readable,
+    require_access,
     written,
 )
 from sysreg_cli.agent.storage.manifest import StoredManifest
@@ -292,13 +292,21 @@ class Snapshot:
                     self.foreign.append(whole)
 
     def _is_file(self, repository: str, link: str) -> bool | None:
-        """Whether a regular file is in the place of a link, None if nothing is."""
+        """Whether a regular file is in the place of a link, None if nothing is.
+
+        Raises PermissionError for a file that the registry may not write: a push would fail at it.
+        """
+        path = self.path(repository, link)
         try:
-            return stat.S_ISREG(os.lstat(self.path(repository, link)).st_mode)
+            status = os.lstat(path)
         except OSError as error:
             if error.errno in ABSENT:
                 return None
             raise
+        is_file = stat.S_ISREG(status.st_mode)
+        if is_file and status.st_uid != self._owner:
+            require_access(path, os.W_OK)
+        return is_file
 
     def _note_odd(self, repository: Repository, link: str) -> None:
         if self.is_no_file(repository.name, link):
@@ -378,7 +386,7 @@ class Snapshot:
                             continue
                         unusual = status.st_uid != self._owner or not status.st_mode & stat.S_IRUSR
                         if unusual and stat.S_ISREG(status.st_mode):
-                            require_readable(f"{prefix.path}/{name}/data")
+                            require_access(f"{prefix.path}/{name}/data", os.R_OK)
                         size = status.st_size if stat.S_ISREG(status.st_mode) else -1
                         yield digest, Blob(size, status.st_mtime)
                 finally:

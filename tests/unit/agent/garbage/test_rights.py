@@ -79,3 +79,18 @@ def test_what_the_plan_needs_is_checked_for_each_directory_that_root_owns(place:
             assert plan.repositories == ["team/app/sub"]
             shutil.rmtree(root)
     assert 0 < refused < len(names)
+
+
+def test_each_link_that_root_took_is_named_before_a_push_fails_at_it(place: Path) -> None:
+    root = place / "storage"
+    _build(root)
+    links = sorted(root.rglob("link"))
+    for link in links:
+        owner = link.stat()
+        os.chown(link, 0, 0)
+        link.chmod(0o600)
+        with as_owner(root), pytest.raises(PermissionError) as caught:
+            _plan(root)
+        assert caught.value.filename == str(link)
+        os.chown(link, owner.st_uid, owner.st_gid)
+    assert len(links) > 8
