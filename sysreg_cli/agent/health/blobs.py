@@ -17,7 +17,8 @@ from pathlib import Path
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import Damage, Remedy
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.recent import read_images
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import Conflict, SysregError
 from sysreg_cli.host.idle import make_this_thread_idle

@@ -15,7 +15,8 @@ from itertools import groupby
 from sysreg_cli.agent.prune.plan import Plan, Verdict, decide
 from sysreg_cli.agent.prune.rules import Rules, matches
 from sysreg_cli.agent.prune.stored import stored_images
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.recent import reading
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.agent.usage.accounting import Tag, shares
@@ -48,8 +49,7 @@ def prune(settings: Settings, order: Order, clock: Callable[[], float] = time.ti
     that match nothing, Unavailable while a collection holds the write lock, SysregError.
     """
     began = clock()
-    with open_root(settings) as root:
-        snapshot = read_images(root)
+    with open_root(settings) as root, reading(root) as snapshot:
         plan = _plan(snapshot, settings, order, began)
         shares_of_tags = shares(snapshot, {tag: tag for tag in _tags(snapshot)})
     problems = _problems(order, plan)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, is_restored, why_lost
+from sysreg_cli.agent.storage.recent import reading
 from sysreg_cli.agent.storage.repository import Repository
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import iso_time, printable
@@ -22,8 +23,7 @@ def list_deleted(settings: Settings, sees: Callable[[str], bool]) -> v1.DeletedT
 
     Raises NotSupported for a storage that cannot be read directly, SysregError.
     """
-    with open_root(settings) as root:
-        snapshot = read_images(root)
+    with open_root(settings) as root, reading(root) as snapshot:
         return v1.DeletedTags(tuple(_entries(snapshot, sees)))
 
 

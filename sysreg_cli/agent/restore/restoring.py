@@ -16,9 +16,10 @@ from sysreg_cli.agent.registry_access import local_registry
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags, why_lost
 from sysreg_cli.agent.storage.files import read_file
+from sysreg_cli.agent.storage.recent import read_images
 from sysreg_cli.agent.storage.removal import add_tag, remove_tags, tag_digest
 from sysreg_cli.agent.storage.repository import Repository
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.write_permit import write_permit
 from sysreg_cli.errors import Conflict, NotFound, SysregError, text_of

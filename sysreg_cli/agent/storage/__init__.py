@@ -1,9 +1,11 @@
 """Reads the storage of the registry's ``filesystem`` driver.
 
 layout           the paths of the storage
-root             opens the storage for one call of the API, and reads its images
+root             opens the storage for one call of the API
+recent           reads the images, and remembers their manifests for some minutes
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
+blobs            reads which blobs are stored
 repository       what a snapshot says of one repository, and of one blob
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored

@@ -1,4 +1,4 @@
-"""Opens the storage for one call of the API, and reads its images."""
+"""Opens the storage for one call of the API."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.host import registry_config
 from sysreg_cli.host.ownership import as_owner, no_rights
@@ -39,11 +37,3 @@ def open_root(settings: Settings, *, change: bool = False) -> Iterator[Path]:
         if isinstance(error, PermissionError) and error.filename:
             raise no_rights(config.root, str(error.filename)) from None
         raise SysregError(f"the registry's storage: {text_of(error)}") from error
-
-
-def read_images(root: Path) -> Snapshot:
-    """Read the images of clients: all but the agent's own repositories. Raises OSError."""
-    snapshot = Snapshot(root)
-    for own in (layout.PIN_REPOSITORY, layout.TRIAL_REPOSITORY):
-        snapshot.repositories.pop(own, None)
-    return snapshot

@@ -10,15 +10,15 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout, manifest
+from sysreg_cli.agent.storage.blobs import BlobReader
 from sysreg_cli.agent.storage.files import (
     ABSENT,
     entries_of,
     is_directory,
-    is_within,
     read_file,
     require_access,
     written,
@@ -31,18 +31,20 @@ from sysreg_cli.reference import is_digest, is_repository, is_tag
 #: how a manifest may begin
 _JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
 
+#: manifests that were read, each with its blob at that time
+Known = Mapping[str, tuple[Blob, StoredManifest]]
+
 
 class Snapshot:
     """The repositories and blobs of the storage at one moment.
 
     ``foreign`` are paths that the registry does not write, at which its collector stops. ``strays`` are paths
     of what is in the place of a directory, outside of repositories. ``corrupt`` are blobs of other content
-    than their digest says, as far as somebody has read them. ``manifests`` caches parsed manifests. Those
-    that an ``earlier`` snapshot could read are taken from it: the content of a digest never changes. But a
-    damaged one may be mended, or have been half written then. Links to layers that were sound then are not
-    read again. ``check`` is called
-    before each file is read, and ends the reading by raising. Raises OSError if the storage can't be read. A
-    storage without any push is empty. Raises SysregError if a file is where its repositories or blobs were.
+    than their digest says, as far as somebody has read them. ``manifests`` caches parsed manifests. ``known``
+    ones are taken as they are, unless their blob has changed since. Links to layers that an ``earlier``
+    snapshot of the same collection found sound are not read again. ``check`` is called before each file is
+    read, and ends the reading by raising. Raises OSError if the storage can't be read. A storage without any
+    push is empty. Raises SysregError if a file is where its repositories or blobs were.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Snapshot:
         root: Path,
         earlier: Snapshot | None = None,
         *,
+        known: Known | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         if not root.is_dir():
@@ -63,11 +66,7 @@ class Snapshot:
                 )
         self._owner = root.stat().st_uid
         self._check = check
-        self.manifests: dict[str, StoredManifest | None] = {
-            digest: read
-            for digest, read in (earlier.manifests if earlier else {}).items()
-            if read is not None
-        }
+        self.manifests: dict[str, StoredManifest | None] = {}
         self._sound_layers: dict[str, set[str]] = dict(earlier._sound_layers) if earlier else {}
         #: the layers that a repository links, where nothing else is among the links
         self._layers: dict[str, list[str]] = {}
@@ -77,10 +76,24 @@ class Snapshot:
         self.repositories: dict[str, Repository] = dict(self._read_repositories())
         self.blobs: dict[str, Blob] = {}
         self.read_blobs()
+        for digest, (blob, read) in (known or (earlier.known() if earlier else {})).items():
+            if self.blobs.get(digest) == blob:
+                self.manifests[digest] = read
+
+    def known(self) -> Known:
+        """Return the manifests that could be read."""
+        return {
+            digest: (self.blobs[digest], read)
+            for digest, read in self.manifests.items()
+            if read is not None and digest in self.blobs
+        }
 
     def read_blobs(self) -> None:
         """Read the blobs, also anew. Raises OSError."""
-        self.blobs = dict(self._blobs())
+        reader = BlobReader(self._blobs_path, self._owner, self._check)
+        self.blobs = dict(reader.read())
+        self.strays.update(reader.strays)
+        self.foreign.extend(reader.foreign)
 
     def manifest(self, digest: str) -> StoredManifest | None:
         """Return the manifest in a blob, None if the blob is missing, damaged, too large, or no manifest."""
@@ -142,10 +155,8 @@ class Snapshot:
 
     def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
-        sound, layers = (
-            self._sound_layers.setdefault(repository.name, set()),
-            self.path(repository.name, "_layers"),
-        )
+        sound = self._sound_layers.setdefault(repository.name, set())
+        layers = self.path(repository.name, "_layers")
         for digest in digests:
             if digest in sound:
                 continue
@@ -346,51 +357,6 @@ class Snapshot:
         if text in repository.revisions or is_digest(text):
             return text
         return "" if os.path.lexists(whole) else None
-
-    def _blobs(self) -> Iterator[tuple[str, Blob]]:
-        for algorithm in entries_of(self._blobs_path):
-            if not is_directory(algorithm):
-                self.strays.add(algorithm.path)
-            for prefix in entries_of(algorithm.path):
-                if prefix.is_symlink() and is_within(prefix.path, self._blobs_path):
-                    self.strays.add(prefix.path)
-                    continue
-                # Names relative to an open directory take a fifth less time than whole paths.
-                try:
-                    directory = os.open(prefix.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except OSError as error:
-                    if error.errno not in ABSENT:
-                        raise
-                    if not is_directory(prefix):
-                        self.strays.add(prefix.path)
-                    continue
-                try:
-                    for entry in entries_of(directory):
-                        self._check()
-                        name = entry.name
-                        if entry.is_symlink() and is_within(f"{prefix.path}/{name}", self._blobs_path):
-                            self.strays.add(f"{prefix.path}/{name}")
-                            continue
-                        try:
-                            status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
-                        except OSError as error:
-                            if error.errno in ABSENT:
-                                if not os.path.isdir(f"{prefix.path}/{name}"):  # noqa: PTH112
-                                    self.strays.add(f"{prefix.path}/{name}")
-                                continue
-                            error.filename = f"{prefix.path}/{name}"
-                            raise
-                        digest = sys.intern(f"{algorithm.name}:{name}")
-                        if not is_digest(digest) or name[:2] != prefix.name:
-                            self.foreign.append(f"{prefix.path}/{name}")
-                            continue
-                        unusual = status.st_uid != self._owner or not status.st_mode & stat.S_IRUSR
-                        if unusual and stat.S_ISREG(status.st_mode):
-                            require_access(f"{prefix.path}/{name}/data", os.R_OK)
-                        size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-                        yield digest, Blob(size, status.st_mtime)
-                finally:
-                    os.close(directory)
 
 
 def _is_cancelled(upload: str) -> bool:

@@ -9,8 +9,9 @@ from sysreg_cli.agent.storage.damage import Damage
 from sysreg_cli.agent.storage.files import read_file
 from sysreg_cli.agent.storage.manifest import MAX_MANIFEST
 from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.recent import reading
 from sysreg_cli.agent.storage.repository import Repository
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound
@@ -32,8 +33,7 @@ def read_details(settings: Settings, image: ImageReference, sees: Callable[[str]
     Raises NotFound for an image that the caller does not see, NotSupported for a storage that cannot be read
     directly, SysregError.
     """
-    with open_root(settings) as root:
-        snapshot = read_images(root)
+    with open_root(settings) as root, reading(root) as snapshot:
         repository = snapshot.repositories.get(image.repository)
         if repository is None or not sees(image.repository):
             raise _not_found(image)

@@ -12,8 +12,10 @@ from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.mark import Marks
+from sysreg_cli.agent.storage.recent import reading
 from sysreg_cli.agent.storage.repository import Repository
-from sysreg_cli.agent.storage.root import open_root, read_images
+from sysreg_cli.agent.storage.root import open_root
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
 from sysreg_cli.errors import NotFound
 from sysreg_cli.settings import Settings
@@ -44,19 +46,20 @@ def read_usage(settings: Settings, query: Query) -> Usage:
     does not see, SysregError.
     """
     dereferenced = Deletion.load(settings.paths.state / "garbage")
-    with open_root(settings) as root:
-        return _Reading(root, query).usage(float(settings.agent.collect_grace), dereferenced)
+    began = time.time()
+    with open_root(settings) as root, reading(root) as snapshot:
+        return _Reading(root, snapshot, query, began).usage(float(settings.agent.collect_grace), dereferenced)
 
 
 class _Reading:
     """The storage as of one reading."""
 
-    def __init__(self, root: Path, query: Query) -> None:
-        self._began = time.time()
+    def __init__(self, root: Path, snapshot: Snapshot, query: Query, began: float) -> None:
+        self._began = began
         self._root = root
         self._query = query
-        self._snapshot = read_images(root)
-        self._seen = [it for name, it in self._snapshot.repositories.items() if query.sees(name)]
+        self._snapshot = snapshot
+        self._seen = [it for name, it in snapshot.repositories.items() if query.sees(name)]
 
     def usage(self, grace: float, dereferenced: Mapping[str, float]) -> Usage:
         """Return the figures and the rows. See ``planning.make`` for the parameters."""
@@ -164,7 +167,7 @@ class _Reading:
     def _uploads(self, repositories: Iterable[Repository]) -> int:
         """Return the bytes that uploads which have not ended, or never will, have stored."""
         total = 0
-        for repository in repositories:
+        for repository in (it for it in repositories if it.uploads):
             for data in (layout.repository(self._root, repository.name) / "_uploads").glob("*/data"):
                 try:
                     total += data.lstat().st_size

@@ -15,7 +15,13 @@ from sysreg_cli.agent.garbage.service import CollectionService
 from sysreg_cli.agent.metrics import AgentMetrics, build
 from sysreg_cli.agent.renewal.record import SourceRecord
 from sysreg_cli.host.generations import Generations
-from sysreg_cli.settings import CertificateSettings, PathSettings, RegistrySettings, Settings
+from sysreg_cli.settings import (
+    CertificateSettings,
+    PathSettings,
+    RegistrySettings,
+    Settings,
+    TokenServerSettings,
+)
 from sysreg_cli.v1.collections import CollectionOptions, CollectionResult, Outcome
 from tests import certificates as make
 from tests.unit.token_server.asgi import call
@@ -29,8 +35,9 @@ def settings(tmp_path: Path) -> Settings:
         (tmp_path / name).mkdir()
     return dataclasses.replace(
         Settings(),
-        # nothing listens there
-        registry=RegistrySettings(host_names=("127.0.0.1",), storage=tmp_path / "storage"),
+        # nothing listens there, even if a controller runs on this machine
+        registry=RegistrySettings(host_names=("127.0.0.1",), port=1, storage=tmp_path / "storage"),
+        token_server=TokenServerSettings(port=1),
         certificate=CertificateSettings(directory=tmp_path / "tls"),
         paths=PathSettings(state=tmp_path / "state", system_trust=tmp_path / "ca"),
     )
