@@ -277,6 +277,8 @@ def _no_answer(error: Exception, seconds: float) -> NoAnswer:
     if isinstance(inner, (ssl.SSLEOFError, http.client.RemoteDisconnected)):
         # etcd says nothing to a client with a revoked certificate; other alerts may be lost behind the end
         return NoAnswer("it ends the connection; it may not accept this client's certificate", sent=sent)
+    if isinstance(inner, (ValueError, http.client.IncompleteRead)):  # no whole chunk came
+        return NoAnswer("it ended the connection in the middle of an answer", sent=sent)
     text = _tls_text(inner) if isinstance(inner, OSError) else str(inner)
     return NoAnswer(text or type(inner).__name__, sent=sent)
 

@@ -211,9 +211,8 @@ class Servers:
         with self._lock:
             if self._failed:
                 self._failed = False
-                old, self._gateways = self._gateways, self._connect([old.address for old in self._gateways])
-                for gateway in old:
-                    gateway.close()
+                # the old ones are not closed: another thread may be about to use them
+                self._gateways = self._connect([old.address for old in self._gateways])
             return list(self._gateways)
 
     def _connect(self, endpoints: Sequence[HostPort]) -> Sequence[Gateway]:

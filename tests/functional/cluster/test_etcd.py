@@ -7,16 +7,17 @@ import http.server
 import signal
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.gateway import TlsFiles
+from sysreg_cli.cluster.gateway import Gateway, NoAnswer, TlsFiles, encode
 from sysreg_cli.cluster.port import PREFIX, Delete, Put
-from sysreg_cli.cluster.servers import Access
+from sysreg_cli.cluster.servers import Access, Servers
 from sysreg_cli.errors import NotAuthenticated, SettingsError, SysregError, Unavailable
 from tests import certificates as make
 from tests.etcd_cluster import LIMITS, PATIENT, EtcdCluster
@@ -146,6 +147,22 @@ def test_a_replaced_password_and_certificate_are_used(etcd: EtcdCluster, tmp_pat
         store.get(KEY)
     (tmp_path / "password").write_text(etcd.access().password())
     store.get(KEY)
+
+
+def test_a_call_under_way_is_not_disturbed_when_another_finds_no_server(etcd: EtcdCluster) -> None:
+    """Other threads connect anew then."""
+    servers = Servers(etcd.access(), PATIENT)
+
+    def no_answer(_gateway: Gateway, _token: str) -> None:
+        raise NoAnswer("none", sent=False)
+
+    def answer(gateway: Gateway, token: str) -> Mapping[str, Any]:
+        with pytest.raises(Unavailable):
+            servers.attempt(no_answer, "fail")
+        servers.call("kv/range", {"key": encode(KEY)}, "read")
+        return gateway.call("kv/range", {"key": encode(KEY)}, token=token)
+
+    assert servers.attempt(answer, "read")["header"]
 
 
 def test_no_secret_is_in_what_is_shown(etcd: EtcdCluster) -> None:
