@@ -28,7 +28,7 @@ def programs(paths: Paths, options: Options) -> Iterator[Program]:
 
 
 def _all(paths: Paths, options: Options) -> Iterator[Program]:
-    clock = _fake_clock(paths) if options.fake_clock else {}
+    clock = fake_clock(paths.clock) if options.fake_clock else {}
     daemon = {"SYSREG_CONF": str(paths.settings), **clock}
     registry = [*_AS_REGISTRY, "docker-registry", "serve", str(paths.registry_config)]
     if not options.running_keystone:
@@ -53,11 +53,11 @@ def _proxy(paths: Paths, socket: Path) -> list[str]:
     ]
 
 
-def _fake_clock(paths: Paths) -> dict[str, str]:
-    """Let a program read the clock that ``paths.clock`` sets."""
+def fake_clock(file: Path) -> dict[str, str]:
+    """The environment of a program that reads in ``file`` how far its clock is ahead."""
     libraries = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     return {
         "LD_PRELOAD": str(next(libraries)),
-        "FAKETIME_TIMESTAMP_FILE": str(paths.clock),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
     }

@@ -1,23 +1,26 @@
-"""A network and mount namespace for one controller, so that registry.local is no loopback address.
+"""Network and mount namespaces: for a controller whose registry.local is no loopback address, and for hosts.
 
-docker skips TLS verification where the registry's name resolves to 127.0.0.0/8. Inside, 198.51.100.10 stands
-on lo, and /etc, /usr/local/share and the state of dpkg's triggers are the host's with a writable layer in
-memory above: whatever a certificate test installs there is gone with the namespace. Processes and all other
-files are the host's.
+docker skips TLS verification where the registry's name resolves to 127.0.0.0/8. Inside, /etc,
+/usr/local/share and the state of dpkg's triggers are the machine's with a writable layer in memory above:
+whatever a test installs there is gone with the namespace. Processes and all other files are the machine's.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from devstack.endpoints import HOST_NAME, NAMESPACE_ADDRESS
 
-_SCRIPT = """\
+_LAYERS = """\
 set -e
 root=$1
 shift
 ip link set lo up
-ip address add {address}/32 dev lo
 mkdir -p "$root/layers"
 mount -t tmpfs -o mode=0755 layers "$root/layers"
 for tree in etc usr/local/share var/lib/dpkg var/lib/ca-certificates-java; do
@@ -25,18 +28,72 @@ for tree in etc usr/local/share var/lib/dpkg var/lib/ca-certificates-java; do
     mkdir -p "$root/layers/$tree/upper" "$root/layers/$tree/work"
     mount -t overlay overlay -o "lowerdir=/$tree,upperdir=$root/layers/$tree/upper,workdir=$root/layers/$tree/work" "/$tree"
 done
+"""  # noqa: E501
+_CONTROLLER = """\
+ip address add {address}/32 dev lo
 printf '127.0.0.1 localhost\\n{address} {name}\\n' > /etc/hosts
 exec "$@"
-"""  # noqa: E501
+"""
+_HOLD = """\
+printf '%s\\n' "$@" > /etc/hosts
+rm -rf /etc/docker/certs.d /etc/containerd/certs.d
+echo ready
+exec sleep infinity
+"""
+_CLONE_NEWNET = 0x40000000
+_UNSHARE = ("unshare", "--net", "--mount", "--propagation", "private", "--")
 
 
 def enter_new(root: Path) -> list[str]:
-    """Words to put before a command line to run it in a new namespace; the process stays the same one."""
-    script = _SCRIPT.format(address=NAMESPACE_ADDRESS, name=HOST_NAME)
-    unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
-    return [*unshare, "--", "sh", "-c", script, "namespace", str(root)]
+    """Words to put before a command line to run it in a controller's new namespace.
+
+    Its address is 198.51.100.10, on lo. The process stays the same one.
+    """
+    script = _LAYERS + _CONTROLLER.format(address=NAMESPACE_ADDRESS, name=HOST_NAME)
+    return [*_UNSHARE, "sh", "-c", script, "namespace", str(root)]
+
+
+def hold(root: Path, names: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Make namespaces for a host, and return the process that holds them. It ends with the calling thread.
+
+    ``names`` are what /etc/hosts says: name -> address. The host trusts no registry yet.
+    """
+    lines = [f"{address} {name}" for name, address in names.items()]
+    process = subprocess.Popen(
+        [
+            *("setpriv", "--pdeathsig", "KILL", "--", *_UNSHARE),
+            *("sh", "-c", _LAYERS + _HOLD, "namespace", str(root), *lines),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        if process.stdout.readline() != b"ready\n":
+            process.kill()
+            process.wait()
+            raise OSError(f"no namespace could be made for {root}")
+    return process
 
 
 def enter(pid: int) -> list[str]:
     """Words to put before a command line to run it in the namespaces of process ``pid``."""
     return ["nsenter", f"--target={pid}", "--net", "--mount", "--"]
+
+
+@contextmanager
+def entered_network(pid: int) -> Iterator[None]:
+    """Move this thread into the network namespace of process ``pid``, and back in the end.
+
+    The threads and programs that it starts meanwhile are there, too.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with (
+        Path("/proc/thread-self/ns/net").open() as before,
+        Path(f"/proc/{pid}/ns/net").open() as here,
+    ):
+        assert libc.setns(here.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())

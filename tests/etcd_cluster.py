@@ -1,12 +1,12 @@
 """A cluster of three etcd servers with TLS and passwords, in a network namespace of its own.
 
 Nothing outside can reach it, and what a test does to its connections concerns nothing else. The thread of the
-test enters the namespace with ``inside``, and so do the threads and programs that it starts there.
+test enters the namespace with ``inside``, and so do the threads and programs that it starts there. Machines
+on the bridge of that namespace (devstack/bridge.py) reach the servers, too.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from devstack import temporary
+from devstack import bridge, namespace, temporary
 from devstack.waiting import wait_until
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.gateway import TlsFiles, encode
@@ -37,8 +37,9 @@ LIMITS = Limits(call=2.0, silence=2.4)
 #: for tests that no fault delays, on a busy machine
 PATIENT = Limits(call=20.0, silence=20.0)
 
-_CLONE_NEWNET = 0x40000000
 _CLIENT, _PEER, _METRICS = 2379, 2380, 2381
+#: each server has a group of its own
+_GROUPS = 9100
 
 
 class EtcdCluster:
@@ -68,6 +69,7 @@ class EtcdCluster:
             cluster = cls(release, directory, flags)
             try:
                 with cluster.inside():
+                    bridge.make(*map(_outside, range(3)))
                     for number in range(3):
                         cluster.start(number)
                     cluster.wait_ready()
@@ -79,19 +81,13 @@ class EtcdCluster:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Move this thread into the namespace, and back in the end."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with (
-            Path("/proc/thread-self/ns/net").open() as before,
-            Path(f"/proc/{self._namespace.pid}/ns/net").open() as here,
-        ):
-            assert libc.setns(here.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        with namespace.entered_network(self._namespace.pid):
+            yield
 
-    def access(self, user: User | None = None, *, numbers: Sequence[int] = (0, 1, 2)) -> Access:
-        """Return the access of a user, root by default, to these servers."""
+    def access(
+        self, user: User | None = None, *, numbers: Sequence[int] = (0, 1, 2), from_bridge: bool = False
+    ) -> Access:
+        """Return the access of a user, root by default, to these servers. ``from_bridge``: on a machine."""
         name = user.name if user else "root"
         password = self.directory / f"{name}.password"
         if user:
@@ -99,7 +95,8 @@ class EtcdCluster:
         tls = TlsFiles(
             self.directory / "ca.crt", self.directory / "client.crt", self.directory / "client.key"
         )
-        return Access(tuple(HostPort(_address(number), _CLIENT) for number in numbers), tls, name, password)
+        address = _outside if from_bridge else _address
+        return Access(tuple(HostPort(address(number), _CLIENT) for number in numbers), tls, name, password)
 
     def start(self, number: int) -> None:
         """Start a server. It goes on with its data."""
@@ -107,7 +104,7 @@ class EtcdCluster:
         flags = {
             "name": f"m{number}",
             "data-dir": self.data(number),
-            "listen-client-urls": f"https://{at}:{_CLIENT}",
+            "listen-client-urls": f"https://{at}:{_CLIENT},https://{_outside(number)}:{_CLIENT}",
             "advertise-client-urls": f"https://{at}:{_CLIENT}",
             "listen-peer-urls": f"https://{at}:{_PEER}",
             "initial-advertise-peer-urls": f"https://{at}:{_PEER}",
@@ -127,7 +124,16 @@ class EtcdCluster:
         with (self.directory / f"m{number}.log").open("ab") as log:
             self.processes[number] = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", "--", self.programs / "etcd"),
+                    # the group is what ``cut_off`` knows its packets by
+                    *(
+                        "setpriv",
+                        "--pdeathsig",
+                        "KILL",
+                        f"--regid={_GROUPS + number}",
+                        "--clear-groups",
+                        "--",
+                    ),
+                    self.programs / "etcd",
                     *(f"--{name}={value}" for name, value in flags.items()),
                     *self.flags,
                 ],
@@ -183,6 +189,20 @@ class EtcdCluster:
             yield
         finally:
             subprocess.run(["nft", "delete table inet lost"], check=True)
+
+    @contextmanager
+    def cut_off(self, number: int) -> Iterator[None]:
+        """Drop every packet to and from a server, of clients and of the other servers."""
+        to = f"ip daddr {{ {_address(number)}, {_outside(number)} }} tcp dport {{ {_CLIENT}, {_PEER} }} drop"
+        rules = (
+            f"table inet off{number} {{ chain in {{ type filter hook input priority 0; {to}; }}; "
+            f"chain out {{ type filter hook output priority 0; meta skgid {_GROUPS + number} drop; }}; }}"
+        )
+        subprocess.run(["nft", rules], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["nft", f"delete table inet off{number}"], check=True)
 
     def compact(self) -> None:
         """Let the servers forget all revisions but the present one."""
@@ -245,7 +265,8 @@ class EtcdCluster:
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         (self.directory / "ca.crt").write_bytes(authority.pem)
         for name, usages in (("server", both), ("client", both[1:])):
-            names = [_address(number) for number in range(3)] if name == "server" else []
+            addresses = [form(number) for number in range(3) for form in (_address, _outside)]
+            names = addresses if name == "server" else []
             issued = make.issue("", authority, names=names, extended=usages, subject_name=_NAMELESS)
             (self.directory / f"{name}.crt").write_bytes(issued.pem)
             (self.directory / f"{name}.key").write_bytes(issued.key_pem)
@@ -259,6 +280,11 @@ _HOLD = "ip link set lo up && echo up && exec sleep infinity"
 
 def _address(number: int) -> str:
     return f"127.0.0.{number + 1}"
+
+
+def _outside(number: int) -> str:
+    """The address of a server for machines on the bridge."""
+    return f"198.51.100.{number + 1}"
 
 
 def _http(number: int, path: str) -> str:

@@ -1,203 +1,202 @@
-"""Changes the CA of the registry again and again, while hosts and servers of etcd fail. Takes 20 minutes.
+"""Changes the CA of the registry again and again, while hosts, servers of etcd and clocks fail.
 
     sudo .venv/bin/python -m tests.soak.hosts [--seconds N] [--seed N]
 
-Six hosts, each a real sysreg-host, follow three real servers of etcd. Every few seconds a host is killed or
-frozen, or a server is killed, frozen or cut off, or etcd forgets its revisions. On each host, pulls go on all
-the time: connections to the registry that are verified with what docker trusts on that host. One may fail for
-its trust only on a host whose daemon was down or frozen then, or had not caught up since. In the end every
-host is live.
+It takes 20 minutes. A whole controller and six hosts, each a machine of its own with a real sysreg-host, use
+three real servers of etcd. Every 15 seconds ``system certificate-install`` installs a certificate of another
+CA. Meanwhile a host is killed, frozen, cut off or has a wrong clock; a server of etcd is killed, frozen or
+cut off; connections break, and revisions are forgotten; and the clock of the agent is wrong by hours.
+
+On each host, pulls go on all the time, with what docker and containerd trust there. One may fail only on a
+host that could not be reached at the time. In the end every host is live, says so truly, and no daemon has
+grown.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import random
-import signal
-import ssl
+import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-from sysreg_cli.agent.hosts.fleet import Fleet as AgentFleet
-from sysreg_cli.agent.hosts.rollout import Rollout
-from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.judgement import State
-from sysreg_cli.errors import SysregError
-from sysreg_cli.host.generations import Generations
-from sysreg_cli.settings import CertificateSettings, PathSettings, RegistrySettings, Settings
-from tests import certificates as make
+import psutil
+from cryptography import x509
+
+from devstack import temporary
+from devstack.programs import AGENT, TOKEN_SERVER
+from devstack.waiting import NotInTime, wait_until
 from tests.etcd_cluster import EtcdCluster
-from tests.functional.worker.processes import Fleet, WorkerProcess
-from tests.functional.worker.registry import NAME, Registry
+from tests.functional.worker.site import Site, site_on_a_bridge
+from tests.soak.faults import Fault, Faults
+from tests.soak.pulls import FailedPull, Puller
 
 _HOSTS = 6
 _CHANGE_SECONDS = 15.0
+#: MiB by which the memory of a daemon may grow, after the first changes
+_MAX_GROWTH = 8.0
 
 
-class Site:
-    """The controller's side: it serves a certificate, and publishes it as the agent does."""
+class Installs:
+    """Installs certificates, and counts what came of it."""
 
-    def __init__(self, root: Path, registry: Registry, etcd: EtcdCluster) -> None:
-        (root / "state").mkdir(parents=True)
-        (root / "tls").mkdir()
-        settings = Settings(
-            registry=RegistrySettings(host_names=(NAME,), port=registry.port),
-            certificate=CertificateSettings(root / "tls"),
-            paths=PathSettings(state=root / "state"),
-        )
-        self.registry = registry
-        self.generations = Generations(root / "tls")
-        store = EtcdStore(etcd.access())
-        self.rollout = Rollout(settings, store, AgentFleet(store))
+    def __init__(self, site: Site) -> None:
+        self.site = site
         self.counts: Counter[str] = Counter()
+        self.current = ""
 
     def change(self, number: int) -> None:
-        """Install a certificate of another CA, as certificate-install does."""
-        root = make.authority(f"CA {number}")
-        leaf = make.server(root, names=[NAME])
-        name = self.generations.next_name()
-        self.generations.create(name, leaf.key_pem, leaf.pem + root.pem)
-        try:
-            if number > 1:
-                self.rollout.trust([leaf.certificate, root.certificate], by="soak", require_all=False)
-        except SysregError as error:
+        done = self.site.controller.system(
+            "certificate-install", "-m", "docker_registry", self.site.certificate(f"CA {number}")
+        )
+        if "old certificate is still in use" in done.stderr:
             self.counts["refused"] += 1
-            print(f"  change {number} refused: {error}", flush=True)
+            print(f"  change {number} refused: {done.stderr.strip()}", flush=True)
         else:
-            self.generations.use(name)
-            self.registry.present(leaf, root)
-            self.counts["done"] += 1
-        self.rollout.settle()
-        self.generations.prune()
+            self.counts["live on all hosts" if done.returncode == 0 else "in use, hosts behind"] += 1
+            if done.returncode:
+                print(f"  change {number}: {done.stderr.strip()}", flush=True)
 
 
-class Puller(threading.Thread):
-    """Pulls on one host, as docker there would, until ``ended``."""
+class Memory:
+    """The resident memory of the daemons: of each process, when it was first seen and last."""
 
-    def __init__(self, worker: WorkerProcess, port: int, ended: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.worker = worker
-        self.port = port
-        self.ended = ended
-        self.pulls = 0
-        #: times at which the registry's certificate was not trusted
-        self.distrusted: list[float] = []
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._seen: dict[tuple[str, int], tuple[float, float]] = {}
 
-    def run(self) -> None:
-        while not self.ended.wait(0.1):
-            now = time.monotonic()
+    def look(self) -> None:
+        processes = {name: worker.process.pid for name, worker in self._site.workers.items()}
+        processes |= {name: self._site.controller.pid(name) for name in (AGENT, TOKEN_SERVER)}
+        for name, pid in processes.items():
             try:
-                self._pull()
-                self.pulls += 1
-            except ssl.SSLCertVerificationError:
-                self.distrusted.append(now)
-            except (OSError, http.client.HTTPException):
-                continue  # the registry restarts, maybe in the middle of a handshake
+                now = psutil.Process(pid).memory_info().rss / 2**20
+            except psutil.Error:
+                continue
+            first, _ = self._seen.get((name, pid), (now, now))
+            self._seen[name, pid] = (first, now)
 
-    def _pull(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        for path in (self.worker.docker / f"{NAME}:{self.port}").glob("*.crt"):
-            with contextlib.suppress(FileNotFoundError):  # it was just replaced
-                context.load_verify_locations(path)
-        with contextlib.closing(
-            http.client.HTTPSConnection(NAME, self.port, timeout=5, context=context)
-        ) as it:
-            it.request("GET", "/v2/")
-            it.getresponse().read()
+    def grown(self) -> dict[str, str]:
+        """Return what has grown too much, as text."""
+        return {
+            f"{name} ({pid})": f"{first:.1f} to {last:.1f} MiB"
+            for (name, pid), (first, last) in self._seen.items()
+            if last - first > _MAX_GROWTH
+        }
 
-
-class Faults(threading.Thread):
-    """Makes faults, one after the other, and keeps a log of those of hosts."""
-
-    def __init__(self, fleet: Fleet, etcd: EtcdCluster, ended: threading.Event, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.fleet = fleet
-        self.etcd = etcd
-        self.ended = ended
-        self.repaired, self.closing = threading.Event(), threading.Event()
-        self.random = random.Random(seed)
-        self.counts: Counter[str] = Counter()
-        #: host -> when its daemon was down, from and until it was live again
-        self.away: dict[str, list[tuple[float, float]]] = {name: [] for name in fleet.workers}
-
-    def run(self) -> None:
-        kinds: list[Callable[[], None]] = [
-            self._kill_host, self._kill_host, self._freeze_host, self._kill_server, self._freeze_server,
-            self._cut, self._compact,
-        ]  # fmt: skip
-        while not self.ended.wait(self.random.uniform(1, 5)):
-            kind = self.random.choice(kinds)
-            self.counts[kind.__name__.strip("_")] += 1
-            try:
-                kind()
-            except (AssertionError, OSError, SysregError) as error:
-                print(f"  {kind.__name__}: {error}", flush=True)
-        self.repair()
-        # what this thread has started ends with it
-        self.repaired.set()
-        self.closing.wait()
-
-    def repair(self) -> None:
-        """Let every server run."""
-        for number, process in self.etcd.processes.items():
-            if process.poll() is not None:
-                self.etcd.start(number)
-            self.etcd.signal(number, signal.SIGCONT)
-        self.etcd.wait_ready()
-
-    def _kill_host(self) -> None:
-        with self._away() as worker:
-            worker.kill()
-            time.sleep(self.random.choice((0.1, 2, 20)))
-            worker.start()
-
-    def _freeze_host(self) -> None:
-        with self._away() as worker:
-            worker.signal(signal.SIGSTOP)
-            time.sleep(self.random.choice((0.5, 3, 20)))
-            worker.signal(signal.SIGCONT)
-
-    @contextlib.contextmanager
-    def _away(self):  # type: ignore[no-untyped-def]
-        name = self.random.choice(list(self.fleet.workers))
-        begin = time.monotonic()
-        yield self.fleet.workers[name]
-        with contextlib.suppress(AssertionError, SysregError):
-            self.fleet.wait_for(State.LIVE, [name], seconds=30)
-        self.away[name].append((begin, time.monotonic()))
-
-    def _kill_server(self) -> None:
-        number = self.random.randrange(3)
-        self.etcd.signal(number, signal.SIGKILL)
-        time.sleep(self.random.choice((0.5, 5)))
-        self.repair()
-
-    def _freeze_server(self) -> None:
-        number = self.random.randrange(3)
-        self.etcd.signal(number, signal.SIGSTOP)
-        time.sleep(self.random.choice((1, 10)))
-        self.etcd.signal(number, signal.SIGCONT)
-
-    def _cut(self) -> None:
-        self.etcd.cut()
-
-    def _compact(self) -> None:
-        with contextlib.suppress(SysregError):
-            self.etcd.compact()
+    def __str__(self) -> str:
+        hosts = [last for (name, _), (_, last) in self._seen.items() if name in self._site.workers]
+        others = [
+            f"{name} {first:.1f} to {last:.1f}"
+            for (name, _), (first, last) in self._seen.items()
+            if name not in self._site.workers
+        ]
+        most = max(last - first for first, last in self._seen.values())
+        return (
+            f"memory in MiB: {', '.join(others)}; {len(hosts)} processes sysreg-host: median"
+            f" {statistics.median(hosts):.1f}, most {max(hosts):.1f}; most growth {most:.1f}"
+        )
 
 
-def unexplained(puller: Puller, faults: Faults) -> list[float]:
-    """Return the failed pulls at times when the daemon of that host ran and was current."""
-    away = faults.away[puller.worker.name]
-    return [at for at in puller.distrusted if not any(begin <= at <= end for begin, end in away)]
+def falsehoods(site: Site) -> list[str]:
+    """Return where registry-host-list or the disk of a host differs from what the registry serves."""
+    chain = x509.load_pem_x509_certificates(site.controller.paths.ca_file.read_bytes())
+    signature = site.json("certificate-show", "docker_registry")["signature"]
+    found = []
+    for row in site.json("registry-host-list"):
+        if (row["state"], row["certificate"]) != ("live", signature):
+            found.append(f"{row['host']} is {row['state']} with {row['certificate']}, not {signature}")
+        if row["host"] not in site.workers:
+            continue
+        worker = site.workers[row["host"]]
+        for root in (worker.docker, worker.containerd):
+            files = list(root.glob("registry.local:9001/*.crt"))
+            if [x509.load_pem_x509_certificate(path.read_bytes()) for path in files] != chain[-1:]:
+                found.append(f"{row['host']} trusts another CA in {root}")
+    return found
+
+
+def settle(site: Site) -> list[str]:
+    """Wait until all is live and true. Return what is not, and print the logs that tell why."""
+    with contextlib.suppress(NotInTime):
+        wait_until(lambda: not falsehoods(site), 60, pause=1)
+    if wrong := falsehoods(site):
+        for worker in site.workers.values():
+            print(f"{worker.name}:\n{worker.log()[-2000:]}")
+        print(f"agent:\n{site.controller.log(AGENT)[-4000:]}")
+    return wrong
+
+
+def report(pullers: list[Puller], faults: Faults, begin: float) -> list[FailedPull]:
+    """Print each failed pull with the fault that explains it. Return those that none does."""
+    unexplained = []
+    for pull in sorted((pull for puller in pullers for pull in puller.failed), key=lambda pull: pull.begin):
+        fault = next((fault for fault in faults.log if fault.explains(pull)), None)
+        if fault is None:
+            unexplained.append(pull)
+        print(
+            f"  pull on {pull.host} ({pull.client}) at {pull.begin - begin:.1f} to {pull.end - begin:.1f} s:"
+            f" {pull.reason}: {_text(fault, begin) if fault else 'UNEXPLAINED'}"
+        )
+        if fault is None:
+            for near in faults.log:
+                if near.begin - 5 < pull.end and pull.begin < near.back + 5:
+                    print(f"      near: {_text(near, begin)}")
+    return unexplained
+
+
+def _text(fault: Fault, begin: float) -> str:
+    times = (fault.begin - begin, fault.end - begin, fault.back - begin)
+    return f"{fault.kind} ({fault.target}) at {times[0]:.1f} to {times[1]:.1f} s, current at {times[2]:.1f} s"
+
+
+def show_faults(faults: Faults) -> None:
+    counts = Counter(fault.kind.split(" +")[0].split(" -")[0] for fault in faults.log)
+    print(f"faults: {dict(counts)}")
+    returns = sorted(fault.back - fault.end for fault in faults.log if fault.unreachable)
+    if returns:
+        slow = sum(1 for seconds in returns if seconds > 5)
+        print(
+            f"hosts were current again after {statistics.median(returns):.1f} s (median),"
+            f" {returns[-1]:.1f} s (most), over 5 s: {slow} of {len(returns)}"
+        )
+
+
+def run(site: Site, etcd: EtcdCluster, seconds: float, seed: int) -> int:
+    """Return the exit status."""
+    ended, begin = threading.Event(), time.monotonic()
+    installs, memory, faults = Installs(site), Memory(site), Faults(site, etcd, seed)
+    password = site.controller.passwords["testuser"]
+    pullers = [Puller(worker, password, ended) for worker in site.workers.values()]
+    for puller in pullers:
+        puller.start()
+    with faults.running():
+        number = 0
+        while time.monotonic() < begin + seconds:
+            number += 1
+            installs.change(number)
+            time.sleep(_CHANGE_SECONDS)
+            if number > 2:
+                memory.look()
+    wrong = settle(site)
+    ended.set()
+    for puller in pullers:
+        puller.join()
+    memory.look()
+    unexplained = report(pullers, faults, begin)
+    faults.close()
+    show_faults(faults)
+    print(f"changes: {dict(installs.counts)}")
+    print(memory)
+    failed = sum(len(puller.failed) for puller in pullers)
+    print(f"{sum(puller.done for puller in pullers)} pulls; {failed} failed, {len(unexplained)} unexplained")
+    grown = memory.grown()
+    print(f"problems: {faults.problems or 'none'}; grown: {grown or 'none'}; untrue: {wrong or 'none'}")
+    return 1 if unexplained or faults.problems or grown or wrong else 0
 
 
 def main() -> int:
@@ -206,39 +205,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    ended = threading.Event()
     with (
-        tempfile.TemporaryDirectory() as directory,
+        temporary.directory("soak-hosts-") as directory,
         EtcdCluster.running("trixie") as etcd,
-        Registry(Path(directory)) as registry,
-        Fleet(etcd, Path(directory) / "hosts") as fleet,
+        site_on_a_bridge(etcd, Path(directory) / "site", _HOSTS, clocks=True) as site,
     ):
-        site = Site(Path(directory) / "controller", registry, etcd)
-        for number in range(_HOSTS):
-            fleet.add(f"w{number}")
-        site.change(1)
-        fleet.wait_for(State.LIVE)
-        pullers = [Puller(worker, registry.port, ended) for worker in fleet.workers.values()]
-        faults = Faults(fleet, etcd, ended, options.seed)
-        for thread in (*pullers, faults):
-            thread.start()
-        deadline, number = time.monotonic() + options.seconds, 1
-        while time.monotonic() < deadline:
-            number += 1
-            site.change(number)
-            time.sleep(_CHANGE_SECONDS)
-        ended.set()
-        for thread in pullers:
-            thread.join()
-        faults.repaired.wait()
-        site.rollout.settle()
-        fleet.wait_for(State.LIVE, seconds=60)
-        bad = {puller.worker.name: len(found) for puller in pullers if (found := unexplained(puller, faults))}
-        faults.closing.set()
-    print(f"changes: {dict(site.counts)}; faults: {dict(faults.counts)}")
-    pulls, distrusted = sum(it.pulls for it in pullers), sum(len(it.distrusted) for it in pullers)
-    print(f"{pulls} pulls; {distrusted} failed on hosts that were away; unexplained: {bad or 'none'}")
-    return 1 if bad else 0
+        for name in site.workers:
+            site.wait_for(name, "live")
+        return run(site, etcd, options.seconds, options.seed)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from devstack.bridge import Machine
 from devstack.waiting import wait_until
 from sysreg_cli.cluster import writing
 from sysreg_cli.cluster.etcd import EtcdStore
@@ -98,15 +99,21 @@ def _record(name: str, parts: dict[Part, bytes]) -> HostRecord:
 
 
 class WorkerProcess:
-    """One worker. Its files are below ``root``."""
+    """One worker. Its files are below ``root``. With a ``machine``, its trust is in /etc there."""
 
-    def __init__(self, name: str, root: Path, access: Access, user: User) -> None:
+    def __init__(
+        self, name: str, root: Path, access: Access, user: User, machine: Machine | None = None
+    ) -> None:
         self.name = name
         self.root = root
-        self.docker, self.containerd = root / "docker", root / "containerd"
-        credential = CredentialFiles(root / "cluster")
+        self.machine = machine
+        docker, containerd = root / "docker", root / "containerd"
+        if machine is not None:
+            docker, containerd = Path("/etc/docker/certs.d"), Path("/etc/containerd/certs.d")
+        self.docker, self.containerd = self.path(docker), self.path(containerd)
+        self.credential = credential = CredentialFiles(root / "cluster")
         for directory in (credential.directory, root / "state", self.docker, self.containerd):
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)
         pairs = zip(
             (access.tls.ca, access.tls.certificate, access.tls.key),
             (credential.tls.ca, credential.tls.certificate, credential.tls.key),
@@ -119,16 +126,26 @@ class WorkerProcess:
         self.config.write_text(
             f"[cluster]\nendpoints = {' '.join(map(str, access.endpoints))}\nhost = {name}\n"
             f"user = {user.name}\ndirectory = {credential.directory}\n"
-            f"[paths]\nstate = {root / 'state'}\ndocker_trust = {self.docker}\n"
-            f"containerd_trust = {self.containerd}\n"
+            f"[paths]\nstate = {root / 'state'}\ndocker_trust = {docker}\ncontainerd_trust = {containerd}\n"
         )
+        #: for each start, such as that of a clock that can be set
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
+
+    def path(self, inside: Path) -> Path:
+        """The path by which this process reaches a path of the worker."""
+        return self.machine.path(str(inside)) if self.machine else inside
 
     def start(self, *prefix: str, **environment: str) -> None:
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *prefix, _PROGRAM],
-                env={**os.environ, "SYSREG_CONF": str(self.config), **environment},
+                [
+                    *("setpriv", "--pdeathsig", "KILL", "--"),
+                    *(self.machine.prefix if self.machine else ()),
+                    *prefix,
+                    _PROGRAM,
+                ],
+                env={**os.environ, "SYSREG_CONF": str(self.config), **self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

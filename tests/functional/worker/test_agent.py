@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from devstack.controller import Controller
-from devstack.endpoints import HOST_NAME
 from devstack.options import Options
 from devstack.waiting import wait_until
-from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.joining import Asker, JoinAnswer, host_user, join_user
-from sysreg_cli.cluster.keys import JoinPart, join_key
 from sysreg_cli.cluster.membership import access
-from sysreg_cli.cluster.port import Expected, Put, User
-from sysreg_cli.cluster.records import decode, encode
-from sysreg_cli.cluster.servers import Access
-from tests import certificates as make
 from tests.deployed_etcd import DeployedEtcd, deployed_etcd
 from tests.functional.conftest import NewController
 from tests.functional.worker.processes import WorkerProcess
+from tests.functional.worker.site import Site
 
 
 @pytest.fixture(scope="module")
@@ -41,66 +32,9 @@ def controller(etcd: DeployedEtcd, new_controller: NewController) -> Iterator[Co
         yield controller
 
 
-class Site:
-    """The controller, and a worker that joined with a file of ``registry-host-add``."""
-
-    def __init__(self, controller: Controller, etcd: DeployedEtcd, root: Path) -> None:
-        self.controller = controller
-        self.etcd = etcd
-        self.root = root
-
-    def system(self, *words: str, status: int = 0) -> str:
-        """Run the command; return standard output, or standard error if it is to fail."""
-        done = self.controller.system(*words)
-        assert done.returncode == status, done.stdout + done.stderr
-        if not status:
-            assert done.stderr == ""
-        return done.stderr if status else done.stdout
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.system(*words, "-f", "json"))
-
-    def states(self) -> dict[str, str]:
-        return {row["host"]: row["state"] for row in self.json("registry-host-list")}
-
-    def wait_for(self, host: str, state: str, seconds: float = 40) -> None:
-        wait_until(lambda: self.states().get(host) == state, seconds, what=f"{host} is {state}", pause=0.5)
-
-    def join(self, host: str) -> WorkerProcess:
-        """Add a host, and join as sysreg-deploy does, but with files of its own."""
-        path = self.root / f"{host}.json"
-        self.system("registry-host-add", host, "--file", str(path))
-        assert path.stat().st_mode & 0o777 == 0o600
-        invitation = json.loads(path.read_text())
-        asker, store = Asker(host), EtcdStore(self._access(join_user(host), invitation["password"]))
-        key = join_key(host, JoinPart.REQUEST)
-        store.transact([Expected(key)], [Put(key, encode(asker.request))])
-        entry = wait_until(lambda: store.get(join_key(host, JoinPart.ANSWER)), what="the controller answers")
-        assert entry
-        password = asker.open(decode(JoinAnswer, entry.value, entry.key))
-        user = User(host_user(host), password)
-        return WorkerProcess(host, self.root / host, self._access(user.name, password), user)
-
-    def _access(self, user: str, password: str) -> Access:
-        path = self.root / f"{user}.password"
-        path.write_text(password)
-        return dataclasses.replace(access(self.etcd.settings), user=user, password_file=path)
-
-    def certificate(self, name: str) -> str:
-        root = make.authority(name)
-        leaf = make.server(root, names=[HOST_NAME])
-        path = self.root / f"{name}.pem"
-        path.write_bytes(make.bundle(leaf, root))
-        return str(path)
-
-    def install(self, name: str, *options: str, status: int = 0) -> str:
-        words = ("certificate-install", "-m", "docker_registry", *options, self.certificate(name))
-        return self.system(*words, status=status)
-
-
 @pytest.fixture(scope="module")
 def site(controller: Controller, etcd: DeployedEtcd, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(controller, etcd, tmp_path_factory.mktemp("site"))
+    return Site(controller, access(etcd.settings), tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
