@@ -1,94 +1,171 @@
 """Measures how a change of the registry's certificate reaches many hosts.
 
-    sudo .venv/bin/python -m bench.hosts [--hosts N]
+    sudo .venv/bin/python -m bench.hosts [--hosts N] [--rest SECONDS]
 
-50 hosts by default, each a real sysreg-host with directories of its own, on one etcd of three servers and one
-registry. Shown are the seconds until the hosts trust the new certificate, and those until they are live after
-the registry has changed over: the median and the last. Then how long a host takes that comes back, and what a
-host needs at rest.
+By default 50 hosts, each a machine of its own (network and mount namespace, its own /etc) with a real
+sysreg-host, on a whole controller and an etcd of three servers. Shown are the seconds from the command
+``certificate-install`` to the moment at which hosts have seen the new certificate themselves; how long a host
+takes that comes back; after how long one that went is shown as down; and what a host needs at rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import statistics
-import tempfile
+import threading
 import time
-from pathlib import Path
+from collections.abc import Callable
 
-from sysreg_cli.cluster.judgement import State
-from sysreg_cli.cluster.records import Phase
-from tests import certificates as make
+from devstack import temporary
+from devstack.waiting import wait_until
+from sysreg_cli.agent.hosts.fleet import Fleet
+from sysreg_cli.cluster.etcd import EtcdStore
+from sysreg_cli.cluster.judgement import HostJudgement, State
 from tests.etcd_cluster import EtcdCluster
-from tests.functional.worker.inprocess import desired
-from tests.functional.worker.processes import Fleet
-from tests.functional.worker.registry import NAME, Registry
+from tests.functional.worker.site import Site, site_on_a_bridge
 
-_CAS = [make.authority(f"CA {number}") for number in range(2)]
-_LEAVES = [make.server(authority, names=[NAME]) for authority in _CAS]
-_REST_SECONDS = 30.0
+_CHANGES = 4
 
 
-def reached(fleet: Fleet, state: State, begin: float) -> list[float]:
-    """Wait until each host has ``state``. Return the seconds since ``begin`` at which each was seen to."""
-    seen: dict[str, float] = {}
-    while len(seen) < len(fleet.workers):
-        now = time.perf_counter()
-        for name, judgement in fleet.judgements().items():
-            if judgement.state is state:
-                seen.setdefault(name, now - begin)
-        assert now - begin < 300, [name for name in fleet.workers if name not in seen]
-        time.sleep(0.05)
-    return sorted(seen.values())
+class Bench:
+    """``fleet`` is the controller's view of the hosts."""
 
+    def __init__(self, site: Site, etcd: EtcdCluster, fleet: Fleet) -> None:
+        self.site = site
+        self.etcd = etcd
+        self.fleet = fleet
+        self.first, *self.others = site.workers.values()
+        self._installed = 0
 
-def change(fleet: Fleet, registry: Registry, number: int) -> tuple[list[float], list[float]]:
-    """Change the CA. Return when each host trusted, and when each was live."""
-    new, old = number % 2, (number + 1) % 2
+    def install(self) -> None:
+        self._installed += 1
+        self.site.controller.system(
+            "certificate-install", "-m", "docker_registry", "--wait", "60",
+            self.site.certificate(f"CA {self._installed}"),
+        )  # fmt: skip
 
-    def publish(phase: Phase) -> float:
-        value = desired(number, phase, _LEAVES[new], [_CAS[new]], [_CAS[old]], port=registry.port)
+    def change(self) -> tuple[list[float], float]:
+        """Change the CA. Return after how many seconds each host was live, and the command had ended."""
+        desired = self.fleet.desired()
+        before, begin = desired.change.number if desired else 0, time.perf_counter()
+        ended: list[float] = []
+
+        def command() -> None:
+            self.install()
+            ended.append(time.perf_counter() - begin)
+
+        thread = threading.Thread(target=command)
+        thread.start()
+        seconds = self._reached(begin, lambda one: _is_live(one, before))
+        thread.join()
+        return seconds, ended[0]
+
+    def _reached(self, begin: float, condition: Callable[[HostJudgement], bool]) -> list[float]:
+        seen: dict[str, float] = {}
+        while len(seen) < len(self.site.workers):
+            for judgement in self.fleet.judgements():
+                if condition(judgement):
+                    seen.setdefault(judgement.record.name, time.perf_counter() - begin)
+            assert time.perf_counter() - begin < 300, [name for name in self.site.workers if name not in seen]
+            time.sleep(0.05)
+        return sorted(seen.values())
+
+    def until(self, state: State) -> float:
+        """Wait until the first host has this state. Return the seconds."""
         begin = time.perf_counter()
-        fleet.publish(value)
-        return begin
+        wait_until(lambda: self._state() is state, 120, pause=0.02)
+        return time.perf_counter() - begin
 
-    trusted = reached(fleet, State.TRUSTED, publish(Phase.TRUST))
-    registry.present(_LEAVES[new])
-    return trusted, reached(fleet, State.LIVE, publish(Phase.SETTLE))
+    def _state(self) -> State:
+        name = self.first.name
+        return next(one.state for one in self.fleet.judgements() if one.record.name == name)
+
+    def down(self, *, with_election: bool = False) -> float:
+        """Return after how many seconds a host is shown as down whose network ends."""
+        assert self.first.machine is not None
+        leader = self.etcd.leader()
+        with self.first.machine.without_network():
+            if with_election:
+                self.etcd.signal(leader, signal.SIGKILL)
+            seconds = self.until(State.DOWN)
+        if with_election:
+            self.etcd.start(leader)
+            self.etcd.wait_ready()
+        self.until(State.LIVE)
+        return seconds
+
+    def network_returns(self) -> float:
+        """Return after how many seconds a host is current that had no network during a change."""
+        assert self.first.machine is not None
+        with self.first.machine.without_network():
+            self.until(State.DOWN)
+            self.install()
+        return self.until(State.LIVE)
+
+    def daemon_starts(self) -> float:
+        """Return after how many seconds a host is current whose daemon was down during a change."""
+        self.first.terminate()
+        self.install()
+        self.first.start()
+        return self.until(State.LIVE)
+
+    def rest(self, seconds: float) -> None:
+        processes = [worker.process for worker in self.site.workers.values()]
+        before = [sum(process.cpu_times()[:2]) for process in processes]
+        time.sleep(seconds)
+        used = [
+            100 * (sum(process.cpu_times()[:2]) - then) / seconds
+            for process, then in zip(processes, before, strict=True)
+        ]
+        memory = [process.memory_info().rss / 2**20 for process in processes]
+        _show(f"CPU over {seconds:g} s at rest", used, "%")
+        _show("memory of a host", memory, "MiB")
 
 
-def show(what: str, seconds: list[float]) -> None:
-    print(f"{what:<28} median {statistics.median(seconds):5.2f} s   last {seconds[-1]:5.2f} s")
+def _is_live(judgement: HostJudgement, before: int) -> bool:
+    """Whether the host has seen a later change than ``before``, and is live."""
+    status = judgement.record.status
+    return judgement.state is State.LIVE and status is not None and status.change.number > before
+
+
+def _show(what: str, values: list[float], unit: str = "s") -> None:
+    load = os.getloadavg()[0]
+    print(
+        f"{what:<46} median {statistics.median(values):6.2f} {unit}   most {max(values):6.2f} {unit}"
+        f"   (load {load:.1f})",
+        flush=True,
+    )
+
+
+def run(bench: Bench, rest: float) -> None:
+    for number in range(1, _CHANGES + 1):
+        seconds, ended = bench.change()
+        _show(f"change {number}: hosts live after", seconds)
+        _show(f"change {number}: command ended after", [ended])
+    _show("current after the start of its daemon", [bench.daemon_starts() for _ in range(3)])
+    _show("current after the return of its network", [bench.network_returns() for _ in range(3)])
+    _show("shown as down", [bench.down() for _ in range(3)])
+    _show("shown as down while etcd elects", [bench.down(with_election=True) for _ in range(3)])
+    bench.rest(rest)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=50)
-    hosts = parser.parse_args().hosts
+    parser.add_argument("--rest", type=float, default=300.0)
+    options = parser.parse_args()
     with (
-        tempfile.TemporaryDirectory() as directory,
+        temporary.directory("bench-hosts-") as directory,
         EtcdCluster.running("trixie") as etcd,
-        Registry(Path(directory)) as registry,
-        Fleet(etcd, Path(directory) / "hosts") as fleet,
+        site_on_a_bridge(etcd, directory / "site", options.hosts) as site,
     ):
-        for number in range(hosts):
-            fleet.add(f"w{number}")
-        for number in range(1, 4):
-            trusted, live = change(fleet, registry, number)
-            show(f"change {number}: trusted", trusted)
-            show(f"change {number}: live", live)
-        back = next(iter(fleet.workers.values()))
-        back.terminate()
-        begin = time.perf_counter()
-        back.start()
-        show("a host that comes back", reached(fleet, State.LIVE, begin)[-1:])
-        processes = [worker.process for worker in fleet.workers.values()]
-        before = sum(sum(process.cpu_times()[:2]) for process in processes)
-        time.sleep(_REST_SECONDS)
-        used = sum(sum(process.cpu_times()[:2]) for process in processes) - before
-        memory = sorted(process.memory_info().rss / 2**20 for process in processes)
-        print(f"{hosts} hosts at rest: {100 * used / _REST_SECONDS / hosts:.2f} % of a CPU each")
-        print(f"memory of a host: median {statistics.median(memory):.1f} MiB, most {memory[-1]:.1f} MiB")
+        store = EtcdStore(etcd.access())
+        bench = Bench(site, etcd, Fleet(store))
+        wait_until(lambda: all(one.state is State.LIVE for one in bench.fleet.judgements()), 120, pause=0.2)
+        run(bench, options.rest)
+        store.close()
 
 
 if __name__ == "__main__":
