@@ -11,9 +11,9 @@ help: ## this list
 prepare: ## install the Debian packages and the virtual environments
 	@devstack/prepare.sh test
 
-run: ## start the embedded controller, push two images, show the main job; leaves it running
-	@devstack/prepare.sh run
-	@$(PYTHON) -m devstack up
+run: ## start the embedded controller, push two images, show the main job; leaves it running (HOSTS=2: two workers)
+	@devstack/prepare.sh run "$(HOSTS)"
+	@$(PYTHON) -m devstack up $(HOSTS)
 
 stop: ## stop the embedded controller
 	@if [ -x .venv/bin/python ]; then $(PYTHON) -m devstack down; fi

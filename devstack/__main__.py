@@ -1,7 +1,8 @@
-"""``python -m devstack up|down|remove``: the embedded controller of ``make run``, on the usual ports."""
+"""``python -m devstack up [HOSTS]|down|remove``: the embedded controller of ``make run``, on usual ports."""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from devstack import tour
 from devstack.controller import Controller
-from devstack.endpoints import USUAL_PORTS
+from devstack.endpoints import ETCD_PORT, USUAL_PORTS
 from devstack.errors import DevstackError
 from devstack.keystone_server import CHECKOUT
 from devstack.options import Options
@@ -27,11 +28,13 @@ class Installation:
     root: Path = Path("/var/lib/sysreg-devstack") / hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]
     #: the directory for the openrc files
     run: Path = CHECKOUT / ".run"
-    ports: Mapping[str, int] = field(default_factory=lambda: USUAL_PORTS)
+    ports: Mapping[str, int] = field(default_factory=lambda: {**USUAL_PORTS, "etcd": ETCD_PORT})
+    #: workers beside the controller
+    hosts: int = 0
 
     @property
     def controller(self) -> Controller:
-        return Controller(self.root, Options(ports=self.ports, outlive=True))
+        return Controller(self.root, Options(ports=self.ports, hosts=self.hosts, outlive=True))
 
     def up(self) -> None:
         """Start what does not run, write the openrc files, push two images and show the main job."""
@@ -42,12 +45,14 @@ class Installation:
             fcntl.flock(lock, fcntl.LOCK_EX)
             controller = self.controller
             started_from = self.root / "started-from"
-            if started_from.exists() and started_from.read_text() != _fingerprint():
+            fingerprint = _fingerprint(self.hosts)
+            if started_from.exists() and started_from.read_text() != fingerprint:
                 controller.stop()  # it runs other programs
             controller.start()
-            started_from.write_text(_fingerprint())
+            started_from.write_text(fingerprint)
             self.write_openrc(controller, "openrc", "admin")
             self.write_openrc(controller, "openrc.testuser", "testuser")
+            self._write_scripts(controller)
             tour.show(controller, self.run)
 
     def down(self) -> None:
@@ -74,25 +79,50 @@ class Installation:
             os.chown(new, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
         new.replace(self.run / name)
 
+    def _write_scripts(self, controller: Controller) -> None:
+        """Write a script for each worker that runs a command on it, and one that starts and stops workers."""
+        for path in (*self.run.glob("worker-*"), self.run / "supervisorctl"):
+            path.unlink(missing_ok=True)
+        control = shlex.join(controller.supervisor.ctl().split())
+        scripts = {name: _ON_WORKER.format(name=name, control=control) for name in controller.workers}
+        if scripts:
+            scripts["supervisorctl"] = f'#!/bin/sh\nexec {control} "$@"\n'
+        for name, text in scripts.items():
+            path = self.run / name
+            path.write_text(text)
+            path.chmod(0o755)
+
+
+#: nsenter leaves the directory otherwise
+_ON_WORKER = """\
+#!/bin/sh
+# .run/{name} COMMAND...    run a command on this worker of the embedded controller, as root
+pid=$({control} pid {name}) && [ "$pid" != 0 ] || {{ echo "{name} is down"; exit 1; }} >&2
+exec nsenter --target="$pid" --net --mount --wdns="$PWD" -- "${{@:-sh}}"
+"""
+
 
 def main(arguments: list[str], installation: Installation = Installation()) -> int:
-    """Do what the one argument says. Returns the exit status."""
+    """Do what the arguments say. Returns the exit status."""
     actions = {"up": installation.up, "down": installation.down, "remove": installation.remove}
-    if len(arguments) != 1 or arguments[0] not in actions:
-        print("usage: python -m devstack up|down|remove", file=sys.stderr)
+    action, *rest = arguments or [""]
+    if action == "up" and len(rest) == 1 and rest[0].isdecimal():
+        actions["up"] = dataclasses.replace(installation, hosts=int(rest.pop())).up
+    if action not in actions or rest:
+        print("usage: python -m devstack up [HOSTS]|down|remove", file=sys.stderr)
         return 2
     try:
-        actions[arguments[0]]()
+        actions[action]()
     except DevstackError as error:
         print(f"devstack: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _fingerprint() -> str:
+def _fingerprint(hosts: int) -> str:
     """A digest of all that decides what runs, so that a changed source is started."""
     sources = [CHECKOUT / "setup.cfg", *CHECKOUT.glob("sysreg_cli/**/*.py"), *CHECKOUT.glob("devstack/*.py")]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(hosts).encode())
     for source in sorted(sources):
         digest.update(bytes(source) + b"\0" + source.read_bytes())
     return digest.hexdigest()

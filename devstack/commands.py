@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from devstack import keystone_server
+from devstack import etcd, keystone_server, workers
 from devstack.endpoints import USUAL_PORTS
 from devstack.options import Options
 from devstack.paths import Paths
-from devstack.programs import AGENT, KEYSTONE, REGISTRY, REGISTRY_USER, TOKEN_SERVER
+from devstack.programs import AGENT, ETCD, KEYSTONE, REGISTRY, REGISTRY_USER, TOKEN_SERVER
 from devstack.supervisor import MARK, Program
 
 #: where the console scripts of this checkout are
@@ -25,6 +25,10 @@ def programs(paths: Paths, options: Options) -> Iterator[Program]:
         if program.name in options.programs:
             environment = {**program.environment, **options.environment.get(program.name, {})}
             yield replace(program, environment={MARK: str(paths.root), **environment})
+    if options.hosts:
+        yield Program(ETCD, ["sh", str(etcd.start_script(paths.etcd))], paths.root, {MARK: str(paths.root)})
+    for worker in workers.named(paths.workers, options.hosts):
+        yield worker.program(str(paths.root))
 
 
 def _all(paths: Paths, options: Options) -> Iterator[Program]:
@@ -39,7 +43,8 @@ def _all(paths: Paths, options: Options) -> Iterator[Program]:
         yield Program(KEYSTONE, _proxy(paths, options.running_keystone.socket), paths.root)
     yield Program(REGISTRY, registry, paths.root)
     yield Program(TOKEN_SERVER, [str(BIN / "sysreg-token-server")], paths.root, daemon)
-    yield Program(AGENT, [str(BIN / "sysreg-agent")], paths.root, daemon)
+    # after an etcd that does not ask for passwords yet, the agent would pause for 30 s
+    yield Program(AGENT, [str(BIN / "sysreg-agent")], paths.root, daemon, is_late=options.hosts > 0)
 
 
 def _proxy(paths: Paths, socket: Path) -> list[str]:

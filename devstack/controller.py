@@ -15,7 +15,18 @@ from typing import Any
 
 import yaml
 
-from devstack import commands, hosts, keystone, namespace, ports, provision, readiness, temporary, users
+from devstack import (
+    cluster,
+    commands,
+    hosts,
+    keystone,
+    namespace,
+    provision,
+    readiness,
+    temporary,
+    users,
+    workers,
+)
 from devstack.client import IndependentClient
 from devstack.commands import BIN
 from devstack.endpoints import NAMESPACE_ADDRESS, USUAL_PORTS, Endpoints
@@ -88,6 +99,11 @@ class Controller:
         return [program.name for program in commands.programs(self.paths, self.options)]
 
     @property
+    def workers(self) -> dict[str, workers.Worker]:
+        """Its workers by name."""
+        return {one.name: one for one in workers.named(self.paths.workers, self.options.hosts)}
+
+    @property
     def trust_directory(self) -> Path:
         """/etc/docker/certs.d/<address>, where docker and skopeo look: in the controller's own namespace."""
         return self.path(_TRUST / self.address)
@@ -121,6 +137,8 @@ class Controller:
             self._spawn()
             if self.options.netns:
                 self._trust()
+        if self.options.hosts:
+            cluster.start(self)
         self.wait_ready()
 
     def stop(self) -> None:
@@ -156,7 +174,8 @@ class Controller:
         That is also raised if another process holds the port of one of them.
         """
         probe = readiness.Probe(self.paths, self.endpoints, self.supervisor, self.prefix())
-        for name in programs or self.programs:
+        own = [name for name in self.programs if name not in self.workers]
+        for name in programs or own:
             try:
                 wait_until(functools.partial(probe.answers, name), deadline, what=f"{name} answers")
             except (NotInTime, DevstackError) as error:
@@ -310,8 +329,7 @@ class Controller:
         """Write every file. Keys, database and images that exist stay."""
         for directory in (self.paths.run, self.paths.log, self.paths.storage.parent):
             directory.mkdir(parents=True, exist_ok=True)
-        self.ports = self._choose_ports()
-        self.paths.ports.write_text(json.dumps(self.ports))
+        self.ports = provision.choose_ports(self.paths, self.options)
         if not self.options.running_keystone:
             keystone.provision(self.paths.keystone, self.ports["keystone"], self.options.keystone)
         self.passwords = keystone.passwords(self._keystone_directory)
@@ -319,17 +337,8 @@ class Controller:
         provision.make_accounts_and_directories(settings)
         provision.make_keys(settings)
         provision.write_registry_config(self.paths, self.endpoints, settings, self.options.registry)
-
-    def _choose_ports(self) -> dict[str, int]:
-        if self.options.netns:
-            return USUAL_PORTS
-        if self.paths.ports.exists():
-            # the data of an older version lacks some
-            return {**USUAL_PORTS, **json.loads(self.paths.ports.read_text())}
-        chosen = dict(zip(USUAL_PORTS, ports.free_ports(len(USUAL_PORTS)), strict=True))
-        if self.options.running_keystone:
-            chosen["keystone"] = self.options.running_keystone.port
-        return {**chosen, **self.options.ports}
+        if self.options.hosts:
+            cluster.provision(self.paths, self.endpoints, settings.cluster, self.options.hosts)
 
     def _load(self) -> None:
         """Read what ``_provision`` wrote, maybe in another process."""
@@ -352,9 +361,9 @@ class Controller:
 
     def _start_programs(self) -> None:
         self._load()
-        for info in self.supervisor.call("getAllProcessInfo"):
-            if info["statename"] not in ("RUNNING", "STARTING"):
-                self.supervisor.call("startProcess", info["name"], False)
+        for program in commands.programs(self.paths, self.options):
+            if not program.is_late and not self.supervisor.keeps(program.name):
+                self.supervisor.call("startProcess", program.name, False)
 
     def _spawn(self) -> None:
         prefix = [] if self.options.outlive else ["setpriv", "--pdeathsig", "TERM", "--"]
@@ -382,7 +391,9 @@ def _remove_abandoned(root: Path) -> None:
     controller = Controller(root)
     with contextlib.suppress(FileNotFoundError):
         found = json.loads(controller.paths.ports.read_text())
-        if found != USUAL_PORTS:  # a namespace's: outside, the trust for these ports is another controller's
+        if (
+            found["registry"] != USUAL_PORTS["registry"]
+        ):  # a namespace's: outside, the trust for these ports is another controller's
             controller.ports = found
     controller.remove()
 

@@ -18,6 +18,8 @@ USUAL_PORTS = {
     "debug": 5001,
     "metrics": 5002,
 }
+# etcd takes the next port, too: for other servers of etcd, which it does not have here
+ETCD_PORT = 2479
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Endpoints:
     def token_url(self) -> str:
         """Where clients get tokens."""
         return f"https://{HOST_NAME}:{self.ports['token_server']}/token/"
+
+    @property
+    def etcd(self) -> str:
+        """Where etcd listens: host and port."""
+        return f"{self.listen}:{self.ports['etcd']}"
 
     @property
     def auth_url(self) -> str:

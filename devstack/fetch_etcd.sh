@@ -1,13 +1,14 @@
 #!/bin/sh
-# Unpack Debian's etcd of the releases that the product supports below the directory $1: etcd-bookworm,
-# etcd-trixie. Nothing is installed: the package would start a server. apt checks the signatures.
+# Unpack Debian's etcd of the releases $2... below the directory $1, such as etcd-bookworm. Nothing is installed:
+# the package would start a server. apt checks the signatures.
 set -eu
 cache=$1
+shift
 mkdir -p "$cache"
 exec 9>"$cache/etcd.lock"
 flock 9
 
-for release in bookworm trixie; do
+for release; do
     [ ! -d "$cache/etcd-$release" ] || continue
     # the mirror of this machine
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' | head -n 1)

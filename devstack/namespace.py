@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,10 +30,15 @@ for tree in etc usr/local/share var/lib/dpkg var/lib/ca-certificates-java; do
     mount -t overlay overlay -o "lowerdir=/$tree,upperdir=$root/layers/$tree/upper,workdir=$root/layers/$tree/work" "/$tree"
 done
 """  # noqa: E501
-_CONTROLLER = """\
-ip address add {address}/32 dev lo
-printf '127.0.0.1 localhost\\n{address} {name}\\n' > /etc/hosts
-exec "$@"
+_ADDRESS = f"""\
+ip address add {NAMESPACE_ADDRESS}/32 dev lo
+printf '127.0.0.1 localhost\\n{NAMESPACE_ADDRESS} {HOST_NAME}\\n' > /etc/hosts
+"""
+# Listens inside, and connects outside: in the namespace of the process that started the script. It ends with
+# the process that the script becomes.
+_LEAD_OUT = """\
+setpriv --pdeathsig KILL -- systemd-socket-activate --listen={address}:{port} --setenv={mark} \\
+    /usr/bin/nsenter --net=/proc/$PPID/ns/net /lib/systemd/systemd-socket-proxyd {target}:{port} &
 """
 _HOLD = """\
 printf '%s\\n' "$@" > /etc/hosts
@@ -49,8 +55,29 @@ def enter_new(root: Path) -> list[str]:
 
     Its address is 198.51.100.10, on lo. The process stays the same one.
     """
-    script = _LAYERS + _CONTROLLER.format(address=NAMESPACE_ADDRESS, name=HOST_NAME)
+    script = f'{_LAYERS}{_ADDRESS}exec "$@"\n'
     return [*_UNSHARE, "sh", "-c", script, "namespace", str(root)]
+
+
+def enter_new_by(script: Path, root: Path) -> list[str]:
+    """The same with what ``script_of_worker`` returned, in a file: supervisord takes no long commands."""
+    return [*_UNSHARE, "sh", str(script), str(root)]
+
+
+def script_of_worker(
+    disk: Mapping[Path, Path], target: str, ports: Iterable[int], mark: str, then: str
+) -> str:
+    """The script that makes the namespaces of a worker of ``make run``.
+
+    ``disk`` is what outlives them: path inside -> directory. Inside, 198.51.100.10 leads to these TCP ports
+    of ``target`` outside, and nothing else leads out. So no interface and no firewall of the machine is
+    changed. ``mark`` is put into the environment of the processes that do this. ``then`` is the rest of the
+    script; it executes the program.
+    """
+    mounts = [f"mkdir -p {inside}\nmount --bind {outside} {inside}\n" for inside, outside in disk.items()]
+    words = {"address": NAMESPACE_ADDRESS, "target": target, "mark": shlex.quote(mark)}
+    leads = [_LEAD_OUT.format(port=port, **words) for port in ports]
+    return "".join([_LAYERS, _ADDRESS, *mounts, *leads, then])
 
 
 def hold(root: Path, names: Mapping[str, str]) -> subprocess.Popen[bytes]:

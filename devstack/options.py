@@ -17,7 +17,7 @@ Sections = Mapping[str, Mapping[str, str]]
 class Options:
     """The options of one embedded controller. The defaults are a whole controller on free ports."""
 
-    #: keystone, registry, token_server, agent, debug, metrics -> fixed port
+    #: keystone, registry, token_server, agent, debug, metrics, etcd -> fixed port
     ports: Mapping[str, int] = field(default_factory=dict)
     #: changes of sysreg.conf
     settings: Sections = field(default_factory=dict)
@@ -35,5 +35,7 @@ class Options:
     netns: bool = False
     #: let ``Controller.set_clock`` move the time of Keystone, token server and agent
     fake_clock: bool = False
+    #: workers beside the controller, with etcd: each in namespaces of its own
+    hosts: int = 0
     #: keep running when the process that started it ends
     outlive: bool = False

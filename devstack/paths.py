@@ -68,6 +68,21 @@ class Paths:
         return self.root / "keystone"
 
     @property
+    def cluster(self) -> Path:
+        """What the controller logs in to etcd with, and the CA of the cluster."""
+        return self.root / "cluster"
+
+    @property
+    def etcd(self) -> Path:
+        """The directory of etcd."""
+        return self.root / "etcd"
+
+    @property
+    def workers(self) -> Path:
+        """The directory of the workers, each with its disk."""
+        return self.root / "workers"
+
+    @property
     def clock(self) -> Path:
         """What a fake clock reads: how far it is ahead."""
         return self.root / "clock"

@@ -40,6 +40,14 @@ def free_ports(count: int) -> list[int]:
     return chosen
 
 
+def free_pair() -> int:
+    """A free port whose next one is free, too."""
+    while True:
+        for port in free_ports(20):
+            if not listeners([port, port + 1]):
+                return port
+
+
 def listeners(wanted: Iterable[int]) -> dict[int, set[int]]:
     """Port -> ids of the processes that listen on it, for those of the TCP ports that are taken."""
     wanted = set(wanted)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Install what `make run` (argument: run) or `make test` (argument: test) needs: Debian packages that are
-# missing, as root or with sudo, and the two virtual environments. A second call takes well under a second.
+# Install what `make run` (arguments: run, and the number of workers) or `make test` (argument: test) needs: Debian
+# packages that are missing, as root or with sudo, and the two virtual environments. A second call takes well under a
+# second.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .run
@@ -8,6 +9,14 @@ exec 9>.run/prepare.lock
 flock 9
 
 say() { echo "prepare: $*" >&2; }
+
+case ${2:-0} in
+[0-9]) ;;
+*)
+    say "HOSTS=$2 is no number of workers: give one from 0 to 9"
+    exit 2
+    ;;
+esac
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -24,6 +33,7 @@ as_root() {
 packages() {
     case $1 in
     run) lists=packages/run.txt ;;
+    hosts) lists=packages/hosts.txt ;;
     deb) lists=packages/deb.txt ;;
     *)
         lists="packages/run.txt packages/test.txt"
@@ -91,15 +101,24 @@ venv() {
 }
 
 wanted=$(missing "$1")
-# shellcheck disable=SC2086
-[ -z "$wanted" ] || install_packages $wanted
-[ "$1" != deb ] || exit 0
-etcd=/var/cache/sysreg-tests
-if [ "$1" = test ] && ! { [ -d $etcd/etcd-bookworm ] && [ -d $etcd/etcd-trixie ]; }; then
-    say "fetching etcd of Debian 12 and 13"
-    as_root devstack/fetch_etcd.sh $etcd >.run/etcd.log 2>&1 </dev/null ||
-        { tail -n 20 .run/etcd.log >&2 && say "etcd cannot be had; the whole log is .run/etcd.log" && exit 1; }
+if [ "${2:-0}" != 0 ]; then
+    wanted="$wanted $(missing hosts)"
 fi
+# shellcheck disable=SC2086
+[ -z "${wanted# }" ] || install_packages $wanted
+[ "$1" != deb ] || exit 0
+case $1,${2:-0} in
+test,*) releases="bookworm trixie" ;;
+*,0) releases= ;;
+*) releases=$(. /etc/os-release && echo "$VERSION_CODENAME") ;;
+esac
+etcd=/var/cache/sysreg-tests
+for release in $releases; do
+    [ ! -d "$etcd/etcd-$release" ] || continue
+    say "fetching etcd of Debian $release"
+    as_root devstack/fetch_etcd.sh $etcd "$release" >.run/etcd.log 2>&1 </dev/null ||
+        { tail -n 20 .run/etcd.log >&2 && say "etcd cannot be had; the whole log is .run/etcd.log" && exit 1; }
+done
 python=$(find_python)
 # In compat mode the checkout stands on sys.path; the default is an import hook, which slows every start.
 venv .venv "$(cat setup.cfg setup.py pyproject.toml | sha256sum)" \

@@ -6,6 +6,8 @@ REGISTRY = "docker-registry.service"
 TOKEN_SERVER = "sysreg-token-server.service"
 AGENT = "sysreg-agent.service"
 KEYSTONE = "keystone.service"
+ETCD = "sysreg-etcd.service"
+#: those of a controller without other hosts
 ALL = (KEYSTONE, REGISTRY, TOKEN_SERVER, AGENT)
 
 #: the user of docker-registry; Debian's package makes it

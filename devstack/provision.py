@@ -11,6 +11,7 @@ import contextlib
 import copy
 import fcntl
 import grp
+import json
 import pwd
 import secrets
 import shlex
@@ -25,12 +26,14 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from devstack import ports
 from devstack.commands import BIN
-from devstack.endpoints import HOST_NAME, NAMESPACE_ADDRESS, Endpoints
+from devstack.endpoints import ETCD_PORT, HOST_NAME, NAMESPACE_ADDRESS, USUAL_PORTS, Endpoints
 from devstack.options import Options
 from devstack.paths import Paths
 from devstack.programs import REGISTRY_USER
 from devstack.supervisor import Supervisor
+from devstack.workers import CONTROLLER
 from sysreg_cli import settings as settings_file
 from sysreg_cli.deploy import templates
 from sysreg_cli.deploy.configs import registry_config
@@ -73,6 +76,9 @@ def write_settings(paths: Paths, endpoints: Endpoints, supervisor: Supervisor, o
             "paths": {"state": str(paths.state), "containerd_trust": f"{paths.root}/containerd/certs.d"},
         }
     )
+    if options.hosts:
+        etcd = {"listen": endpoints.etcd, "endpoints": f"{HOST_NAME}:{endpoints.ports['etcd']}"}
+        config["cluster"] = {**etcd, "host": CONTROLLER, "directory": str(paths.cluster)}
     if not options.netns:  # a namespace has its own /etc, which may be changed
         config["paths"]["system_trust"] = f"{paths.root}/ca-certificates"
         config["paths"]["system_trust_command"] = "true"
@@ -80,6 +86,27 @@ def write_settings(paths: Paths, endpoints: Endpoints, supervisor: Supervisor, o
     with paths.settings.open("w") as file:
         config.write(file)
     return settings_file.load(paths.settings)
+
+
+def choose_ports(paths: Paths, options: Options) -> dict[str, int]:
+    """Choose the ports, by name, and write them down: those of an earlier start, if there was one."""
+    if options.netns:
+        chosen = {**USUAL_PORTS, "etcd": ETCD_PORT}
+    elif paths.ports.exists():
+        # the data of an older version lacks some
+        chosen = {**USUAL_PORTS, **json.loads(paths.ports.read_text())}
+    else:
+        chosen = dict(zip(USUAL_PORTS, ports.free_ports(len(USUAL_PORTS)), strict=True))
+        if options.running_keystone:
+            chosen["keystone"] = options.running_keystone.port
+        chosen.update(options.ports)
+    first = chosen.pop("etcd", 0)
+    chosen.pop("etcd_peer", None)
+    if options.hosts:
+        first = options.ports.get("etcd") or first or ports.free_pair()
+        chosen.update(etcd=first, etcd_peer=first + 1)
+    paths.ports.write_text(json.dumps(chosen))
+    return chosen
 
 
 def make_accounts_and_directories(settings: Settings) -> None:

@@ -7,13 +7,14 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from devstack import ports
+from devstack import ports, programs
 from devstack.endpoints import Endpoints
 from devstack.errors import DevstackError
 from devstack.paths import Paths
-from devstack.programs import AGENT, KEYSTONE, REGISTRY, TOKEN_SERVER
 from devstack.supervisor import Supervisor
+from sysreg_cli.cluster.membership import CredentialFiles
 
 
 def check_free(wanted: Mapping[str, int]) -> None:
@@ -22,6 +23,14 @@ def check_free(wanted: Mapping[str, int]) -> None:
     for name, port in wanted.items():
         if port in holders:
             raise DevstackError(f"port {port} ({name}) is taken by {_names(holders[port])}: stop that first")
+
+
+class _Question(NamedTuple):
+    """The name of a program's port, the status of its answer, and the words of curl that ask."""
+
+    port: str
+    status: int
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,19 +49,31 @@ class Probe:
         """Whether ``program`` answers. Raises DevstackError if it ended, or if another one has its port."""
         if self.supervisor.call("getProcessInfo", program)["statename"] == "FATAL":
             raise DevstackError(f"{program} ends at once")
-        if program == AGENT:
+        if program == programs.AGENT:
             return self._status("--unix-socket", str(self.paths.agent_socket), "http://agent/health") == 200
-        name, url, expected = {
-            REGISTRY: ("registry", f"{self.endpoints.url}/v2/", 401),
-            TOKEN_SERVER: ("token_server", self.endpoints.token_url.replace("/token/", "/health"), 200),
-            KEYSTONE: ("keystone", self.endpoints.auth_url, 200),
-        }[program]
-        port = self.endpoints.ports[name]
+        question = self._question(program)
+        port = self.endpoints.ports[question.port]
         if not self.prefix:  # in a namespace only this controller listens
             if not _accepts(port):
                 return False
             self._check_holder(program, port)
-        return self._status("--cacert", str(self.paths.ca_file), url) == expected
+        return self._status(*question.words) == question.status
+
+    def _question(self, program: str) -> _Question:
+        trust = ("--cacert", str(self.paths.ca_file))
+        match program:
+            case programs.REGISTRY:
+                return _Question("registry", 401, (*trust, f"{self.endpoints.url}/v2/"))
+            case programs.TOKEN_SERVER:
+                url = self.endpoints.token_url.replace("/token/", "/health")
+                return _Question("token_server", 200, (*trust, url))
+            case programs.KEYSTONE:
+                return _Question("keystone", 200, (self.endpoints.auth_url,))
+            case _:
+                tls = CredentialFiles(self.paths.cluster).tls
+                pair = ("--cert", str(tls.certificate), "--key", str(tls.key))
+                url = f"https://{self.endpoints.etcd}/health"
+                return _Question("etcd", 200, ("--cacert", str(tls.ca), *pair, url))
 
     def _check_holder(self, program: str, port: int) -> None:
         holders = ports.listeners([port]).get(port, set())

@@ -22,13 +22,15 @@ _BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised process, named as its systemd unit is."""
+    """One supervised process, named as its systemd unit is, or as the worker that it is."""
 
     name: str
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = "TERM"
+    #: whether it is started by a call, after the others
+    is_late: bool = False
 
 
 class Supervisor:
@@ -64,6 +66,7 @@ class Supervisor:
                 "command = " + " ".join(program.command).replace("%", "%%"),
                 f"directory = {program.directory}",
                 "environment = " + environment.replace("%", "%%"),
+                f"autostart = {str(not program.is_late).lower()}",
                 "autorestart = true",
                 "startsecs = 1",
                 f"stopsignal = {program.stop_signal}",
@@ -111,6 +114,10 @@ class Supervisor:
             return getattr(proxy.supervisor, method)(*arguments)
         finally:
             transport.close()
+
+    def keeps(self, name: str) -> bool:
+        """Whether it keeps this program running: also one that it is about to start anew."""
+        return self.call("getProcessInfo", name)["statename"] in ("STARTING", "RUNNING", "BACKOFF")
 
     def output(self) -> str:
         """The last that supervisord itself has written."""

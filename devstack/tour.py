@@ -14,17 +14,22 @@ from devstack import images
 from devstack.controller import Controller
 from devstack.endpoints import HOST_NAME
 from devstack.errors import DevstackError
+from devstack.waiting import wait_until
 from sysreg_cli.pki.selfsigned import self_signed
 
 
 @dataclass(frozen=True)
 class Step:
-    """A shell command of one user, what it shows, and whether it has to fail."""
+    """A shell command of one user, or of root with admin's credentials. ``says`` is a title.
+
+    ``refused``: it has to fail. ``until``: repeat it until its output has this line of words.
+    """
 
     user: str
     says: str
     command: str
     refused: bool = False
+    until: str = ""
 
 
 def show(controller: Controller, run: Path) -> None:
@@ -36,12 +41,18 @@ def show(controller: Controller, run: Path) -> None:
     tools = images.multi_arch(2000, seed="tools").write_layout(run / "images" / "tools", "1.0")
     hello, tools = (os.path.relpath(name.removeprefix("oci:"), run.parent) for name in (hello, tools))
     new = _new_certificate(run / "server.pem").relative_to(run.parent)
-    for step in _steps(controller.address, f"oci:{hello}", f"oci:{tools}", str(new)):
+    steps = _steps(controller.address, f"oci:{hello}", f"oci:{tools}", str(new))
+    if controller.workers:
+        another = _new_certificate(run / "another.pem").relative_to(run.parent)
+        steps += _steps_of_hosts(controller.address, list(controller.workers), str(another))
+    for step in steps:
         _take(controller, run.parent, step)
+    on_workers = "  .run/worker-1 COMMAND                                        on a worker, as root\n"
     print(
         "\nThe embedded controller runs. Next:\n"
         "  . .run/openrc && system registry-image-tags public/tools     as admin\n"
         "  . .run/openrc.testuser                                       as testuser\n"
+        f"{on_workers if controller.workers else ''}"
         f"  {controller.paths.log}                      logs\n"
         "  make stop",
         flush=True,
@@ -104,13 +115,43 @@ def _steps(address: str, hello: str, tools: str, certificate: str) -> list[Step]
     ]
 
 
+def _steps_of_hosts(address: str, workers: list[str], certificate: str) -> list[Step]:
+    *_, last = workers
+    pull = f"skopeo copy --quiet docker://{address}/testuser/hello:1.0 oci:.run/images/pulled:1.0"
+    return [
+        Step("admin", "The workers have got the new certificate, too:", "system registry-host-list"),
+        Step("testuser", "each pulls by its own trust.", f".run/{workers[0]} {pull}"),
+        Step("root", "A worker is switched off.", f".run/supervisorctl stop {last}"),
+        Step(
+            "admin",
+            "Certificates go on changing,",
+            f"system certificate-install --mode docker_registry {certificate}",
+        ),
+        Step("admin", "the list says who is down since when,", "system registry-host-list"),
+        Step("root", "and when that worker is back,", f".run/supervisorctl start {last}"),
+        Step("admin", "it gets the certificate.", "system registry-host-list", until=f"{last} worker live"),
+        Step("testuser", "It pulls again.", f".run/{last} {pull}"),
+    ]
+
+
 def _take(controller: Controller, directory: Path, step: Step) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
     print(f"\n# {step.says}\n{bold}{step.user}$ {step.command}{plain}", flush=True)
+    what = f"`{step.command}` shows {step.until}"
+    done = wait_until(lambda: _run(controller, directory, step), what=what)
+    assert done
+    print(done.stdout.rstrip(), flush=True)
+    if (done.returncode != 0) != step.refused:
+        expected = "be refused" if step.refused else "end with 0"
+        raise DevstackError(f"`{step.command}` should {expected}, but ended with {done.returncode}")
+
+
+def _run(controller: Controller, directory: Path, step: Step) -> subprocess.CompletedProcess[str] | None:
+    """Take a step. Return None if it has to be repeated."""
     done = subprocess.run(
         ["bash", "-c", step.command],
-        env=controller.environ(step.user),
+        env=controller.environ("admin" if step.user == "root" else step.user),
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -118,7 +159,5 @@ def _take(controller: Controller, directory: Path, step: Step) -> None:
         text=True,
         timeout=120,
     )
-    print(done.stdout.rstrip(), flush=True)
-    if (done.returncode != 0) != step.refused:
-        expected = "be refused" if step.refused else "end with 0"
-        raise DevstackError(f"`{step.command}` should {expected}, but ended with {done.returncode}")
+    words = " ".join(done.stdout.replace("|", " ").split())
+    return done if step.until in words else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +10,12 @@ from pathlib import Path
 
 import urllib3
 
-from devstack import ports, temporary
+from devstack import etcd, ports, temporary
 from devstack.waiting import wait_until
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.membership import access
-from sysreg_cli.deploy.etcd import ClusterKeys, Passwords, environment
-from sysreg_cli.deploy.units import ETCD
+from sysreg_cli.deploy.etcd import ask_for_passwords
 from sysreg_cli.settings import ClusterSettings
-from tests.etcd_cluster import PACKAGES
-from tests.unit.deploy.machine import FakePrograms, apply, context_of
-
-OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
-ACTIVE = f"systemctl show --value --property ActiveState {ETCD}"
 
 
 @dataclass
@@ -62,26 +54,18 @@ class DeployedEtcd:
 def deployed_etcd(release: str, *, passwords: bool = True) -> Iterator[DeployedEtcd]:
     """Run the etcd of a release of Debian. Without ``passwords``, it is not set up to the end."""
     with temporary.directory("etcd-") as directory:
-        listen = HostPort("127.0.0.1", _pair_of_ports())
+        listen = HostPort("127.0.0.1", ports.free_pair())
         cluster = ClusterSettings(listen=listen, directory=directory / "cluster")
-        context = context_of(directory / "state", FakePrograms({ACTIVE: "active\n"}))
-        apply(ClusterKeys(cluster, OWN_GROUP), context)
-        lines = [line for line in environment(cluster).decode().splitlines() if line[0] != "#"]
-        environ = dict(line.split("=", 1) for line in lines) | {"ETCD_DATA_DIR": f"{directory}/data"}
-        program = PACKAGES / f"etcd-{release}/usr/bin/etcd"
-        etcd = DeployedEtcd(cluster, program, environ, directory / "log")
+        etcd.provision(cluster, directory / "state")
+        environ = etcd.environment(cluster, directory)
+        deployed = DeployedEtcd(cluster, etcd.programs(release) / "etcd", environ, directory / "log")
         try:
-            etcd.start()
+            deployed.start()
             if passwords:
-                apply(Passwords(cluster), context)
-            yield etcd
+                ask_for_passwords(cluster)
+            yield deployed
         except BaseException as error:
-            error.add_note(etcd.log.read_text(errors="replace")[-3000:])
+            error.add_note(deployed.log.read_text(errors="replace")[-3000:])
             raise
         finally:
-            etcd.stop()
-
-
-def _pair_of_ports() -> int:
-    """A free port whose next one is free, too."""
-    return wait_until(lambda: next((p for p in ports.free_ports(20) if not ports.listeners([p, p + 1])), 0))
+            deployed.stop()

@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from devstack import bridge, namespace, temporary
+from devstack import bridge, etcd, namespace, temporary
 from devstack.waiting import wait_until
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.gateway import TlsFiles, encode
@@ -28,8 +28,6 @@ from sysreg_cli.cluster.servers import Access, Limits, Servers
 from sysreg_cli.cluster.users import enable_passwords
 from tests import certificates as make
 
-#: where devstack/fetch_etcd.sh unpacks the packages
-PACKAGES = Path("/var/cache/sysreg-tests")
 #: Debian 12 has etcd 3.4, Debian 13 has 3.5
 RELEASES = ("bookworm", "trixie")
 #: seconds; the servers' progress interval is a third of ``silence``
@@ -46,7 +44,7 @@ class EtcdCluster:
     """Three servers, numbered from 0. Make it with ``running``."""
 
     def __init__(self, release: str, directory: Path, flags: Sequence[str]) -> None:
-        self.programs = PACKAGES / f"etcd-{release}" / "usr/bin"
+        self.programs = etcd.programs(release)
         self.directory = directory
         self.flags = flags
         self.token = "first"

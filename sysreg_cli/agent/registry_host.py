@@ -97,7 +97,7 @@ class _Calls:
         shown = describe(generations.certificates(current)[0], Mode.DOCKER_REGISTRY)
         installs = History(self._settings).entries(datetime.now(UTC))
         since = [
-            one.installed_at
+            datetime.fromisoformat(one.installed_at).isoformat()
             for one in installs
             if one.state == HistoryState.IN_USE and one.name == shown.name
         ]

@@ -104,6 +104,13 @@ def environment(cluster: ClusterSettings) -> bytes:
     return f"# Written by sysreg-deploy from /etc/sysreg/sysreg.conf.\n{lines}".encode()
 
 
+def ask_for_passwords(cluster: ClusterSettings) -> None:
+    """Have a new etcd ask everybody for a password, and give it an epoch. Raises SysregError."""
+    enable_passwords(access(cluster))
+    with contextlib.suppress(Changed):
+        EtcdStore(access(cluster)).transact([Expected(EPOCH)], [Put(EPOCH, secrets.token_hex(16).encode())])
+
+
 @dataclass(frozen=True)
 class ClusterKeys(Resource):
     """The CA of the cluster, the certificates of etcd and of its clients, and the password of etcd's root.
@@ -312,6 +319,4 @@ class Passwords(Resource):
         return EtcdStore(access(self.cluster))
 
     def _enable(self, _context: Context) -> None:
-        enable_passwords(access(self.cluster))
-        with contextlib.suppress(Changed):
-            self._store().transact([Expected(EPOCH)], [Put(EPOCH, secrets.token_hex(16).encode())])
+        ask_for_passwords(self.cluster)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+from devstack import etcd
 from tests.controller.debian_root import HOST
 from tests.controller.installation import configure
 from tests.controller.machine import ADDRESS, Machine
 from tests.controller.machine_factory import DEPLOY
-from tests.etcd_cluster import PACKAGES
 
 UNIT = "sysreg-etcd.service"
 _LISTEN = f"[cluster]\nlisten = {ADDRESS}:2479\n"
@@ -16,7 +16,7 @@ _LISTEN = f"[cluster]\nlisten = {ADDRESS}:2479\n"
 
 def install_etcd(machine: Machine) -> None:
     """Do what apt-get install etcd-server does, whose unit is masked."""
-    shutil.copy2(PACKAGES / f"etcd-{HOST}/usr/bin/etcd", machine.file("/usr/bin/etcd"))
+    shutil.copy2(etcd.programs(HOST) / "etcd", machine.file("/usr/bin/etcd"))
     machine.shell("useradd --system --user-group --home-dir /var/lib/etcd --shell /usr/sbin/nologin etcd")
 
 

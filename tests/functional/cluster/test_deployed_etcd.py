@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from devstack.etcd import GROUP
 from sysreg_cli.agent.hosts.certificates import HostCertificates
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.gateway import TlsFiles, below, encode
@@ -20,12 +21,14 @@ from sysreg_cli.cluster.port import EPOCH, PREFIX, Expected, Put, Rights, User
 from sysreg_cli.cluster.servers import Limits, Servers
 from sysreg_cli.cluster.users import EtcdAdministration, enable_passwords
 from sysreg_cli.deploy.etcd import ClusterKeys, Passwords
+from sysreg_cli.deploy.units import ETCD
 from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable
 from sysreg_cli.settings import ClusterSettings
-from tests.deployed_etcd import ACTIVE, OWN_GROUP, deployed_etcd
+from tests.deployed_etcd import deployed_etcd
 from tests.etcd_cluster import RELEASES
 from tests.unit.deploy.machine import FakePrograms, context_of
 
+_ACTIVE = f"systemctl show --value --property ActiveState {ETCD}"
 #: what etcd lets every client do that may connect, whatever its password: docs/behaviour.rst, "etcd"
 _OPEN = (
     "kv/compaction",
@@ -81,10 +84,10 @@ def test_the_controller_has_a_store_with_an_epoch(cluster: ClusterSettings) -> N
 
 
 def test_a_second_run_changes_nothing(cluster: ClusterSettings, tmp_path: Path) -> None:
-    context = context_of(tmp_path, FakePrograms({ACTIVE: "active\n"}))
+    context = context_of(tmp_path, FakePrograms({_ACTIVE: "active\n"}))
     assert Passwords(cluster).compare(context) is None
     enable_passwords(access(cluster))  # a run that was killed before it wrote the epoch calls it again
-    assert ClusterKeys(cluster, OWN_GROUP).compare(context) is None
+    assert ClusterKeys(cluster, GROUP).compare(context) is None
 
 
 def test_another_password_than_etcd_s_is_not_overwritten(cluster: ClusterSettings, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_another_password_than_etcd_s_is_not_overwritten(cluster: ClusterSetting
     for name in ("ca.crt", "client.crt", "client.key"):
         (tmp_path / name).write_bytes((cluster.directory / name).read_bytes())
     (tmp_path / "password").write_text("another")
-    context = context_of(tmp_path / "state", FakePrograms({ACTIVE: "active\n"}))
+    context = context_of(tmp_path / "state", FakePrograms({_ACTIVE: "active\n"}))
     with pytest.raises(NotAuthenticated, match="refuses the password of user root"):
         Passwords(other).compare(context)
 
