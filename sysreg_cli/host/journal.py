@@ -56,6 +56,10 @@ class Journal:
             raise JournalDamaged(f"{self._path}: written by another version, in the format {number}")
         return record
 
+    def exists(self) -> bool:
+        """Whether a change is under way, or was interrupted."""
+        return self._path.exists()
+
     def clear(self) -> None:
         """Remove the record: the change has ended. Raises OSError."""
         files.remove(self._path)

@@ -7,10 +7,11 @@ system's bundle from that directory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from sysreg_cli.errors import CertificateRefused, SysregError, text_of
 from sysreg_cli.host import failpoint, files
@@ -54,19 +55,11 @@ class SystemBundle:
 
         Raises SysregError; then the bundle is what it was, now or after the next ``recover``.
         """
-        with contextlib.suppress(OSError, SysregError):
-            self.recover()
+        self._recover_if_possible()
         new = {self.path(authority.certificate): authority.pem for authority in self.missing(authorities)}
         try:
-            self._journal.write({path.name: _NEW for path in new})
-            make_public_directory(self._directory)
-            for path, pem in new.items():
-                files.write(path, pem, mode=0o644)
-            self._rebuild()
-            self._journal.clear()
+            self._change(new, ())
         except (OSError, SysregError) as error:
-            with contextlib.suppress(OSError, SysregError):
-                self.recover()
             raise SysregError(f"CA certificates not installed: {text_of(error)}") from None
 
     def remove(self, certificate: x509.Certificate) -> None:
@@ -74,21 +67,54 @@ class SystemBundle:
 
         Raises SysregError; then the bundle is what it was, now or after the next ``recover``.
         """
-        with contextlib.suppress(OSError, SysregError):
-            self.recover()
-        path = self.path(certificate)
+        self._recover_if_possible()
         try:
-            self._journal.write({path.name: _REMOVED})
-            files.rename(path, _set_aside(path))
+            self._change({}, (self.path(certificate),))
+        except (OSError, SysregError) as error:
+            raise SysregError(f"CA certificate not removed: {text_of(error)}") from None
+
+    def holds_only(self, certificates: Sequence[x509.Certificate]) -> bool:
+        """Whether these are the CA certificates that were added, and no change was interrupted."""
+        new, gone = self._differences(certificates)
+        return not new and not gone and not self._journal.exists()
+
+    def replace_all(self, certificates: Sequence[x509.Certificate]) -> None:
+        """Have ``certificates`` be the only ones that were added. Those of the administrator stay.
+
+        Raises OSError and SysregError; then the bundle is what it was, now or after the next ``recover``.
+        """
+        self._recover_if_possible()
+        self._change(*self._differences(certificates))
+
+    def _differences(self, certificates: Sequence[x509.Certificate]) -> tuple[dict[Path, bytes], list[Path]]:
+        """Return the files to write, with their contents, and those to take away."""
+        wanted = {self.path(one): one.public_bytes(serialization.Encoding.PEM) for one in certificates}
+        new = {path: pem for path, pem in wanted.items() if _read(path) != pem}
+        return new, [path for path in managed_anchors(self._directory) if path not in wanted]
+
+    def _change(self, new: Mapping[Path, bytes], gone: Sequence[Path]) -> None:
+        """Add and take away files, and rebuild the bundle. Raises what fails, after it was undone."""
+        names = dict.fromkeys((path.name for path in new), _NEW)
+        try:
+            self._journal.write({**names, **dict.fromkeys((path.name for path in gone), _REMOVED)})
+            make_public_directory(self._directory)
+            for path, pem in new.items():
+                files.write(path, pem, mode=0o644)
+            for path in gone:
+                files.rename(path, _set_aside(path))
             self._rebuild()
             self._journal.clear()
-        except (OSError, SysregError) as error:
-            with contextlib.suppress(OSError, SysregError):
-                self.recover()
-            raise SysregError(f"CA certificate not removed: {text_of(error)}") from None
-        with contextlib.suppress(OSError):  # the next recovery removes it
-            files.remove(_set_aside(path))
-        remove_links(path)
+        except (OSError, SysregError):
+            self._recover_if_possible()
+            raise
+        for path in gone:
+            with contextlib.suppress(OSError):  # the next recovery removes it
+                files.remove(_set_aside(path))
+            remove_links(path)
+
+    def _recover_if_possible(self) -> None:
+        with contextlib.suppress(OSError, SysregError):
+            self.recover()
 
     def recover(self) -> None:
         """Undo a change that did not end. Raises OSError, SysregError."""
@@ -142,3 +168,10 @@ def remove_links(authority: Path) -> None:
 
 def _set_aside(path: Path) -> Path:
     return path.with_name(path.name + _REMOVED_SUFFIX)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

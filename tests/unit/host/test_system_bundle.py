@@ -287,3 +287,64 @@ def _failpoints(rebuilt: Rebuilt, authority: make.Issued) -> list[str]:
     names = failpoints(rebuilt.bundle.parent, lambda: rebuilt.remove(authority))
     install(rebuilt.settings, authority)
     return names
+
+
+def test_all_are_replaced_at_once_and_those_of_an_administrator_stay(
+    rebuilt: Rebuilt, old: make.Issued, new: make.Issued
+) -> None:
+    bundle, later = bundle_of(rebuilt.settings), make.authority("Later")
+    own = rebuilt.settings.paths.system_trust / "corporate.crt"
+    own.write_bytes(make.authority("Own").pem)
+    assert bundle.holds_only([old.certificate, new.certificate])
+    wanted = [new.certificate, later.certificate]
+    assert not bundle.holds_only(wanted)
+    bundle.replace_all(wanted)
+    assert bundle.holds_only(wanted)
+    assert own.exists()
+    own.unlink()
+    bundle.replace_all(wanted)
+    assert rebuilt.trusted() == set(wanted)
+
+
+def test_a_file_that_somebody_damaged_is_written_anew(rebuilt: Rebuilt, old: make.Issued) -> None:
+    bundle = bundle_of(rebuilt.settings)
+    bundle.path(old.certificate).write_text("damaged")
+    assert not bundle.holds_only([old.certificate])
+    bundle.replace_all([old.certificate])
+    assert rebuilt.trusted() == {old.certificate}
+
+
+def test_a_replacement_that_is_killed_or_fails_anywhere_is_done_or_undone(
+    rebuilt: Rebuilt, old: make.Issued, new: make.Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, later = bundle_of(rebuilt.settings), make.authority("Later")
+    before, after = {old.certificate, new.certificate}, {new.certificate, later.certificate}
+
+    def replace() -> None:
+        bundle.replace_all(list(after))
+
+    outcomes = []
+    for place in range(1, 40):
+        was_killed = killed(place, replace)
+        for leftover in rebuilt.settings.paths.state.glob(".sysreg-*"):
+            leftover.unlink()
+        for leftover in rebuilt.settings.paths.system_trust.glob(".sysreg-*"):
+            leftover.unlink()
+        outcomes.append(rebuilt.trusted())
+        bundle.replace_all(list(before))
+        if not was_killed:
+            break
+        monkeypatch.setenv(failpoint.VARIABLE, f"{place}:EROFS")
+        failpoint.reset()
+        try:
+            replace()
+            expected = after
+        except OSError:
+            expected = before
+        monkeypatch.delenv(failpoint.VARIABLE)
+        assert rebuilt.trusted() == expected, f"failpoint {place}"
+        bundle.replace_all(list(before))
+    assert not was_killed
+    assert outcomes[-1] == after
+    assert before in outcomes
+    assert all(outcome in (before, after) for outcome in outcomes)
