@@ -38,8 +38,9 @@ class Worker:
     @property
     def disk(self) -> dict[Path, Path]:
         """The directories that are its own: path inside -> path outside."""
-        inside = ("/etc/sysreg", "/etc/docker/certs.d", "/etc/containerd/certs.d", "/var/lib/sysreg")
-        return {Path(path): self.path(path) for path in inside}
+        own = ("/etc/sysreg", "/etc/docker/certs.d", "/etc/containerd/certs.d", "/var/lib/sysreg")
+        system = ("/etc/ssl/certs", "/usr/local/share/ca-certificates")
+        return {Path(path): self.path(path) for path in (*own, *system)}
 
     def path(self, inside: str | Path) -> Path:
         """Where a file of its disk is outside, also while it is down."""

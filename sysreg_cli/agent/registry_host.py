@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -28,7 +29,13 @@ class Cluster(Protocol):
 
     def hosts(self) -> tuple[RegistryHost, ...]: ...
 
+    def hosts_of(self, mode: Mode) -> tuple[RegistryHost, ...]: ...
+
     def after_change(self, seconds: float) -> HostsReport: ...
+
+    def before_authorities(self, *, require_all: bool) -> frozenset[str]: ...
+
+    def after_authorities(self, was_there: Collection[str], seconds: float, *, by: str) -> HostsReport: ...
 
     def add(self, host: str) -> JoinFile: ...
 

@@ -198,10 +198,21 @@ class AgentClient:
         return self._send_certificate(Preview, paths.CERTIFICATE_PREVIEW, pem, fields, read_timeout)
 
     def uninstall_certificate(
-        self, name: str, *, read_timeout: float, restart_clients: bool
+        self,
+        name: str,
+        *,
+        read_timeout: float,
+        restart_clients: bool,
+        require_all_hosts: bool = False,
+        hosts_wait: int | None = None,
     ) -> Uninstallation:
-        """Remove a CA certificate by its name or UUID."""
-        query = urlencode({"wait": int(read_timeout), "restart_clients": restart_clients})
+        """Remove a CA certificate by its name or UUID. Times as for ``install_certificate``."""
+        parameters = {"wait": int(read_timeout), "restart_clients": restart_clients}
+        if require_all_hosts:
+            parameters["require_all_hosts"] = True
+        if hosts_wait is not None:
+            parameters["hosts_wait"] = hosts_wait
+        query = urlencode(parameters)
         path = f"{paths.CERTIFICATE}/{quote(name, safe='')}?{query}"
         return self._fetch(Uninstallation, "DELETE", path, read_timeout=read_timeout)
 

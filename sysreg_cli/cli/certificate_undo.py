@@ -6,9 +6,13 @@ from typing import Any
 
 import click
 
+from sysreg_cli.cli import hints
 from sysreg_cli.cli.certificates import (
+    HOSTS_WAIT,
+    HOSTS_WAIT_HELP,
     INSTALL_SECONDS,
     PROPERTIES,
+    REQUIRE_ALL_HELP,
     RESTART_CLIENTS_HELP,
     hosts_of,
     properties_of,
@@ -64,7 +68,7 @@ def rollback(invocation: Invocation, name: str, serial: str | None) -> None:
     installed = installation.certificates[0]
     properties = {**properties_of(installed), **hosts_of(invocation, installed)}
     show_properties(invocation, properties, warnings=installed.warnings)
-    require_hosts(invocation, installation)
+    require_hosts(invocation, installation.hosts_problem)
 
 
 def _uninstall_command(name: str) -> Command:
@@ -72,7 +76,7 @@ def _uninstall_command(name: str) -> Command:
     declare = command(
         name,
         argument_help=[("NAME_OR_UUID", "Name (ssl_ca_<serial>) or uuid of the CA certificate.")],
-        columns=PROPERTIES,
+        columns=[*PROPERTIES, "hosts", "warnings"],
         variables=AGENT_VARIABLES,
         examples=[
             (f"system {name} ssl_ca_4711", "End the trust in a CA."),
@@ -80,32 +84,58 @@ def _uninstall_command(name: str) -> Command:
         ],
     )
     argument = click.argument("certificate", metavar="NAME_OR_UUID")
-    option = click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
+    restart = click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
+    require_all = click.option("--require-all-hosts", is_flag=True, help=REQUIRE_ALL_HELP)
+    wait = click.option("--wait", "hosts_wait", type=HOSTS_WAIT, metavar="SECONDS", help=HOSTS_WAIT_HELP)
 
     def function(*arguments: Any, **options: Any) -> None:
         _uninstall(*arguments, **options)
 
     function.__doc__ = _uninstall.__doc__
-    return declare(argument(option(click.pass_obj(function))))
+    return declare(argument(restart(require_all(wait(click.pass_obj(function))))))
 
 
-def _uninstall(invocation: Invocation, certificate: str, restart_clients: bool) -> None:
+def _uninstall(
+    invocation: Invocation,
+    certificate: str,
+    restart_clients: bool,
+    require_all_hosts: bool,
+    hosts_wait: int | None,
+) -> None:
     """Remove a CA certificate that certificate-install added.
 
-    This host stops to trust it. If anything fails, it stays trusted. The certificate of the registry cannot
-    be removed, only replaced.
+    This controller stops to trust it. If that fails, it stays trusted. In a cluster every host stops to trust
+    it, too; hosts that are down do it when they are back. The certificate of the registry cannot be removed,
+    only replaced.
     """
-    check_columns(invocation, PROPERTIES)
+    check_columns(invocation, [*PROPERTIES, "hosts", "warnings"])
     require_utf8(certificate, "NAME_OR_UUID")
 
     from sysreg_cli.cli.agent_client import AgentClient
 
     agent = AgentClient.from_invocation(invocation)
     timeout = invocation.given_timeout or INSTALL_SECONDS
-    done = agent.uninstall_certificate(certificate, read_timeout=timeout, restart_clients=restart_clients)
-    say(invocation, f"Certificate {done.certificate.signature} uninstalled: {done.certificate.subject}")
-    show_report(invocation, [properties_of(done.certificate)])
+    done = agent.uninstall_certificate(
+        certificate,
+        read_timeout=timeout,
+        restart_clients=restart_clients,
+        require_all_hosts=require_all_hosts,
+        hosts_wait=hosts_wait,
+    )
+    removed = done.certificate
+    say(invocation, f"Certificate {removed.signature} uninstalled: {removed.subject}")
+    hosts = hosts_of(invocation, removed)
+    if removed.hosts:
+        say(invocation, f"Hosts: {hosts['hosts'].text}")
+    for warning in removed.warnings:
+        say(invocation, f"Warning: {warning}")
+    asked = "warnings" in (column.lower() for column in invocation.columns)
+    warnings = {"warnings": list(removed.warnings)} if hosts or asked else {}
+    show_report(invocation, [{**properties_of(removed), **hosts, **warnings}])
     show_clients(invocation, done.clients)
+    if removed.hosts:
+        hints.restarts_on_hosts()
+    require_hosts(invocation, done.hosts_problem, done="removed on this controller")
 
 
 uninstall = _uninstall_command("certificate-uninstall")

@@ -47,7 +47,12 @@ _HISTORY = {
 }
 # what --dry-run shows
 _PLANNED = [field.name for field in fields(PlannedChange)]
-RESTART_CLIENTS_HELP = "Restart docker and containerd: they read CA certificates only when they start."
+RESTART_CLIENTS_HELP = (
+    "Restart docker and containerd on this controller: they read CA certificates only when they start."
+)
+REQUIRE_ALL_HELP = "Refuse if a host of the cluster is down."
+HOSTS_WAIT_HELP = "How long to wait for the hosts of the cluster to have it; 10 if not given."
+HOSTS_WAIT = click.IntRange(0, MAX_HOSTS_WAIT)
 # before it answers, the agent may have to restart the registry twice and wait for it
 INSTALL_SECONDS = 300.0
 
@@ -90,14 +95,8 @@ INSTALL_SECONDS = 300.0
     "--dry-run", is_flag=True, help="Check the file as an install does, and say what would change; no more."
 )
 @click.option("--restart-clients", is_flag=True, help=RESTART_CLIENTS_HELP)
-@click.option("--require-all-hosts", is_flag=True, help="Refuse if a host of the cluster is down.")
-@click.option(
-    "--wait",
-    "hosts_wait",
-    type=click.IntRange(0, MAX_HOSTS_WAIT),
-    metavar="SECONDS",
-    help="How long to wait for the hosts of the cluster to have it; 10 if not given.",
-)
+@click.option("--require-all-hosts", is_flag=True, help=REQUIRE_ALL_HELP)
+@click.option("--wait", "hosts_wait", type=HOSTS_WAIT, metavar="SECONDS", help=HOSTS_WAIT_HELP)
 @click.pass_obj
 def install(
     invocation: Invocation,
@@ -117,8 +116,10 @@ def install(
     holds a private key is removed once the new certificate is in use, and never before. If anything fails,
     the old certificate stays in use, and the file is kept.
 
-    In a cluster, each host that is there has to trust the new certificate before it comes into use. Hosts
-    that are down get it when they are back.
+    In a cluster, each host that is there has to trust the new certificate of the registry before it comes
+    into use. CA certificates are installed on this controller, then on every host; a host that cannot do it
+    is named. Hosts that are down get the certificates when they are back. On each of them docker and
+    containerd read CA certificates only when they start.
     """
     check_columns(invocation, _PLANNED if dry_run else [*PROPERTIES, "hosts", "warnings"])
     kind = Mode(mode)
@@ -174,15 +175,22 @@ def _install(
             properties = {**properties_of(certificate), **hosts_of(invocation, certificate)}
             show_properties(invocation, properties, warnings=certificate.warnings)
     else:
-        rows = [[*properties_of(certificate).values(), certificate.warnings] for certificate in installed]
-        show_list(invocation, [*PROPERTIES, "warnings"], rows)
+        titles = [*PROPERTIES, *hosts_of(invocation, first), "warnings"]
+        rows = [
+            [*properties_of(one).values(), *hosts_of(invocation, one).values(), one.warnings]
+            for one in installed
+        ]
+        show_list(invocation, titles, rows)
     show_clients(invocation, installation.clients)
+    if mode is Mode.SSL_CA and first.hosts:
+        hints.restarts_on_hosts()
     if removes:
         try:
             file.remove()
         except SysregError as error:
             invocation.report(error)
-    require_hosts(invocation, installation)
+    done = "the certificate is in use" if mode is Mode.DOCKER_REGISTRY else "installed on this controller"
+    require_hosts(invocation, installation.hosts_problem, done=done)
 
 
 def hosts_of(invocation: Invocation, certificate: Certificate) -> dict[str, Summarized]:
@@ -203,14 +211,11 @@ def hosts_of(invocation: Invocation, certificate: Certificate) -> dict[str, Summ
     return {"hosts": Summarized(map(wire.to_json, hosts), ", ".join(counts))}
 
 
-def require_hosts(invocation: Invocation, installation: Installation) -> None:
-    """Report an error if a host that was there does not have the certificate, which is in use."""
-    if installation.hosts_problem:
-        error = SysregError(
-            f"the certificate is in use, but not on every host: {installation.hosts_problem}",
-            next_step="see registry-host-list",
-        )
-        invocation.report(error)
+def require_hosts(invocation: Invocation, problem: str, *, done: str = "the certificate is in use") -> None:
+    """Report an error if there is a ``problem`` on a host that was there. ``done`` is so all the same."""
+    if problem:
+        next_step = "registry-host-show says what to do there; then the host goes on by itself"
+        invocation.report(SysregError(f"{done}, but not on every host: {problem}", next_step=next_step))
 
 
 def show_clients(invocation: Invocation, clients: Sequence[ClientRestart]) -> None:

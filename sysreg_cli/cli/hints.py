@@ -84,6 +84,11 @@ def restarts(units: Iterable[str]) -> None:
         )
 
 
+def restarts_on_hosts() -> None:
+    """Say that the daemons of the other hosts do not know a change of the CA certificates, either."""
+    hint("docker and containerd on the hosts will know this after a restart there")
+
+
 def registry_expiry(registry: RegistryClient) -> None:
     """Say whether the certificate that the registry has just presented expires soon."""
     if wanted() and (end := registry.certificate_ends) is not None:

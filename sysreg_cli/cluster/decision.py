@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Generic
 
 from sysreg_cli.cluster.problems import Problem
-from sysreg_cli.cluster.records import DesiredCertificate, Outcome, Phase
+from sysreg_cli.cluster.records import D, DesiredAuthorities, DesiredCertificate, Outcome, Phase
 
 
 class Step(StrEnum):
@@ -54,10 +55,10 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a host says of itself; see ``HostStatus``."""
+class Report(Generic[D]):
+    """What a host says of itself; see ``HostStatus``. CA certificates have no sight."""
 
-    about: DesiredCertificate
+    about: D
     outcome: Outcome
     failure: Failure | None = None
     sight: Sight = Sight()
@@ -69,12 +70,10 @@ class Decision:
 
     step: Step
     target: DesiredCertificate | None
-    report: Report | None = None
+    report: Report[DesiredCertificate] | None = None
 
 
-def target(
-    desired: DesiredCertificate | None, accepted: DesiredCertificate | None
-) -> DesiredCertificate | None:
+def target(desired: D | None, accepted: D | None) -> D | None:
     """Return what the host acts on: ``desired``, or what it has ``accepted`` if ``desired`` leads back."""
     return desired if desired is not None and desired.may_replace(accepted) else accepted
 
@@ -125,9 +124,23 @@ def _judged(sight: Sight, acting: DesiredCertificate) -> Sight:
     return replace(sight, failure=Failure(Problem.OTHER_CERTIFICATE, reason))
 
 
-def _behind(desired: DesiredCertificate | None, acting: DesiredCertificate) -> str:
-    store = f"change {desired.change.number} ({desired.phase})" if desired else "no change at all"
-    return f"this host has seen change {acting.change.number} ({acting.phase}), the store has {store}"
+def report_authorities(
+    desired: DesiredAuthorities | None, acting: DesiredAuthorities, failure: Failure | None
+) -> Report[DesiredAuthorities]:
+    """Return what a host says that has tried to trust exactly ``acting``, the ``target``.
+
+    Nobody presents these certificates to a probe, so there is one step.
+    """
+    if failure is not None:
+        return Report(acting, Outcome.FAILED, failure)
+    if acting != desired:
+        return Report(acting, Outcome.AHEAD, Failure(Problem.AHEAD, _behind(desired, acting)))
+    return Report(acting, Outcome.LIVE)
+
+
+def _behind(desired: D | None, acting: D) -> str:
+    store = desired.title if desired else "no change at all"
+    return f"this host has seen {acting.title}, the store has {store}"
 
 
 def _report(

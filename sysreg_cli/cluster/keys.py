@@ -18,6 +18,8 @@ from sysreg_cli.text import shorten
 DESIRED = PREFIX + "desired/"
 #: the state of the registry's certificate: a ``DesiredCertificate``
 CERTIFICATE = DESIRED + "certificate/docker_registry"
+#: the CA certificates that ``certificate-install -m ssl_ca`` added: a ``DesiredAuthorities``
+AUTHORITIES = DESIRED + "certificate/ssl_ca"
 #: what each host is and does
 HOSTS = PREFIX + "hosts/"
 

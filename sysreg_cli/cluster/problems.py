@@ -18,6 +18,7 @@ class Problem(StrEnum):
     OTHER_CERTIFICATE = "other-certificate"
     NOT_TRUSTED = "not-trusted"
     CLOCK = "clock"
+    SYSTEM_TRUST = "system-trust"  # the command that rebuilds the system's bundle fails
     DAMAGED = "damaged"
     AHEAD = "ahead"
     INTERNAL = "internal"
@@ -36,10 +37,11 @@ _REMEDIES = {
     Problem.OTHER_CERTIFICATE: _OTHER_REGISTRY,
     Problem.NOT_TRUSTED: _OTHER_REGISTRY,
     Problem.CLOCK: "set the clock of this host",
+    Problem.SYSTEM_TRUST: "run update-ca-certificates on that host, and repair what it reports" + _HEALS,
     Problem.DAMAGED: "restart sysreg-agent on the controller: it publishes the certificate anew",
     Problem.AHEAD: (
-        "the store was restored from an older state: if the certificate that the registry serves is the right"
-        " one, restart sysreg-agent on the controller, which publishes it as the latest change"
+        "the store was restored from an older state: if certificate-list shows the right certificates,"
+        " restart sysreg-agent on the controller, which publishes them as the latest change"
     ),
     Problem.INTERNAL: "see `journalctl -u sysreg-host` on that host",
 }

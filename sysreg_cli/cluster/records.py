@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sysreg_cli.cluster.problems import Problem
 from sysreg_cli.errors import ProtocolError
@@ -56,6 +56,21 @@ class ChangeId:
     id: str
 
 
+class Desired(Protocol):
+    """What the controller wants of its hosts."""
+
+    @property
+    def change(self) -> ChangeId: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def may_replace(self, other: Any) -> bool: ...
+
+
+D = TypeVar("D", bound=Desired)
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """A certificate by which clients trust the registry. ``sha256`` is its fingerprint in hexadecimal."""
@@ -87,6 +102,10 @@ class DesiredCertificate:
     since: str = ""
 
     @property
+    def title(self) -> str:
+        return f"change {self.change.number} ({self.phase})"
+
+    @property
     def wanted(self) -> tuple[Anchor, ...]:
         """What docker and containerd trust at least in this phase."""
         return self.anchors if self.phase is Phase.SETTLE else (*self.anchors, *self.retiring)
@@ -99,6 +118,28 @@ class DesiredCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredAuthorities:
+    """Which CA certificates every host is to trust beside those of its system, and no others of sysreg.
+
+    ``who`` made the change, ``since`` is when it was published. The changes are counted by themselves, not
+    with those of the registry's certificate.
+    """
+
+    change: ChangeId
+    anchors: tuple[Anchor, ...]
+    who: str = ""
+    since: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"CA certificates, change {self.change.number}"
+
+    def may_replace(self, other: DesiredAuthorities | None) -> bool:
+        """Whether a host that acted on ``other`` may act on this one: it does not lead back."""
+        return other is None or self.change.number > other.change.number or self.change == other.change
+
+
+@dataclass(frozen=True, slots=True)
 class HostSpec:
     """A host that the operator has added."""
 
@@ -108,13 +149,25 @@ class HostSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthoritiesStatus:
+    """What a host has made of the desired CA certificates: live, failed or ahead. See ``HostStatus``."""
+
+    change: ChangeId
+    outcome: Outcome
+    at: str
+    problem: Problem | str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HostStatus:
     """What a host has done, and what its own probe saw.
 
     ``change`` and ``phase`` say which desired state the outcome is about. ``reason`` completes ``problem``
     with the file, the address or the error. ``docker`` and ``containerd`` are the fingerprints of the server
     certificate that the probe saw and verified as each of them does, "" if it did not. ``at`` is when the
-    host came to this outcome. ``boot_id`` is that of Linux, and changes with each boot.
+    host came to this outcome. ``boot_id`` is that of Linux, and changes with each boot. ``authorities`` is
+    None if the host has said nothing of CA certificates, as one with an older sysreg-host.
     """
 
     change: ChangeId
@@ -127,6 +180,7 @@ class HostStatus:
     docker: str = ""
     containerd: str = ""
     version: str = ""
+    authorities: AuthoritiesStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,15 +93,19 @@ class ClientTrust(Resource):
             hosts = directory / _HOSTS
             if (backup := context.record.backups.pop(str(hosts), "")) and Path(backup).exists():
                 shutil.copy2(backup, hosts)
-        kept = context.keep_data
-        authorities = [] if kept else anchors.managed_anchors(self.settings.paths.system_trust)
-        for path in authorities:
-            path.unlink()
-            remove_links(path)
-        if authorities:
-            context.programs.change(*self.settings.paths.system_trust_command.split())
-        removed += authorities
+        removed += remove_authorities(context, self.settings)
         return f"removed {', '.join(map(str, removed))}" if removed else ""
+
+
+def remove_authorities(context: Context, settings: Settings) -> list[Path]:
+    """Take the CA certificates of sysreg out of the system's bundle, and return their files."""
+    authorities = [] if context.keep_data else anchors.managed_anchors(settings.paths.system_trust)
+    for path in authorities:
+        path.unlink()
+        remove_links(path)
+    if authorities:
+        context.programs.change(*settings.paths.system_trust_command.split())
+    return authorities
 
 
 def clear(directory: Path) -> list[Path]:

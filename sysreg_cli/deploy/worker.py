@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sysreg_cli.cluster.membership import CredentialFiles
 from sysreg_cli.deploy import templates
-from sysreg_cli.deploy.client_trust import clear
+from sysreg_cli.deploy.client_trust import clear, remove_authorities
 from sysreg_cli.deploy.configs import CONTAINERD_CONFIG, containerd_lines
 from sysreg_cli.deploy.daemons import HOST, AppliedSettings
 from sysreg_cli.deploy.deployment import CONTAINERD, WORKER_UNIT, Deployment, template_values
@@ -123,7 +123,7 @@ class Credential(Resource):
 
 @dataclass(frozen=True)
 class TrustDirectories(Resource):
-    """The directories in which sysreg-host writes whom docker and containerd trust."""
+    """The directories in which sysreg-host writes whom docker, containerd and the system trust."""
 
     settings: Settings
     #: daemons that mount them, and see one that was created anew only after a restart
@@ -133,20 +133,25 @@ class TrustDirectories(Resource):
     def _roots(self) -> tuple[Path, Path]:
         return self.settings.paths.docker_trust, self.settings.paths.containerd_trust
 
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        return (*self._roots, self.settings.paths.system_trust)
+
     def compare(self, context: Context) -> Change | None:
-        missing = [root for root in self._roots if not root.is_dir()]
+        missing = [root for root in self._all if not root.is_dir()]
         if not missing:
             return None
         line = f"create {' and '.join(map(str, missing))}"
         return Change(line, self._create, restarts=self.mounted_by)
 
     def _create(self, context: Context) -> None:
-        for root in self._roots:
+        for root in self._all:
             context.record.make_directory(root)
 
     def remove(self, context: Context) -> str:
         directories = [root / address for root in self._roots for address in self.settings.registry.addresses]
         removed = [path for directory in directories for path in clear(directory)]
+        removed += remove_authorities(context, self.settings)
         for directory in directories:
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()

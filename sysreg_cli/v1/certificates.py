@@ -73,10 +73,14 @@ class ClientRestart:
 
 @dataclass(frozen=True, slots=True)
 class Uninstallation:
-    """The response to an uninstall: what was removed, and which daemons trust it until their restart."""
+    """The response to an uninstall: what was removed, and which daemons trust it until their restart.
+
+    ``hosts_problem`` as in Installation.
+    """
 
     certificate: Certificate
     clients: tuple[ClientRestart, ...] = ()
+    hosts_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from sysreg_cli.addresses import parse_port
-from sysreg_cli.cluster.records import Anchor, DesiredCertificate, decode, encode
+from sysreg_cli.cluster.records import Anchor, D, DesiredCertificate, decode, encode
 from sysreg_cli.errors import CertificateRefused, ProtocolError
 from sysreg_cli.host import files
 from sysreg_cli.pki.check import read_certificates
@@ -56,6 +58,14 @@ def act_on(desired: DesiredCertificate, settings: Settings) -> Acting:
     return Acting(desired, dataclasses.replace(settings, registry=registry), wanted, kept)
 
 
+def certificates_of(anchors: Iterable[Anchor]) -> tuple[x509.Certificate, ...]:
+    """Check CA certificates. Raises ProtocolError for those that no controller publishes."""
+    try:
+        return tuple(map(_certificate, anchors))
+    except (ValueError, CertificateRefused) as error:
+        raise ProtocolError(f"the desired CA certificates make no sense: {error}") from None
+
+
 def _certificate(anchor: Anchor) -> x509.Certificate:
     """Raises ValueError, CertificateRefused."""
     certificates = read_certificates(anchor.pem.encode())
@@ -69,22 +79,23 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-class AcceptedRecord:
-    """The desired state that this host has accepted last, in a file."""
+class AcceptedRecord(Generic[D]):
+    """The desired state of the type ``kind`` that this host has accepted last, in a file."""
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / "desired-certificate.json"
+    def __init__(self, path: Path, kind: type[D]) -> None:
+        self._path = path
+        self._kind = kind
 
-    def load(self) -> DesiredCertificate | None:
+    def load(self) -> D | None:
         """Return it; None if there is none. One that is damaged counts as none."""
         try:
-            return decode(DesiredCertificate, self._path.read_bytes(), str(self._path))
+            return decode(self._kind, self._path.read_bytes(), str(self._path))
         except FileNotFoundError:
             return None
         except (OSError, ProtocolError) as error:
             _log.warning("what this host has accepted is not known: %s", error)
             return None
 
-    def save(self, desired: DesiredCertificate) -> None:
+    def save(self, desired: D) -> None:
         """Raises OSError."""
         files.write(self._path, encode(desired), mode=0o644)

@@ -7,14 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sysreg_cli.cluster.decision import Failure, Report
-from sysreg_cli.cluster.keys import CERTIFICATE
-from sysreg_cli.cluster.port import Entry, Listing
-from sysreg_cli.cluster.problems import Problem
-from sysreg_cli.cluster.records import DesiredCertificate, Outcome, decode
-from sysreg_cli.errors import ProtocolError, SysregError
-from sysreg_cli.worker.reconciler import Reconciler
-from sysreg_cli.worker.reporter import Reporter
+from sysreg_cli.cluster.port import Listing
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +22,25 @@ class Pace:
 
 
 class Loop:
-    """Runs the reconciler, and tells what came of it. Other threads call ``see`` and ``stop``."""
+    """Calls ``look`` again and again; see ``Duty.look``. Other threads call ``see`` and ``stop``."""
 
     def __init__(
         self,
-        reconciler: Reconciler,
-        reporter: Reporter,
+        look: Callable[[Listing | None], bool],
         *,
         on_first_look: Callable[[], None] = lambda: None,
         pace: Pace = Pace(),
     ) -> None:
-        self._reconciler = reconciler
-        self._reporter = reporter
+        self._look = look
         self._on_first_look = on_first_look
         self._pace = pace
-        self._entry: Entry | None = None
-        self._has_view = False
+        self._view: Listing | None = None
         self._wake = threading.Event()
         self._stopping = False
-        self._said = ""
 
     def see(self, listing: Listing) -> None:
         """Take what the store says is desired."""
-        self._entry = listing.entries.get(CERTIFICATE)
-        self._has_view = True
+        self._view = listing
         self._wake.set()
 
     def stop(self) -> None:
@@ -65,50 +53,14 @@ class Loop:
         has_looked = False
         while not self._stopping:
             self._wake.clear()
-            knows_store = self._has_view
+            view = self._view
             try:
-                well = self._look()
+                well = self._look(view)
             except Exception:
                 _log.exception("this look failed")
                 well = False
-            if knows_store and not has_looked:
+            if view is not None and not has_looked:
                 has_looked = True
                 self._on_first_look()
             retry = self._pace.first_retry if well else min(2 * retry, self._pace.max_retry)
             self._wake.wait(self._pace.healthy if well else retry)
-
-    def _look(self) -> bool:
-        """Reconcile and report. Return whether this host is as desired and the store knows it."""
-        report = self._reconcile()
-        if report is None:
-            return True
-        self._say(report)
-        if not self._has_view:
-            return True  # the store has not answered yet
-        try:
-            self._reporter.tell(report)
-        except SysregError as error:
-            _log.debug("not reported: %s", error)
-            return False
-        return report.outcome is not Outcome.FAILED
-
-    def _reconcile(self) -> Report | None:
-        accepted = self._reconciler.accepted
-        if not self._has_view:
-            return self._reconciler.run(accepted)
-        try:
-            desired = decode(DesiredCertificate, self._entry.value, CERTIFICATE) if self._entry else None
-        except ProtocolError as error:
-            report = self._reconciler.run(accepted)
-            failure = Failure(Problem.DAMAGED, str(error))
-            return Report(report.about, Outcome.FAILED, failure) if report else None
-        return self._reconciler.run(desired)
-
-    def _say(self, report: Report) -> None:
-        """Log an outcome once."""
-        text = f"change {report.about.change.number} ({report.about.phase}): {report.outcome}"
-        if report.failure:
-            text += f": {report.failure.reason}"
-        if text != self._said:
-            _log.log(logging.WARNING if report.failure else logging.INFO, "%s", text)
-        self._said = text

@@ -8,6 +8,7 @@ once at what is desired.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -17,12 +18,17 @@ from collections.abc import Sequence
 
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.follow import Follower
-from sysreg_cli.cluster.keys import DESIRED
+from sysreg_cli.cluster.keys import AUTHORITIES, CERTIFICATE, DESIRED
 from sysreg_cli.cluster.membership import access, boot_id, own_name
+from sysreg_cli.cluster.port import Listing
+from sysreg_cli.cluster.records import DesiredAuthorities, DesiredCertificate
 from sysreg_cli.daemon import program, systemd
 from sysreg_cli.errors import SysregError
+from sysreg_cli.host import files
 from sysreg_cli.settings import Settings
-from sysreg_cli.worker.loop import Loop
+from sysreg_cli.worker.authorities import AuthorityReconciler
+from sysreg_cli.worker.duty import Duty
+from sysreg_cli.worker.loop import Loop, Pace
 from sysreg_cli.worker.presence import Presence
 from sysreg_cli.worker.reconciler import Reconciler
 from sysreg_cli.worker.reporter import Reporter
@@ -32,6 +38,8 @@ log = logging.getLogger("sysreg.host")
 _PROGRAM = "sysreg-host"
 #: seconds for which the start of docker, containerd and the kubelet waits for the store
 _MAX_START_SECONDS = 10.0
+#: each attempt to rebuild the system's bundle takes a second of CPU
+_AUTHORITIES_PACE = Pace(max_retry=60.0)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,14 +63,26 @@ def _serve(settings: Settings) -> None:
     host, boot = own_name(settings.cluster), boot_id()
     store = EtcdStore(access(settings.cluster))
     settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-    ready = _Ready(host)
-    loop = Loop(Reconciler(settings), Reporter(store, host, boot), on_first_look=ready.tell)
-    follower = Follower(store, DESIRED, loop.see, _Trouble().tell)
+    with contextlib.suppress(OSError):
+        files.remove_leftovers(settings.paths.state)
+    reporter = Reporter(store, host, boot)
+    certificate = Duty(CERTIFICATE, DesiredCertificate, Reconciler(settings), reporter.tell)
+    authorities = Duty(
+        AUTHORITIES, DesiredAuthorities, AuthorityReconciler(settings), reporter.tell_authorities
+    )
+    ready = _Ready(host, parts=2)
+    loops = (
+        Loop(certificate.look, on_first_look=ready.part_done),
+        Loop(authorities.look, on_first_look=ready.part_done, pace=_AUTHORITIES_PACE),
+    )
+
+    def see(listing: Listing) -> None:
+        for loop in loops:
+            loop.see(listing)
+
+    follower = Follower(store, DESIRED, see, _Trouble().tell)
     presence = Presence(store, host, boot)
-    threads = [
-        threading.Thread(target=run, daemon=True, name=name)
-        for name, run in (("follow", follower.run), ("loop", loop.run))
-    ]
+    threads = [threading.Thread(target=part.run, daemon=True) for part in (follower, *loops)]
     presence.start()
     for thread in threads:
         thread.start()
@@ -71,7 +91,8 @@ def _serve(settings: Settings) -> None:
     late.start()
     _wait_for_end()
     follower.stop()
-    loop.stop()
+    for loop in loops:
+        loop.stop()
     for thread in threads:
         thread.join()
     presence.stop()
@@ -86,12 +107,19 @@ def _wait_for_end() -> None:
 
 
 class _Ready:
-    """Tells systemd once that what waits for this daemon may start."""
+    """Tells systemd once that what waits for this daemon may start: when each of its parts has looked."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, *, parts: int) -> None:
         self._host = host
         self._lock = threading.Lock()
+        self._left = parts
         self._told = False
+
+    def part_done(self) -> None:
+        with self._lock:
+            self._left -= 1
+        if not self._left:
+            self.tell()
 
     def tell(self) -> None:
         with self._lock:

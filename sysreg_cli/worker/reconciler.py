@@ -30,7 +30,8 @@ class Reconciler:
 
     def __init__(self, settings: Settings, look: Callable[[Acting], Sight] = sights.look) -> None:
         self._settings = settings
-        self._record = AcceptedRecord(settings.paths.state)
+        path = settings.paths.state / "desired-certificate.json"
+        self._record = AcceptedRecord(path, DesiredCertificate)
         self._accepted = self._record.load()
         self._look = look
         self._cleaned = False
@@ -40,7 +41,7 @@ class Reconciler:
         """What this host has acted on last."""
         return self._accepted
 
-    def run(self, desired: DesiredCertificate | None) -> Report | None:
+    def run(self, desired: DesiredCertificate | None) -> Report[DesiredCertificate] | None:
         """Do what is left to do, and return what came of it; None if nothing was ever desired.
 
         Takes seconds if the registry does not answer. Never raises what a full disk or a wrong value causes:
@@ -101,10 +102,10 @@ class Reconciler:
             paths = acting.settings.paths
             roots = (paths.docker_trust, paths.containerd_trust)
             addresses = acting.settings.registry.addresses
-            files.remove_leftovers(paths.state, *(root / one for root in roots for one in addresses))
+            files.remove_leftovers(*(root / one for root in roots for one in addresses))
             self._cleaned = True
 
-    def _checked(self, decision: Decision, acting: Acting) -> Report:
+    def _checked(self, decision: Decision, acting: Acting) -> Report[DesiredCertificate]:
         """Return the report, of a failure if a file of the administrator takes the trust away."""
         report = decision.report
         assert report is not None

@@ -182,6 +182,15 @@ def test_a_worker_joins_and_pulls_through_changes_of_the_ca(controller: Machine,
     trusted = worker.shell("ls /etc/docker/certs.d/registry.local:9001 | wc -l").stdout
     assert trusted == "1\n"
 
+    # CA certificates: the sandbox lets Debian's own command rebuild the system's bundle
+    authority = make.authority("Company")
+    (controller.share / "ca.pem").write_bytes(authority.pem)
+    installed = controller.json(
+        "system", "certificate-install", "-m", "ssl_ca", "-f", "json", "/run/share/ca.pem"
+    )
+    assert [host["state"] for host in installed[0]["hosts"]] == ["live"]
+    assert authority.pem in worker.file("/etc/ssl/certs/ca-certificates.crt").read_bytes()
+
     # a change while the worker is off
     worker.power_off()
     worker.wait_until(lambda: hosts(controller)["worker-1"] == "down", "the worker is down", 40)
@@ -200,6 +209,7 @@ def test_a_worker_joins_and_pulls_through_changes_of_the_ca(controller: Machine,
 
     # the end of the worker
     worker.run(DEPLOY, "--remove")
+    assert authority.pem not in worker.file("/etc/ssl/certs/ca-certificates.crt").read_bytes()
     for gone in ("/etc/sysreg/cluster", "/var/lib/sysreg", "/etc/systemd/system/sysreg-host.service"):
         assert not worker.file(gone).exists(), gone
     assert controller.run("system", "registry-host-delete", "worker-1").stdout == "Host worker-1 deleted\n"

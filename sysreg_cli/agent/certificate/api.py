@@ -155,13 +155,35 @@ class _Calls:
 
     def _install(self, form: _Form, by: str) -> Installation:
         checked = self._installer.check(form.material, now=self._clock())
+        if isinstance(checked, Authorities):
+            return self._install_authorities(checked, form, by)
         certificates = self._installer.install(
             checked, by=by, wait=form.wait, require_all_hosts=form.require_all_hosts
         )
-        if isinstance(checked, Authorities):
-            clients = client_restarts(self._settings, restart=form.restart_clients)
-            return Installation("", certificates, refused=_refused(checked), clients=clients)
         return self._with_hosts(certificates[0], form.hosts_wait)
+
+    def _install_authorities(self, checked: Authorities, form: _Form, by: str) -> Installation:
+        there = self._hosts_before(require_all=form.require_all_hosts)
+        certificates = self._installer.install(checked, by=by, wait=form.wait)
+        clients = client_restarts(self._settings, restart=form.restart_clients)
+        report = self._hosts_after(there, form.hosts_wait, by)
+        first, *others = (replace(one, hosts=report.hosts) for one in certificates)
+        first = replace(first, warnings=(*first.warnings, *report.warnings))
+        return Installation(
+            "",
+            (first, *others),
+            refused=_refused(checked),
+            clients=clients,
+            hosts_problem=report.problem,
+        )
+
+    def _hosts_before(self, *, require_all: bool) -> frozenset[str]:
+        """Return the other hosts that are there, before CA certificates change. Raises SysregError."""
+        return self._cluster.before_authorities(require_all=require_all) if self._cluster else frozenset()
+
+    def _hosts_after(self, there: frozenset[str], seconds: float, by: str) -> HostsReport:
+        """Have the other hosts trust the changed CA certificates, and return what came of it."""
+        return self._cluster.after_authorities(there, seconds, by=by) if self._cluster else HostsReport()
 
     def _with_hosts(self, certificate: Certificate, seconds: float) -> Installation:
         """Wait up to ``seconds`` for the other hosts to have the certificate in use."""
@@ -196,15 +218,20 @@ class _Calls:
         installation = await asyncio.to_thread(self._with_hosts, shown, _HOSTS_WAIT)
         return JSONResponse(wire.to_json(installation))
 
-    async def uninstall(self, request: Request, _caller: Caller) -> Response:
+    async def uninstall(self, request: Request, caller: Caller) -> Response:
         name = request.path_params["uuid"]
         request.state.audit_object = name
         restart = parameters.flag(request, "restart_clients")
         wait = _own_wait(parameters.seconds(request, "wait", math.inf, maximum=_MAX_CLIENT_WAIT))
+        require_all = parameters.flag(request, "require_all_hosts")
+        hosts_wait = _hosts_wait(request.query_params.get("hosts_wait", str(_HOSTS_WAIT)))
+        there = await asyncio.to_thread(self._hosts_before, require_all=require_all)
         removed = await asyncio.to_thread(self._uninstall, name, wait)
         request.state.audit_object = removed.signature
         clients = await asyncio.to_thread(client_restarts, self._settings, restart=restart)
-        return JSONResponse(wire.to_json(Uninstallation(removed, clients)))
+        report = await asyncio.to_thread(self._hosts_after, there, hosts_wait, caller.name)
+        shown = replace(removed, warnings=report.warnings, hosts=report.hosts)
+        return JSONResponse(wire.to_json(Uninstallation(shown, clients, report.problem)))
 
     def _uninstall(self, name: str, wait: float) -> Certificate:
         servers = [one for one in self._installed() if one.certtype == Mode.DOCKER_REGISTRY]
@@ -245,13 +272,13 @@ class _Calls:
     async def show(self, request: Request, _caller: Caller) -> Response:
         name = request.path_params["uuid"]
         certificate = choose(await asyncio.to_thread(self._installed), name)
-        if self._cluster and certificate.certtype == Mode.DOCKER_REGISTRY:
+        if self._cluster:
             certificate = await asyncio.to_thread(self._on_hosts, certificate, self._cluster)
         return JSONResponse(wire.to_json(certificate))
 
     def _on_hosts(self, certificate: Certificate, cluster: Cluster) -> Certificate:
         try:
-            return replace(certificate, hosts=cluster.hosts())
+            return replace(certificate, hosts=cluster.hosts_of(Mode(certificate.certtype)))
         except SysregError as error:
             return replace(certificate, warnings=(f"the hosts are not known: {error}",))
 
@@ -320,5 +347,5 @@ async def _read_form(request: Request) -> _Form:
 def _hosts_wait(text: str) -> float:
     """Parse how long to wait for the hosts, in seconds. Raises UsageError."""
     if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) > MAX_HOSTS_WAIT:
-        raise UsageError(f"the field `hosts_wait` has to be a whole number of seconds up to {MAX_HOSTS_WAIT}")
+        raise UsageError(f"hosts_wait has to be a whole number of seconds up to {MAX_HOSTS_WAIT}")
     return float(text)

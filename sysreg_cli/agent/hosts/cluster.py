@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, cast
 
 from cryptography import x509
 
 from sysreg_cli.agent.hosts import rows
 from sysreg_cli.agent.hosts.admission import Admission
+from sysreg_cli.agent.hosts.authorities import AuthorityRollout
 from sysreg_cli.agent.hosts.fleet import Fleet
-from sysreg_cli.agent.hosts.rollout import Rollout
+from sysreg_cli.agent.hosts.rollout import HostsOutcome, Rollout
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.joining import write_invitation
 from sysreg_cli.cluster.judgement import HostRecord, judge
@@ -20,6 +21,7 @@ from sysreg_cli.cluster.users import EtcdAdministration
 from sysreg_cli.errors import CertificateRefused, Conflict, NotFound
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.settings import Settings
+from sysreg_cli.v1.certificates import Mode
 from sysreg_cli.v1.hosts import HostsReport, JoinFile, RegistryHost
 
 
@@ -56,7 +58,8 @@ class HostCluster:
         self._fleet = Fleet(store)
         self._admission = Admission(settings, store, administration)
         self.rollout = Rollout(settings, store, self._fleet)
-        self._parts: tuple[Part, ...] = (self._fleet, self.rollout, self._admission)
+        self._authorities = AuthorityRollout(settings, store, self._fleet)
+        self._parts: tuple[Part, ...] = (self._fleet, self.rollout, self._authorities, self._admission)
 
     @classmethod
     def of(cls, settings: Settings) -> HostCluster:
@@ -79,11 +82,34 @@ class HostCluster:
     def hosts(self) -> tuple[RegistryHost, ...]:
         """Return every host but this controller."""
         in_use = self._in_use()
-        return tuple(rows.row(judgement, in_use) for judgement in self._fleet.judgements())
+        return tuple(rows.row(judgement, in_use) for judgement in self._fleet.overall_judgements())
+
+    def hosts_of(self, mode: Mode) -> tuple[RegistryHost, ...]:
+        """Return every host but this controller, with how it stands to the certificates of ``mode``."""
+        fleet, in_use = self._fleet, self._in_use()
+        found = fleet.judgements() if mode is Mode.DOCKER_REGISTRY else fleet.authority_judgements()
+        return tuple(rows.row(judgement, in_use) for judgement in found)
 
     def after_change(self, seconds: float) -> HostsReport:
         """Wait up to ``seconds`` for the hosts to settle, and return what came of it."""
-        outcome, in_use = self.rollout.outcome(seconds), self._in_use()
+        return self._report(self.rollout.outcome(seconds))
+
+    def before_authorities(self, *, require_all: bool) -> frozenset[str]:
+        """Return the hosts that are there, before the CA certificates of this controller change.
+
+        ``require_all``: raise SysregError if one is down.
+        """
+        return self._authorities.begin(require_all=require_all)
+
+    def after_authorities(self, was_there: Collection[str], seconds: float, *, by: str) -> HostsReport:
+        """Have the hosts trust the CA certificates that ``by`` has changed here.
+
+        Wait for those that were there up to ``seconds``, and return what came of it.
+        """
+        return self._report(self._authorities.outcome(seconds, was_there, by=by))
+
+    def _report(self, outcome: HostsOutcome) -> HostsReport:
+        in_use = self._in_use()
         return HostsReport(
             tuple(rows.row(one, in_use) for one in outcome.judgements),
             rows.warnings(outcome.behind),

@@ -9,10 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sysreg_cli.cluster.follow import Follower
-from sysreg_cli.cluster.judgement import HostJudgement, HostRecord, judge
-from sysreg_cli.cluster.keys import CERTIFICATE, HOSTS, Part, parse_host_key
+from sysreg_cli.cluster.judgement import (
+    HostJudgement,
+    HostRecord,
+    judge,
+    judge_authorities,
+    overall,
+)
+from sysreg_cli.cluster.keys import AUTHORITIES, CERTIFICATE, HOSTS, Part, parse_host_key
 from sysreg_cli.cluster.port import Entry, Listing, Store
-from sysreg_cli.cluster.records import Alive, DesiredCertificate, HostSpec, HostStatus, decode
+from sysreg_cli.cluster.records import (
+    Alive,
+    DesiredAuthorities,
+    DesiredCertificate,
+    HostSpec,
+    HostStatus,
+    decode,
+)
 from sysreg_cli.errors import ProtocolError, SysregError
 from sysreg_cli.text import iso_time
 
@@ -48,13 +61,30 @@ class Fleet:
         return _records(self._store.list(HOSTS).entries)
 
     def judgements(self) -> list[HostJudgement]:
-        """Return the state of each host now. Raises SysregError."""
+        """Return how each host stands to the registry's certificate now. Raises SysregError."""
         desired, gone = self.desired(), dict(self._gone)
         return [judge(desired, record, gone) for record in self.records()]
+
+    def authority_judgements(self) -> list[HostJudgement]:
+        """Return how each host stands to the CA certificates now. Raises SysregError."""
+        desired, gone = self.desired_authorities(), dict(self._gone)
+        return [judge_authorities(desired, record, gone) for record in self.records()]
+
+    def overall_judgements(self) -> list[HostJudgement]:
+        """Return the state of each host for a list. Raises SysregError."""
+        desired, authorities, gone = self.desired(), self.desired_authorities(), dict(self._gone)
+        return [
+            overall(judge(desired, record, gone), judge_authorities(authorities, record, gone))
+            for record in self.records()
+        ]
 
     def desired(self) -> DesiredCertificate | None:
         """Return what is published; None if it is nothing, or makes no sense. Raises SysregError."""
         return _value(DesiredCertificate, self._store.get(CERTIFICATE))
+
+    def desired_authorities(self) -> DesiredAuthorities | None:
+        """The same of the CA certificates. Raises SysregError."""
+        return _value(DesiredAuthorities, self._store.get(AUTHORITIES))
 
     def _see(self, listing: Listing) -> None:
         self._problem = ""

@@ -8,36 +8,24 @@ finished.
 
 from __future__ import annotations
 
-import logging
-import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from sysreg_cli.agent.hosts.fleet import Fleet
-from sysreg_cli.cluster import writing
-from sysreg_cli.cluster.judgement import HostJudgement, State, Verdict, has_settled, may_switch
+from sysreg_cli.agent.hosts.publication import Need, Publication, Republishing, Said
+from sysreg_cli.cluster.judgement import HostJudgement, HostRecord, State, Verdict, has_settled, may_switch
 from sysreg_cli.cluster.keys import CERTIFICATE
-from sysreg_cli.cluster.port import Entry, Store
-from sysreg_cli.cluster.records import (
-    Anchor,
-    ChangeId,
-    DesiredCertificate,
-    Phase,
-    decode,
-    encode,
-)
-from sysreg_cli.errors import Conflict, ProtocolError, SysregError, Unavailable, text_of
-from sysreg_cli.host import files
+from sysreg_cli.cluster.port import Store
+from sysreg_cli.cluster.records import Anchor, ChangeId, DesiredCertificate, Phase
+from sysreg_cli.errors import Conflict, SysregError, Unavailable, text_of
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import iso_time
-
-log = logging.getLogger("sysreg.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +72,24 @@ class Rollout:
         self._pace = pace
         self._clock = clock
         self._generations = Generations(settings.certificate.directory)
-        self._record = settings.paths.state / "published-change.json"
+        record = settings.paths.state / "published-change.json"
+        self._publication = Publication(
+            store, fleet, CERTIFICATE, DesiredCertificate, record, lambda status: status.change
+        )
         self._lock = threading.Lock()
         self._changing = False
         self._was_there: frozenset[str] = frozenset()
-        self._stopping = threading.Event()
-        self._said = ""
-        self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
+        self._said = Said()
+        self._thread = Republishing(
+            lambda decided: self.publish(decided=decided), "rollout", seconds=pace.compare, retry=pace.retry
+        )
+        self._stopping = self._thread.stopping
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._thread.stop()
 
     def trust(self, chain: Sequence[x509.Certificate], *, by: str, require_all: bool = False) -> None:
         """Have every host trust ``chain`` beside what it trusts. Blocks for seconds.
@@ -109,12 +101,12 @@ class Rollout:
             self._changing = True
             records = self._fleet.records()
             self._was_there = frozenset(record.name for record in records if record.alive)
-            before = self._published()
-            desired = self._desired(chain, self._next(before), by)
+            before = self._publication.present()
+            desired = self._desired(chain, self._publication.next(before), by)
             desired = replace(desired, phase=Phase.TRUST, retiring=self._in_use(desired))
-            if require_all and (down := [one.name for one in records if one.name not in self._was_there]):
-                raise Unavailable(f"{_named(down)} down, and every host is required")
-            self._write(desired, before)
+            if require_all:
+                require_all_up(records, self._was_there)
+            self._publication.write(desired, before)
         self._wait_for_trust(desired, require_all=require_all)
 
     def settle(self) -> None:
@@ -136,7 +128,7 @@ class Rollout:
                     verdict = has_settled(desired, records, self._was_there)
                     if verdict.may_go_on:
                         return HostsOutcome(judgements)
-                    problem = _text(verdict)
+                    problem = describe_verdict(verdict)
             except SysregError as error:
                 judgements, problem = (), f"what the hosts do is not known: {error}"
             if time.monotonic() >= deadline or self._stopping.wait(self._pace.poll):
@@ -154,56 +146,32 @@ class Rollout:
             try:
                 self._publish(decided)
             except (SysregError, OSError) as error:
-                self._say(f"the certificate is not published to the hosts: {text_of(error)}")
+                self._said.say(f"the certificate is not published to the hosts: {text_of(error)}")
                 return False
             return True
-
-    def _run(self) -> None:
-        decided = True  # whoever starts the agent wants that the hosts trust what the registry serves
-        while True:
-            done = self.publish(decided=decided)
-            decided = decided and not done
-            if self._stopping.wait(self._pace.compare if done else self._pace.retry):
-                return
 
     def _publish(self, decided: bool) -> None:
         """Raises SysregError, OSError."""
         name = self._generations.current()
         if name is None:
             return
-        before = self._published()
-        last = self._last()
-        now = self._desired(self._generations.certificates(name), self._next(before))
-        present = before[1]
-        went_back = last is not None and (present is None or present.change.number < last.number)
-        behind_hosts = decided and present is not None and present.change.number < self._highest_seen()
-        if present is not None and _is_same(present, now) and not went_back and not behind_hosts:
-            self._said = ""
-            return
-        if went_back and not decided:
-            self._say(
+        before = self._publication.present()
+        now = self._desired(self._generations.certificates(name), self._publication.next(before))
+        present = before.value
+        is_right = present is not None and _is_same(present, now)
+        need = self._publication.need(before, is_right=is_right, decided=decided)
+        if need is Need.DECISION:
+            self._said.say(
                 "the store was restored from an older state, and the hosts refuse to go back: if the registry"
                 " serves the right certificate, restart sysreg-agent, which publishes it as the latest change"
             )
             return
-        if (
-            present is not None
-            and present.phase is Phase.TRUST
-            and present.sha256 == now.sha256
-            and not went_back
-        ):
-            now = replace(now, change=present.change, who=present.who)
-        self._write(now, before)
-        self._said = ""
-
-    def _published(self) -> tuple[Entry | None, DesiredCertificate | None]:
-        """Return what is published, as an entry and as a value. Raises SysregError."""
-        entry = self._store.get(CERTIFICATE)
-        try:
-            return entry, decode(DesiredCertificate, entry.value, entry.key) if entry else None
-        except ProtocolError as error:
-            log.warning("%s: it is replaced", error)
-            return entry, None
+        if need is Need.WRITE:
+            goes_on = present is not None and present.phase is Phase.TRUST and present.sha256 == now.sha256
+            if present is not None and goes_on and not self._publication.went_back(before):
+                now = replace(now, change=present.change, who=present.who)
+            self._publication.write(now, before)
+        self._said.say("")
 
     def _desired(
         self, chain: Sequence[x509.Certificate], change: ChangeId, by: str = ""
@@ -213,7 +181,7 @@ class Rollout:
         return DesiredCertificate(
             change=change,
             phase=Phase.SETTLE,
-            anchors=(_anchor(chain[-1]),),
+            anchors=(anchor_of(chain[-1]),),
             retiring=(),
             chain=b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain).decode(),
             sha256=_fingerprint(chain[0]),
@@ -226,34 +194,8 @@ class Rollout:
     def _in_use(self, desired: DesiredCertificate) -> tuple[Anchor, ...]:
         """Return the anchor of the certificate in use, if ``desired`` has another one. Raises OSError."""
         name = self._generations.current()
-        anchors = (_anchor(self._generations.certificates(name)[-1]),) if name else ()
+        anchors = (anchor_of(self._generations.certificates(name)[-1]),) if name else ()
         return tuple(anchor for anchor in anchors if anchor not in desired.anchors)
-
-    def _next(self, before: tuple[Entry | None, DesiredCertificate | None]) -> ChangeId:
-        """Return an id after each one that the store, this agent or a host has seen. Raises SysregError."""
-        last, present = self._last(), before[1]
-        numbers = (last.number if last else 0, present.change.number if present else 0, self._highest_seen())
-        return ChangeId(max(numbers) + 1, secrets.token_hex(8))
-
-    def _highest_seen(self) -> int:
-        return max((one.status.change.number for one in self._fleet.records() if one.status), default=0)
-
-    def _write(
-        self, desired: DesiredCertificate, before: tuple[Entry | None, DesiredCertificate | None]
-    ) -> None:
-        """Raises SysregError, OSError."""
-        # before the store: a number that was given must not be given again
-        files.write(self._record, encode(desired.change), mode=0o600)
-        entry = before[0]
-        writing.put(self._store, CERTIFICATE, encode(desired, entry.value if entry else None), entry)
-        log.info("change %d (%s) is published to the hosts", desired.change.number, desired.phase)
-
-    def _last(self) -> ChangeId | None:
-        """Return the id that was published last. A damaged record counts as none."""
-        try:
-            return decode(ChangeId, self._record.read_bytes(), str(self._record))
-        except (OSError, ProtocolError):
-            return None
 
     def _wait_for_trust(self, desired: DesiredCertificate, *, require_all: bool) -> None:
         """Raises SysregError, which names the hosts, unless each one that was there trusts ``desired``."""
@@ -270,20 +212,14 @@ class Rollout:
                 if not self._was_there or time.monotonic() >= trusted_at + self._pace.overlap:
                     return
             if verdict.blocked:
-                raise Unavailable(_text(verdict))
+                raise Unavailable(describe_verdict(verdict))
             if not verdict.may_go_on and time.monotonic() >= deadline:
-                raise Unavailable(f"no answer within {self._pace.trust:g} s: {_text(verdict)}")
+                raise Unavailable(f"no answer within {self._pace.trust:g} s: {describe_verdict(verdict)}")
             if self._stopping.wait(self._pace.poll):
                 raise Unavailable("sysreg-agent is stopping")
 
-    def _say(self, text: str) -> None:
-        """Log a problem once."""
-        if text != self._said:
-            self._said = text
-            log.warning("%s", text)
 
-
-def _text(verdict: Verdict) -> str:
+def describe_verdict(verdict: Verdict) -> str:
     """Name the hosts that keep a change from going on, with their reasons."""
     hosts = verdict.blocked or verdict.waiting
     return "; ".join(
@@ -291,8 +227,11 @@ def _text(verdict: Verdict) -> str:
     )
 
 
-def _named(hosts: Sequence[str]) -> str:
-    return f"host {hosts[0]} is" if len(hosts) == 1 else f"the hosts {', '.join(hosts)} are"
+def require_all_up(records: Sequence[HostRecord], there: Collection[str]) -> None:
+    """Raise Unavailable, which names them, if hosts are not ``there``."""
+    if down := [record.name for record in records if record.name not in there]:
+        hosts = f"host {down[0]} is" if len(down) == 1 else f"the hosts {', '.join(down)} are"
+        raise Unavailable(f"{hosts} down, and every host is required")
 
 
 def _is_same(present: DesiredCertificate, now: DesiredCertificate) -> bool:
@@ -300,7 +239,7 @@ def _is_same(present: DesiredCertificate, now: DesiredCertificate) -> bool:
     return present == replace(now, change=present.change, who=present.who, since=present.since)
 
 
-def _anchor(certificate: x509.Certificate) -> Anchor:
+def anchor_of(certificate: x509.Certificate) -> Anchor:
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     return Anchor(_fingerprint(certificate), pem)
 

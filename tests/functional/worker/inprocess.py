@@ -26,6 +26,7 @@ from sysreg_cli.cluster.records import (
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.settings import PathSettings, Settings
 from sysreg_cli.worker.acting import fingerprint
+from sysreg_cli.worker.duty import Duty
 from sysreg_cli.worker.loop import Loop, Pace
 from sysreg_cli.worker.presence import Presence
 from sysreg_cli.worker.reconciler import Reconciler
@@ -111,8 +112,8 @@ class Worker:
         self.looked = threading.Event()
         reporter = Reporter(self._store, self.name, "boot")
         pace = Pace(healthy=0.2, first_retry=0.05, max_retry=0.2)
-        reconciler = Reconciler(self.settings)
-        self._loop = Loop(reconciler, reporter, on_first_look=self.looked.set, pace=pace)
+        duty = Duty(CERTIFICATE, DesiredCertificate, Reconciler(self.settings), reporter.tell)
+        self._loop = Loop(duty.look, on_first_look=self.looked.set, pace=pace)
         trouble: Callable[[Exception], None] = lambda error: self.problems.append(str(error))  # noqa: E731
         store_pace = StorePace(longest_pause=0.2, longest_after_refusal=0.2)
         self._follower = Follower(self._store, DESIRED, self._loop.see, trouble, store_pace)

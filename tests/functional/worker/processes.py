@@ -23,8 +23,10 @@ from sysreg_cli.cluster.port import Put, Rights, User
 from sysreg_cli.cluster.records import Alive, DesiredCertificate, HostSpec, HostStatus, Role, decode, encode
 from sysreg_cli.cluster.servers import Access
 from sysreg_cli.cluster.users import EtcdAdministration
+from tests import certificates as make
 from tests.etcd_cluster import EtcdCluster
 
+_ADMINISTRATORS = make.authority("the administrator's")
 _PROGRAM = Path(sys.executable).with_name("sysreg-host")
 
 
@@ -114,6 +116,17 @@ class WorkerProcess:
         self.credential = credential = CredentialFiles(root / "cluster")
         for directory in (credential.directory, root / "state", self.docker, self.containerd):
             directory.mkdir(parents=True, exist_ok=True)
+        system, hooks, self.bundle = root / "system", root / "hooks", root / "ssl" / "ca-certificates.crt"
+        for directory in (system, hooks, self.bundle.parent):
+            directory.mkdir(exist_ok=True)
+        (root / "ca-certificates.conf").write_text("")
+        rebuild = (
+            f"update-ca-certificates --localcertsdir {system} --etccertsdir {self.bundle.parent}"
+            f" --hooksdir {hooks} --certsconf {root / 'ca-certificates.conf'}"
+        )
+        # without any CA, Debian's command would leave the bundle as it is
+        (system / "administrator.crt").write_bytes(_ADMINISTRATORS.pem)
+        self.system = system
         pairs = zip(
             (access.tls.ca, access.tls.certificate, access.tls.key),
             (credential.tls.ca, credential.tls.certificate, credential.tls.key),
@@ -127,6 +140,7 @@ class WorkerProcess:
             f"[cluster]\nendpoints = {' '.join(map(str, access.endpoints))}\nhost = {name}\n"
             f"user = {user.name}\ndirectory = {credential.directory}\n"
             f"[paths]\nstate = {root / 'state'}\ndocker_trust = {docker}\ncontainerd_trust = {containerd}\n"
+            f"system_trust = {system}\nsystem_trust_command = {rebuild}\n"
         )
         #: for each start, such as that of a clock that can be set
         self.environment: dict[str, str] = {}

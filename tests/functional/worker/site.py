@@ -101,6 +101,17 @@ class Site:
         words = ("certificate-install", "-m", "docker_registry", *options, self.certificate(name))
         return self.system(*words, status=status)
 
+    def authorities(self, name: str, *authorities: make.Issued) -> str:
+        path = self.root / f"{name}.pem"
+        path.write_bytes(b"".join(one.pem for one in authorities))
+        return str(path)
+
+    def install_authorities(self, name: str, *options: str, status: int = 0) -> str:
+        """Install the CA certificates of a file, or of a CA with this name."""
+        path = self.root / f"{name}.pem"
+        file = str(path) if path.exists() else self.authorities(name, make.authority(name))
+        return self.system("certificate-install", "-m", "ssl_ca", *options, file, status=status)
+
 
 @contextmanager
 def site_on_a_bridge(etcd: EtcdCluster, root: Path, hosts: int, *, clocks: bool = False) -> Iterator[Site]:

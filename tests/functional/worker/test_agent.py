@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from devstack.controller import Controller
 from devstack.options import Options
 from devstack.waiting import wait_until
 from sysreg_cli.cluster.membership import access
+from tests import certificates as make
 from tests.deployed_etcd import DeployedEtcd, deployed_etcd
 from tests.functional.conftest import NewController
 from tests.functional.worker.processes import WorkerProcess
@@ -92,6 +95,84 @@ def test_a_host_that_is_down_gets_it_later(site: Site, worker: WorkerProcess) ->
     site.wait_for("worker-1", "live")
 
 
+def test_ca_certificates_reach_the_host_and_leave_it(site: Site, worker: WorkerProcess) -> None:
+    one, two = make.authority("One"), make.authority("Two")
+    site.authorities("both", one, two)
+    shown = site.install_authorities("both")
+    assert shown.count("| hosts ") == 2
+    assert shown.count("1 live") == 2
+    assert verifies(worker, one)
+    assert verifies(worker, two)
+    name = f"ssl_ca_{one.certificate.serial_number}"
+    (host,) = site.json("certificate-show", name)["hosts"]
+    assert (host["host"], host["state"]) == ("worker-1", "live")
+    (removed,) = site.json("certificate-uninstall", name)
+    assert [host["state"] for host in removed["hosts"]] == ["live"]
+    assert not verifies(worker, one)
+    assert verifies(worker, two)
+    again = site.system("certificate-uninstall", f"ssl_ca_{two.certificate.serial_number}")
+    assert again.splitlines()[1:] == ["Hosts: 1 live"]
+    assert not verifies(worker, two)
+
+
+def verifies(worker: WorkerProcess, authority: make.Issued) -> bool:
+    """Whether a program on the worker accepts a server of that CA."""
+    leaf = worker.root / "leaf.crt"
+    leaf.write_bytes(make.server(authority).pem)
+    command = ["openssl", "verify", "-CAfile", str(worker.bundle), str(leaf)]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+_MOUNTS = {
+    "No space left on device": "mount -t tmpfs -o size=4k,nr_inodes=1 full $0",
+    "Read-only file system": "mount --bind $0 $0 && mount -o remount,bind,ro $0",
+}
+
+
+@pytest.mark.parametrize("reason", _MOUNTS)
+def test_a_host_that_cannot_take_ca_certificates_is_named_and_gets_them_when_it_can(
+    site: Site, worker: WorkerProcess, reason: str
+) -> None:
+    worker.terminate()
+    mount = f"{_MOUNTS[reason]} && exec $1"
+    worker.start("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, str(worker.system))
+    site.wait_for("worker-1", "live")
+    name = reason.split()[0]
+    failed = site.install_authorities(name, "--wait", "2", status=1)
+    assert "installed on this controller, but not on every host: host worker-1 is failed: " in failed
+    assert f"{worker.system}" in failed
+    assert reason in failed
+    shown = site.json("registry-host-show", "worker-1")
+    assert shown["state"] == "failed"
+    assert shown["reason"].startswith("CA certificates: ")
+    assert shown["remedy"].endswith("sysreg-host tries again by itself")
+    worker.terminate()
+    worker.start()
+    site.wait_for("worker-1", "live")
+    # the registry's own certificate is in the list, and one of the administrator's in the bundle
+    assert worker.bundle.read_text().count("BEGIN") == len(site.json("certificate-list"))
+
+
+def test_a_host_that_is_down_gets_ca_certificates_later(site: Site, worker: WorkerProcess) -> None:
+    worker.terminate()
+    refused = site.install_authorities("required", "--require-all-hosts", status=1)
+    assert "host worker-1 is down, and every host is required" in refused
+    before = site.json("certificate-list")
+    installed = json.loads(site.install_authorities("later", "-f", "json"))
+    assert [host["state"] for host in installed[0]["hosts"]] == ["down"]
+    assert "worker-1 is down since" in installed[0]["warnings"][0]
+    assert len(site.json("certificate-list")) == len(before) + 1
+    worker.start()
+    site.wait_for("worker-1", "live")
+    assert "later" in bundle_of(worker)
+
+
+def bundle_of(worker: WorkerProcess) -> str:
+    """The subjects of the CA certificates in the bundle of a worker."""
+    found = x509.load_pem_x509_certificates(worker.bundle.read_bytes())
+    return " ".join(one.subject.rfc4514_string() for one in found)
+
+
 def test_without_etcd_the_commands_that_need_it_name_it(
     site: Site, worker: WorkerProcess, etcd: DeployedEtcd
 ) -> None:
@@ -100,8 +181,9 @@ def test_without_etcd_the_commands_that_need_it_name_it(
         for words in (("registry-host-list",), ("registry-host-add", "worker-2", "--file", "/tmp/none.json")):
             assert str(etcd.settings.listen) in site.system(*words, status=1)
         assert str(etcd.settings.listen) in site.install("fifth", status=1)
+        assert str(etcd.settings.listen) in site.install_authorities("without etcd", status=1)
         # what does not need it goes on
-        assert site.json("certificate-list")
+        assert "without etcd" not in json.dumps(site.json("certificate-list"))
         assert "the hosts are not known" in site.system("certificate-show", "docker_registry")
         assert not Path("/tmp/none.json").exists()
     finally:

@@ -482,8 +482,61 @@ def test_a_host_that_lacks_the_certificate_in_use_is_a_failure_that_names_it(
     assert "1 live, 2 down (w2, w3)" in out
     (line,) = err.splitlines()
     assert "the certificate is in use, but not on every host: host w1 is failed: no space" in line
-    assert "registry-host-list" in line
+    assert "registry-host-show" in line
     assert not file.exists()  # its key is in use
+
+
+CA_ROWS = [
+    {"host": "w1", "role": "worker", "state": "live"},
+    {"host": "w2", "role": "worker", "state": "failed"},
+]
+CA_PROBLEM = "host w2 is failed: /usr/local/share/ca-certificates: No space left on device"
+
+
+def test_ca_certificates_show_the_hosts_with_each_and_a_host_that_lacks_them_is_a_failure(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [{**AUTHORITY, "hosts": CA_ROWS}, {**AUTHORITY, "signature": "ssl_ca_8", "hosts": CA_ROWS}]
+    answer = {**SUCCESS, "certificates": both, "hosts_problem": CA_PROBLEM}
+    words = ["certificate-install", "-m", "ssl_ca", str(file)]
+    assert run(words, Invocation(environ=agent(http(answer)))) == 1
+    out, err = capsys.readouterr()
+    assert out.count("1 live, 1 failed (w2)") == 2
+    assert err == (
+        f"system: installed on this controller, but not on every host: {CA_PROBLEM};"
+        " registry-host-show says what to do there; then the host goes on by itself\n"
+    )
+
+
+def test_the_hosts_of_ca_certificates_are_an_array_in_json(
+    agent: Callable[[bytes], dict[str, str]], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {**SUCCESS, "certificates": [{**AUTHORITY, "hosts": CA_ROWS}]}
+    words = ["certificate-install", "-m", "ssl_ca", "-f", "json", str(file)]
+    assert run(words, Invocation(environ=agent(http(answer)))) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert [host["state"] for host in shown["hosts"]] == ["live", "failed"]
+
+
+def test_an_uninstall_shows_the_hosts(
+    agent: Callable[[bytes], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    removed = {**AUTHORITY, "hosts": CA_ROWS, "warnings": ["host w3 is down"]}
+    answer = {"certificate": removed, "hosts_problem": CA_PROBLEM}
+    words = ["certificate-uninstall", "ssl_ca_7", "--require-all-hosts", "--wait", "5"]
+    assert run(words, Invocation(environ=agent(http(answer)))) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1:] == ["Hosts: 1 live, 1 failed (w2)", "Warning: host w3 is down"]
+    assert "removed on this controller, but not on every host: host w2" in err
+
+
+@pytest.mark.parametrize("column", ["hosts", "warnings"])
+def test_without_a_cluster_an_uninstall_has_no_hosts(
+    agent: Callable[[bytes], dict[str, str]], column: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["certificate-uninstall", "ssl_ca_7", "-f", "json", "-c", column]
+    assert run(words, Invocation(environ=agent(http({"certificate": AUTHORITY})))) == 0
+    assert json.loads(capsys.readouterr().out) == [{column: []}]
 
 
 def test_the_hosts_are_an_array_in_json(

@@ -8,9 +8,26 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysreg_cli.cluster.decision import Decision, Disk, Failure, Report, Sight, Step, decide, target
+from sysreg_cli.cluster.decision import (
+    Decision,
+    Disk,
+    Failure,
+    Report,
+    Sight,
+    Step,
+    decide,
+    report_authorities,
+    target,
+)
 from sysreg_cli.cluster.problems import Problem
-from sysreg_cli.cluster.records import Anchor, ChangeId, DesiredCertificate, Outcome, Phase
+from sysreg_cli.cluster.records import (
+    Anchor,
+    ChangeId,
+    DesiredAuthorities,
+    DesiredCertificate,
+    Outcome,
+    Phase,
+)
 from tests.unit.cluster.strategies import DESIRED
 
 FULL = Failure(Problem.DISK_FULL, "/etc/docker/certs.d: No space left on device")
@@ -62,7 +79,7 @@ class Host:
         return Disk(not wanted <= self.trusted, bool(self.trusted - kept))
 
 
-def report_of(decision: Decision) -> Report:
+def report_of(decision: Decision) -> Report[DesiredCertificate]:
     assert decision.report is not None
     return decision.report
 
@@ -192,3 +209,25 @@ def test_the_same_number_with_another_id_does_not_count_as_the_same_change() -> 
     one = change(1, Phase.SETTLE, "a", "c")
     other = dataclasses.replace(one, change=ChangeId(1, "y"))
     assert not other.may_replace(one)
+
+
+AUTHORITIES = st.builds(
+    DesiredAuthorities,
+    change=st.builds(ChangeId, st.integers(1, 3), st.sampled_from(["x", "y"])),
+    anchors=st.just(()),
+)
+
+
+@given(desired=st.none() | AUTHORITIES, accepted=st.none() | AUTHORITIES)
+def test_ca_certificates_never_go_back_and_the_report_says_so(
+    desired: DesiredAuthorities | None, accepted: DesiredAuthorities | None
+) -> None:
+    acting = target(desired, accepted)
+    if acting is None:
+        assert desired is accepted is None
+        return
+    if accepted is not None:
+        assert acting.change.number >= accepted.change.number
+    outcome = report_authorities(desired, acting, None).outcome
+    assert outcome is (Outcome.LIVE if acting == desired else Outcome.AHEAD)
+    assert report_authorities(desired, acting, FULL).outcome is Outcome.FAILED

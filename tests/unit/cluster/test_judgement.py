@@ -8,12 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysreg_cli.cluster.judgement import HostRecord, State, has_settled, judge, may_switch
+from sysreg_cli.cluster.judgement import (
+    HostRecord,
+    State,
+    has_settled,
+    have_authorities,
+    judge,
+    judge_authorities,
+    may_switch,
+    overall,
+)
 from sysreg_cli.cluster.problems import Problem
 from sysreg_cli.cluster.records import (
     Alive,
     Anchor,
+    AuthoritiesStatus,
     ChangeId,
+    DesiredAuthorities,
     DesiredCertificate,
     HostSpec,
     HostStatus,
@@ -34,7 +45,8 @@ TRUSTING = dataclasses.replace(DESIRED, phase=Phase.TRUST)
 def status(outcome: Outcome, change: ChangeId = NOW, phase: Phase = Phase.SETTLE, **more: str) -> HostStatus:
     seen = SHA if outcome is Outcome.LIVE else ""
     fields = {"docker": seen, "containerd": seen, **more}
-    return HostStatus(change, phase, outcome, "2026-11-27T01:00:00+00:00", "boot", **fields)
+    made = HostStatus(change, phase, outcome, "2026-11-27T01:00:00+00:00", "boot")
+    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]
 
 
 def host(name: str, said: HostStatus | None, *, alive: bool = True, boot: str = "boot") -> HostRecord:
@@ -169,3 +181,63 @@ def test_every_host_has_a_state_and_what_is_not_well_has_a_reason(
     for record in records:
         judgement = judge(desired, record)
         assert judgement.reason or judgement.state in (State.LIVE, State.TRUSTED) or judgement.remedy
+
+
+CAS = DesiredAuthorities(ChangeId(3, "cas"), (Anchor("c" * 64, "pem"),))
+NO_CAS = dataclasses.replace(CAS, anchors=())
+
+
+def has(outcome: Outcome, change: ChangeId = CAS.change, problem: str = "") -> HostStatus:
+    done = AuthoritiesStatus(change, outcome, "2026-11-27T02:00:00+00:00", problem, "why" if problem else "")
+    return dataclasses.replace(LIVE, authorities=done)
+
+
+@pytest.mark.parametrize(
+    ("desired", "record", "state"),
+    [
+        (CAS, host("w", has(Outcome.LIVE)), State.LIVE),
+        (NO_CAS, host("w", has(Outcome.LIVE)), State.LIVE),
+        (CAS, host("w", has(Outcome.FAILED, problem=Problem.DISK_FULL)), State.FAILED),
+        (CAS, host("w", has(Outcome.LIVE, ChangeId(2, "before"))), State.BEHIND),
+        (CAS, host("w", has(Outcome.LIVE, ChangeId(4, "later"))), State.AHEAD),
+        (CAS, host("w", has(Outcome.LIVE, ChangeId(3, "other"))), State.AHEAD),
+        (CAS, host("w", has(Outcome.AHEAD, ChangeId(4, "later"), Problem.AHEAD)), State.AHEAD),
+        (CAS, host("w", has(Outcome.LIVE), boot="the next boot"), State.BEHIND),
+        (CAS, host("w", has(Outcome.LIVE), alive=False), State.DOWN),
+        (CAS, host("w", None, alive=False), State.JOINING),
+        (CAS, host("w", LIVE), State.BEHIND),  # an older sysreg-host, which does not know them
+        (NO_CAS, host("w", LIVE), State.LIVE),
+        (None, host("w", LIVE), State.LIVE),
+        (None, host("w", has(Outcome.LIVE)), State.BEHIND),
+    ],
+)
+def test_how_a_host_stands_to_the_ca_certificates(
+    desired: DesiredAuthorities | None, record: HostRecord, state: State
+) -> None:
+    judgement = judge_authorities(desired, record)
+    assert judgement.state is state
+    assert judgement.since
+    assert bool(judgement.reason) == (state is not State.LIVE)
+    verdict = have_authorities(desired, [record], ["w"])
+    assert verdict.may_go_on == (state is State.LIVE)
+    assert bool(verdict.blocked) == (state in (State.FAILED, State.AHEAD))
+
+
+def test_a_host_with_an_older_daemon_is_told_to_be_upgraded() -> None:
+    judgement = judge_authorities(CAS, host("w", dataclasses.replace(LIVE, version="0.1.9")))
+    assert "0.1.9" in judgement.reason
+    assert "upgrade sysreg on that host" in judgement.remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "reason"),
+    [
+        (has(Outcome.LIVE), State.LIVE, ""),
+        (has(Outcome.FAILED, problem=Problem.READ_ONLY), State.FAILED, "CA certificates: why"),
+        (dataclasses.replace(has(Outcome.FAILED), outcome=Outcome.TRUSTED), State.TRUSTED, ""),
+    ],
+)
+def test_the_list_shows_the_worse_of_the_two(said: HostStatus, state: State, reason: str) -> None:
+    record = host("w", said)
+    shown = overall(judge(DESIRED, record), judge_authorities(CAS, record))
+    assert (shown.state, shown.reason) == (state, reason)

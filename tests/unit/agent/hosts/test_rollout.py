@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from sysreg_cli.agent.certificate.transaction import CertificateChange
 from sysreg_cli.agent.hosts.cluster import HostCluster
 from sysreg_cli.cluster.judgement import State
 from sysreg_cli.cluster.keys import CERTIFICATE
-from sysreg_cli.cluster.port import Delete, Put
+from sysreg_cli.cluster.port import Delete, Expected, Put
 from sysreg_cli.cluster.records import Phase
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import SysregError, Unavailable
 from sysreg_cli.host import failpoint
 from sysreg_cli.settings import ClusterSettings
+from tests.memory_store import MemoryStore
 from tests.unit.agent.certificate.host import NEW, OLD, Host
 from tests.unit.agent.hosts.world import PACE, DyingStore, Killed, World, chain
 
@@ -192,6 +194,40 @@ def test_of_two_changes_at_once_one_is_told(world: World) -> None:
         world.rollout._wait_for_trust = intrude  # type: ignore[method-assign]
         with pytest.raises(SysregError, match="another certificate was published"):
             change.install(chain("another CA"), by="admin", wait=1)
+
+
+class FullStore(MemoryStore):
+    """A store that refuses to write: its quota is full."""
+
+    is_full = True
+
+    def transact(self, expected: Sequence[Expected], writes: Sequence[Put | Delete]) -> int:
+        if self.is_full:
+            raise Unavailable("etcd takes no values, because its quota is full")
+        return super().transact(expected, writes)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_store_that_did_not_take_a_change_was_not_restored_from_an_older_state(
+    world: World, is_first: bool
+) -> None:
+    """The number of the change was given, but the store never had it. So nobody has to decide anything."""
+    with world:
+        if not is_first:
+            world.start_agent()
+            wait_settled(world)
+            world.stop_agent()
+        store = FullStore(world.cluster, None)
+        change = world.start_agent(store)
+        with pytest.raises(SysregError, match="its quota is full"):
+            change.install(chain("another CA"), by="admin", wait=1)
+        world.rollout.publish()
+        store.is_full = False
+        wait_until(lambda: world.rollout.outcome(0).problem == "" and world.published(), what="it goes on")
+        wait_settled(world)
+        world.rollout.trust(chain("another CA").certificates, by="admin")
+        world.rollout.settle()
+        wait_settled(world)
 
 
 class Death:

@@ -11,20 +11,32 @@ from pathlib import Path
 from cryptography import x509
 
 from sysreg_cli.agent.certificate.transaction import CertificateChange
+from sysreg_cli.agent.hosts.authorities import AuthorityRollout
 from sysreg_cli.agent.hosts.fleet import Fleet
 from sysreg_cli.agent.hosts.rollout import Pace, Rollout
 from sysreg_cli.cluster.decision import Failure, Report, Sight
 from sysreg_cli.cluster.joining import host_rights, host_user
 from sysreg_cli.cluster.judgement import State
-from sysreg_cli.cluster.keys import CERTIFICATE, Part, host_key
+from sysreg_cli.cluster.keys import AUTHORITIES, CERTIFICATE, Part, host_key
 from sysreg_cli.cluster.port import Delete, Expected, Put, User
 from sysreg_cli.cluster.problems import Problem
-from sysreg_cli.cluster.records import Alive, DesiredCertificate, HostSpec, Outcome, Role, decode, encode
+from sysreg_cli.cluster.records import (
+    Alive,
+    DesiredAuthorities,
+    DesiredCertificate,
+    HostSpec,
+    Outcome,
+    Role,
+    decode,
+    encode,
+)
 from sysreg_cli.errors import SysregError
 from sysreg_cli.host.anchors import managed_anchors
+from sysreg_cli.host.system_bundle import SystemBundle
 from sysreg_cli.pki.check import ServerChain, check_server, read_certificates
 from sysreg_cli.settings import PathSettings, Settings
 from sysreg_cli.worker.acting import Acting, fingerprint
+from sysreg_cli.worker.authorities import AuthorityReconciler
 from sysreg_cli.worker.reconciler import Reconciler
 from sysreg_cli.worker.reporter import Reporter
 from tests import certificates as make
@@ -42,12 +54,18 @@ class SimulatedWorker:
         self.world = world
         root = world.root / name
         paths = PathSettings(
-            state=root / "state", docker_trust=root / "docker", containerd_trust=root / "containerd"
+            state=root / "state",
+            docker_trust=root / "docker",
+            containerd_trust=root / "containerd",
+            system_trust=root / "system",
+            system_trust_command="true",
         )
         self.settings = Settings(paths=paths)
         paths.state.mkdir(parents=True)
         self.up = True
         self.disk_full = False
+        #: whether it is of a version that knows nothing of CA certificates
+        self.is_old = False
         user = User(host_user(name), "secret")
         root_store = world.cluster.administrator()
         root_store.put_user(user, host_rights(name))
@@ -56,6 +74,7 @@ class SimulatedWorker:
         )
         self._store = world.cluster.client(user)
         self._reconciler = Reconciler(self.settings, self._look)
+        self._authorities = AuthorityReconciler(self.settings)
         self._reporter = Reporter(self._store, name, "boot")
         self.show_alive()
 
@@ -73,6 +92,12 @@ class SimulatedWorker:
         desired = self.world.published()
         if report := self._reconciler.run(desired):
             self._reporter.tell(report)
+        if not self.is_old and (done := self._authorities.run(self.world.published_authorities())):
+            self._reporter.tell_authorities(done)
+
+    def system(self) -> set[str]:
+        """The fingerprints of the CA certificates that sysreg-host has added to the system."""
+        return set(map(fingerprint, SystemBundle(self.settings.paths).installed()))
 
     def trusted(self) -> set[str]:
         """The fingerprints that docker trusts."""
@@ -111,7 +136,8 @@ class World:
         self.workers = {name: SimulatedWorker(self, name) for name in workers}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.agent: tuple[Fleet, Rollout] | None = None
+        self.agent: tuple[AuthorityRollout, Rollout, Fleet] | None = None
+        self._runs = False
 
     def __enter__(self) -> World:
         self._thread.start()
@@ -142,24 +168,32 @@ class World:
         store = store or self.store
         fleet = Fleet(store)
         rollout = Rollout(self.host.settings, store, fleet, pace=self.pace)
-        self.agent = (fleet, rollout)
-        if run:
-            fleet.start()
-            rollout.start()
+        self.agent = (AuthorityRollout(self.host.settings, store, fleet, pace=self.pace), rollout, fleet)
+        self._runs = run
+        for part in self.agent if run else ():
+            part.start()
         return CertificateChange(self.host.settings, probe=self.host.services, hosts=rollout)
 
     def stop_agent(self) -> None:
         if self.agent is not None:
-            fleet, rollout = self.agent
-            for part in (rollout, fleet):
-                if part._thread.is_alive():
-                    part.stop()
+            for part in self.agent if self._runs else ():
+                part.stop()
             self.agent = None
 
     @property
     def rollout(self) -> Rollout:
         assert self.agent is not None
         return self.agent[1]
+
+    @property
+    def authorities(self) -> AuthorityRollout:
+        assert self.agent is not None
+        return self.agent[0]
+
+    @property
+    def fleet(self) -> Fleet:
+        assert self.agent is not None
+        return self.agent[2]
 
     def states(self) -> set[State]:
         """The states of the hosts, as the list shows them."""
@@ -168,6 +202,10 @@ class World:
     def published(self) -> DesiredCertificate | None:
         entry = self.cluster.administrator().get(CERTIFICATE)
         return decode(DesiredCertificate, entry.value, entry.key) if entry else None
+
+    def published_authorities(self) -> DesiredAuthorities | None:
+        entry = self.cluster.administrator().get(AUTHORITIES)
+        return decode(DesiredAuthorities, entry.value, entry.key) if entry else None
 
     def presented(self) -> tuple[x509.Certificate, ...]:
         return self.host.generations.certificates(self.host.services.live)
