@@ -22,6 +22,7 @@ from devstack.endpoints import NAMESPACE_ADDRESS, USUAL_PORTS
 from devstack.keystone_server import CHECKOUT
 from devstack.programs import REGISTRY
 from devstack.waiting import wait_until
+from tests import certificates as make
 
 
 class MakeRun:
@@ -95,6 +96,21 @@ def test_a_worker_pulls_over_an_address_that_is_not_loopback_and_by_its_own_trus
         assert make_run.shell(elsewhere).returncode == 0
     controller.signal("worker-1", signal.SIGCONT)
     wait_until(lambda: make_run.shell(pull, "testuser").returncode == 0, what="sysreg-host repairs the trust")
+
+
+def test_a_ca_certificate_reaches_the_workers_and_this_machine_stays_as_it_was(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    authority = make.authority("make run")
+    file = tmp_path / "ca.pem"
+    file.write_bytes(authority.pem)
+    installed = make_run.shell(f"system certificate-install -m ssl_ca --wait 60 -f json {file}")
+    (shown,) = json.loads(installed.stdout)
+    assert [host["state"] for host in shown["hosts"]] == ["live", "live"]
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    pem = authority.pem.decode()
+    assert pem in make_run.shell(f".run/worker-2 cat {bundle}").stdout
+    assert pem not in Path(bundle).read_text()
 
 
 def test_a_second_start_changes_nothing_and_starts_workers_that_were_stopped(make_run: MakeRun) -> None:
