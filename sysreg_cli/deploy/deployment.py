@@ -30,6 +30,7 @@ from sysreg_cli.deploy.system_files import Accounts, MadeDirectories, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair, trusted_certificates
 from sysreg_cli.deploy.units import (
     ETCD,
+    RELOAD,
     DaemonReload,
     EnabledUnit,
     OptionalUnit,
@@ -92,7 +93,7 @@ class Deployment:
         del rendered[str(WORKER_UNIT)]
         sample = File(DEFAULT_PATH, rendered.pop(str(DEFAULT_PATH)), seed=True, is_data=True)
         sysusers, tmpfiles = (File(Path(name), rendered.pop(name)) for name in (_SYSUSERS, _TMPFILES))
-        etcd_unit = File(_ETCD_UNIT, rendered.pop(str(_ETCD_UNIT)), restarts=(ETCD,))
+        etcd_unit = File(_ETCD_UNIT, rendered.pop(str(_ETCD_UNIT)), restarts=(ETCD, RELOAD))
         daemons = (TOKEN_SERVER, AGENT)
         directories = Tmpfiles(tmpfiles, mounted_by=tuple(daemon.unit for daemon in daemons))
         resources = (
@@ -169,8 +170,8 @@ def _keys(settings: Settings) -> Iterator[Resource]:
 def _agent_of_cluster(settings: Settings) -> Resource:
     """The right of the agent to let connections wait, only in a cluster."""
     if settings.cluster.endpoints:
-        return File(_AGENT_DROP_IN, _AGENT_RIGHTS.encode(), restarts=(AGENT.unit,))
-    return Withdrawn(_AGENT_DROP_IN, restarts=(AGENT.unit,))
+        return File(_AGENT_DROP_IN, _AGENT_RIGHTS.encode(), restarts=(AGENT.unit, RELOAD))
+    return Withdrawn(_AGENT_DROP_IN, restarts=(AGENT.unit, RELOAD))
 
 
 def _etcd_on_disk(settings: Settings, unit: File) -> Iterator[Resource]:
@@ -210,6 +211,8 @@ def _services(settings: Settings, facts: HostFacts) -> Iterator[Resource]:
 def _restarts(path: Path, registry_unit: str) -> tuple[str, ...]:
     """The unit that a file of ``etc/`` belongs to, if it does and runs on after a change of that file."""
     if path.parent.name == f"{registry_unit}.d":
-        return (registry_unit,)
+        return (registry_unit, RELOAD)
+    if path.suffix not in (".service", ".socket", ".timer"):
+        return ()
     # the service of the timer is started anew each time
-    return (path.name,) if path.suffix in (".service", ".socket", ".timer") and path.name != PRUNE else ()
+    return (RELOAD,) if path.name == PRUNE else (path.name, RELOAD)

@@ -12,16 +12,24 @@ from sysreg_cli.errors import SysregError
 
 #: runs etcd, if the section [cluster] says so
 ETCD = "sysreg-etcd.service"
+#: stands among the units to be restarted for systemd itself, which has to read unit files
+RELOAD = "daemon-reload"
 _TIMEOUT = 240.0
 
 
 @dataclass(frozen=True)
 class DaemonReload(Resource):
-    """systemd has read the unit files as they are now."""
+    """systemd has read the unit files as they are now.
+
+    A file of a unit names RELOAD among its ``restarts``: systemd itself does not notice the first drop-in in
+    a new directory (docs/behaviour.rst, "systemd and the kernel").
+    """
 
     units: tuple[str, ...]
 
     def compare(self, context: Context) -> Change | None:
+        if RELOAD in context.pending:
+            return Change("have systemd read its unit files", self._reload)
         states = (("NeedDaemonReload", "yes"), ("LoadState", "not-found"))
         units = [
             unit
@@ -33,6 +41,7 @@ class DaemonReload(Resource):
 
     def _reload(self, context: Context) -> None:
         context.programs.change("systemctl", "daemon-reload")
+        context.restarted(RELOAD)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sysreg_cli.deploy.file import File, MarkedLines, split_marked
 from sysreg_cli.deploy.host_facts import HOSTS, HostFacts
 from sysreg_cli.deploy.machine import PUBLIC, Attributes
 from sysreg_cli.deploy.resource import Change, Context, Resource, attributes_change
-from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, RunningUnit, TryRestart
+from sysreg_cli.deploy.units import RELOAD, DaemonReload, EnabledUnit, RunningUnit, TryRestart
 from sysreg_cli.errors import SysregError
 from sysreg_cli.pki.names import as_address
 from sysreg_cli.settings import DEFAULT_PATH, Settings
@@ -32,7 +32,7 @@ def build(settings: Settings, facts: HostFacts) -> Deployment:
     """Return what a worker consists of. Raises SysregError if containerd can't be configured."""
     rendered = templates.render(template_values(settings, facts))
     sample = File(DEFAULT_PATH, settings_text(settings).encode(), seed=True, is_data=True)
-    unit = File(WORKER_UNIT, rendered[str(WORKER_UNIT)], restarts=(HOST.unit,))
+    unit = File(WORKER_UNIT, rendered[str(WORKER_UNIT)], restarts=(HOST.unit, RELOAD))
     resources = (
         Credential(CredentialFiles(settings.cluster.directory), is_data=True),
         TrustDirectories(settings, mounted_by=(HOST.unit,)),

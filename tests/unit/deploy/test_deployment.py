@@ -20,7 +20,7 @@ from sysreg_cli.deploy.host_facts import HostFacts
 from sysreg_cli.deploy.storage import StorageRights
 from sysreg_cli.deploy.system_files import Accounts, Tmpfiles
 from sysreg_cli.deploy.token_keys import SigningPair
-from sysreg_cli.deploy.units import ETCD, RunningUnit
+from sysreg_cli.deploy.units import ETCD, RELOAD, RunningUnit
 from sysreg_cli.settings import ClusterSettings, Settings
 
 FACTS = HostFacts(programs=Path("/opt/sysreg/bin"), address="198.51.100.10", systemd=252, containerd=None)
@@ -46,13 +46,24 @@ def test_what_others_need_comes_before_them() -> None:
 
 def test_every_restart_is_of_a_unit_that_is_started_afterwards() -> None:
     deployment = build(dataclasses.replace(FACTS, containerd=""))
-    started = {getattr(service, "unit", "") for service in deployment.services}
+    started = {RELOAD} | {getattr(service, "unit", "") for service in deployment.services}
     for resource in deployment.on_disk:
         assert set(resource.restarts) <= started, resource
     assert {unit for resource in deployment.on_disk for unit in resource.restarts} > {
         AGENT.unit,
         TOKEN_SERVER.unit,
     }
+
+
+def test_systemd_reads_each_unit_file_that_is_written() -> None:
+    deployment = Deployment.build(
+        Settings(cluster=ClusterSettings(listen=HostPort("192.0.2.1", 2479))), FACTS
+    )
+    written = [
+        one for one in deployment.on_disk if isinstance(one, File) and "/systemd/system/" in str(one.path)
+    ]
+    assert len(written) >= 7
+    assert [one.path for one in written if RELOAD not in one.restarts] == []
 
 
 def test_no_placeholder_is_left_in_any_file() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysreg_cli.deploy.units import DaemonReload, EnabledUnit, OptionalUnit, RunningUnit, TryRestart
+from sysreg_cli.deploy.units import RELOAD, DaemonReload, EnabledUnit, OptionalUnit, RunningUnit, TryRestart
 from sysreg_cli.errors import SysregError
 from tests.unit.deploy.machine import FakePrograms, context_of, required
 
@@ -26,6 +26,16 @@ def test_systemd_reads_units_that_changed_or_are_new(tmp_path: Path) -> None:
         programs.outputs = {show(name): value}
         required(reload, context).apply(context)
     assert programs.changes == ["systemctl daemon-reload"] * 2
+
+
+def test_systemd_reads_its_units_after_a_change_that_it_does_not_notice_itself(tmp_path: Path) -> None:
+    programs = FakePrograms()
+    context, reload = context_of(tmp_path, programs), DaemonReload((_UNIT,))
+    context.require_restarts((_UNIT, RELOAD))
+    required(reload, context).apply(context)
+    assert programs.changes == ["systemctl daemon-reload"]
+    assert reload.compare(context) is None
+    assert context.record.restart == [_UNIT]
 
 
 def test_a_unit_is_enabled_and_disabled_again(tmp_path: Path) -> None:
