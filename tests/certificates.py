@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -173,3 +174,14 @@ def signed(content: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def bundle(*parts: Issued, key: bytes | None = None) -> bytes:
     """The key of the first certificate, then all certificates."""
     return (parts[0].key_pem if key is None else key) + b"".join(part.pem for part in parts)
+
+
+def pems_in(files: Iterable[Path]) -> list[bytes]:
+    """The certificates in these files, PEM, sorted. A file without one counts as its content."""
+    found: list[bytes] = []
+    for path in files:
+        content = path.read_bytes()
+        found += re.findall(rb"-----BEGIN CERT.*?-----END CERTIFICATE-----\n", content, re.DOTALL) or [
+            content
+        ]
+    return sorted(found)

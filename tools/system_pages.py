@@ -79,8 +79,8 @@ _HOST = _Page(
         "/etc/sysreg/cluster": "What this host logs in to etcd with.",
         "/var/lib/sysreg/desired-certificate.json": "The certificate that this host has acted on last. With"
         " it, the host keeps its trust while etcd does not answer, and notices that etcd went back.",
-        "/etc/docker/certs.d, /etc/containerd/certs.d": "The trusted certificates, sysreg-*.crt, and"
-        " hosts.toml.",
+        "/etc/docker/certs.d, /etc/containerd/certs.d": "The trusted certificates, sysreg-registry.crt,"
+        " and hosts.toml.",
     },
     {
         "The host is not live": "On the controller, system registry-host-show HOST says why, and what to do.",

@@ -30,7 +30,7 @@ _REMEDIES = {
     Problem.DISK_FULL: "free space on that file system" + _HEALS,
     Problem.READ_ONLY: "mount that file system writable" + _HEALS,
     Problem.NOT_WRITABLE: "let root write there" + _HEALS,
-    Problem.FOREIGN_FILE: "have its `ca` name the files sysreg-*.crt beside it, or remove it" + _HEALS,
+    Problem.FOREIGN_FILE: "have its `ca` name the file sysreg-registry.crt beside it, or remove it" + _HEALS,
     Problem.NO_ADDRESS: "have that name resolve to the controller on this host, in /etc/hosts or in DNS",
     Problem.UNREACHABLE: "check the network between this host and the controller, and that the registry runs",
     Problem.NO_REGISTRY: "have that name and port lead to the registry on the controller",

@@ -60,13 +60,13 @@ class ClientTrust(Resource):
         lines = [f"repair {path}" for path in anchors.foreign_files(self.settings)]
         lines += [change.description for change in anchors.trust_only(self.settings, anchor)]
         lines += [f"end the trust at {directory.name}" for directory in self._outdated(context)]
-        lines += [f"repair {path}" for path in self._unprotected(anchor)]
+        lines += [f"repair {path}" for path in self._unprotected()]
         restarts = () if all(root.is_dir() for root in self._roots) else self.mounted_by
         return Change("; ".join(dict.fromkeys(lines)), self._apply, restarts=restarts) if lines else None
 
-    def _unprotected(self, anchor: x509.Certificate) -> list[Path]:
-        """Files of the trust in ``anchor`` that others may change."""
-        names = (anchors.anchor_name(anchor), _HOSTS)
+    def _unprotected(self) -> list[Path]:
+        """Files of the trust that others may change."""
+        names = (anchors.FILE, _HOSTS)
         paths = [directory / name for directory in self._directories() for name in names]
         return [path for path in paths if path.is_file() and PUBLIC.difference(path)]
 
@@ -83,7 +83,7 @@ class ClientTrust(Resource):
             change.apply()
         for directory in self._outdated(context):
             clear(directory)
-        for path in self._unprotected(anchor):
+        for path in self._unprotected():
             PUBLIC.write(path, path.read_bytes())
 
     def remove(self, context: Context) -> str:

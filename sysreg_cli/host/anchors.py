@@ -5,9 +5,12 @@ docker (https://docs.docker.com/engine/security/certificates/) trusts each ``*.c
 ``<containerd_trust>/<host:port>/``, whose ``ca`` lists files. Both read them for each request, so nothing is
 restarted.
 
-This module manages the files named ``sysreg-<fingerprint>.crt``, and a ``hosts.toml`` that begins with its
-marker. It never changes files of the administrator. If it stops between two changes, clients still trust what
-they trusted: a file exists before ``hosts.toml`` names it, and is removed after that.
+This module manages one file of certificates in each directory, ``sysreg-registry.crt``, and a ``hosts.toml``
+that begins with its marker and names that file. It never changes files of the administrator. A change
+replaces the file, so clients always find it: a pull fails if a file goes after docker has listed the
+directory, or containerd has read ``hosts.toml``, and before they read that file.
+
+Earlier versions had a file for each certificate, ``sysreg-<fingerprint>.crt``. These go with the next change.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from sysreg_cli.host import files
 from sysreg_cli.settings import Settings
 
+#: holds what docker and containerd are to trust, in each directory of theirs
+FILE = "sysreg-registry.crt"
 _MARKER = "# Written by sysreg-agent"
 _NAME = re.compile(r"sysreg-[0-9a-f]{32}\.crt")
 
@@ -51,25 +56,37 @@ def trust_only(settings: Settings, *anchors: x509.Certificate) -> list[FileChang
 
 
 def _changes(settings: Settings, anchors: Sequence[x509.Certificate], *, only: bool) -> Iterator[FileChange]:
-    pems = {anchor_name(anchor): anchor.public_bytes(serialization.Encoding.PEM) for anchor in anchors}
+    pems = {anchor.public_bytes(serialization.Encoding.PEM) for anchor in anchors}
     for address in settings.registry.addresses:
         for client, directory in (
             ("docker", settings.paths.docker_trust / address),
             ("containerd", settings.paths.containerd_trust / address),
         ):
-            wanted = {directory / name: pem for name, pem in pems.items()}
-            others = [other for other in managed_anchors(directory) if other not in wanted]
-            for path, pem in wanted.items():
-                if _read(path) != pem:
-                    yield FileChange(
-                        f"have {client} trust the certificate of {address}", partial(_write, path, pem)
-                    )
+            path = directory / FILE
+            present = _pems(path)
+            older = [other for other in managed_anchors(directory) if other != path]
+            wanted = pems if only else pems | present
+            text = b"".join(sorted(wanted))
+            if _read(path) != text:
+                alone = " alone" if present - wanted else ""
+                yield FileChange(
+                    f"have {client} trust the certificate of {address}{alone}", partial(_write, path, text)
+                )
             if client == "containerd":
-                yield from _list_anchors(address, directory, sorted([*wanted, *(() if only else others)]))
-            for other in others if only else ():
+                yield from _list_anchors(address, directory, [path, *(() if only else older)])
+            for other in older if only else ():
                 yield FileChange(
                     f"remove {other.name}, which {client} trusts for {address}", partial(files.remove, other)
                 )
+
+
+def _pems(path: Path) -> set[bytes]:
+    """Return the certificates in a file; none if it cannot be read or is damaged."""
+    try:
+        found = x509.load_pem_x509_certificates(_read(path) or b"")
+    except ValueError:
+        return set()
+    return {certificate.public_bytes(serialization.Encoding.PEM) for certificate in found}
 
 
 def _list_anchors(address: str, directory: Path, anchors: Sequence[Path]) -> Iterator[FileChange]:
@@ -100,7 +117,7 @@ def hosts_toml(address: str, anchors: Sequence[Path]) -> str:
 
 
 def anchor_name(certificate: x509.Certificate) -> str:
-    """Return the name of the file that holds ``certificate``, in each managed directory."""
+    """Return the name of the file that holds ``certificate`` in the system's directory."""
     return f"sysreg-{certificate.fingerprint(hashes.SHA256()).hex()[:32]}.crt"
 
 
@@ -110,8 +127,9 @@ def is_anchor_name(name: str) -> bool:
 
 
 def managed_anchors(directory: Path) -> list[Path]:
-    """Return the files in ``directory`` whose names are those of ``anchor_name``."""
-    return [path for path in sorted(directory.glob("sysreg-*.crt")) if is_anchor_name(path.name)]
+    """Return the files of certificates in ``directory`` that sysreg has written."""
+    paths = sorted(directory.glob("sysreg-*.crt"))
+    return [path for path in paths if path.name == FILE or is_anchor_name(path.name)]
 
 
 def foreign_files(settings: Settings) -> list[Path]:

@@ -63,7 +63,7 @@ def _written(machine: Machine, machines: MachineFactory, release: str) -> dict[s
         if not _OTHERS.search(str(name)):
             # a repair may have made a new certificate, in a generation of its own
             pattern = re.sub(r"generations/\d+", "generations/*", str(name))
-            pattern = re.sub(r"sysreg-[0-9a-f]+.crt", "sysreg-*.crt", pattern)
+            pattern = re.sub(r"sysreg-[0-9a-z]+.crt", "sysreg-*.crt", pattern)
             here = root.glob(pattern[1:]) if "*" in pattern else [root / pattern[1:]]
             found = sorted(f"/{path.relative_to(root)}" for path in here)
             paths[kind] += [path for path in found if not _OTHERS.search(path)]

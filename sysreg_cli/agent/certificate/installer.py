@@ -160,7 +160,7 @@ class CertificateInstaller:
 
     def _live(self, chain: ServerChain, warnings: Sequence[str]) -> Certificate:
         """Describe ``chain``, which has become live with ``warnings``."""
-        everything = [*chain.warnings, *warnings, *self._foreign_trust(chain)]
+        everything = [*chain.warnings, *warnings, *self._foreign_trust()]
         return describe(chain.certificates[0], Mode.DOCKER_REGISTRY, everything)
 
     def _plan_server(self, chain: ServerChain, now: datetime) -> PlannedChange:
@@ -177,7 +177,7 @@ class CertificateInstaller:
             listeners=tuple(f"{endpoint.name} at {endpoint.address}" for endpoint in listeners),
             trust=tuple(change.description for change in anchors.trust_only(settings, chain.anchor)),
             restarts=(f"reload {settings.token_server.unit}", f"restart {settings.registry.unit}"),
-            warnings=(*chain.warnings, *self._foreign_trust(chain)),
+            warnings=(*chain.warnings, *self._foreign_trust()),
         )
 
     def _in_use(self) -> x509.Certificate | None:
@@ -188,11 +188,11 @@ class CertificateInstaller:
         except (OSError, CertificateRefused):
             return None
 
-    def _foreign_trust(self, chain: ServerChain) -> list[str]:
+    def _foreign_trust(self) -> list[str]:
         """Return a warning for each file of the administrator that decides whom containerd trusts."""
         return [
             f"{path} was not written by sysreg-agent and stays as it is: its `ca` has to name"
-            f" {path.parent / anchors.anchor_name(chain.anchor)}"
+            f" {path.parent / anchors.FILE}"
             for path in anchors.foreign_files(self._settings)
         ]
 

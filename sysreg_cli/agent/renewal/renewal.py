@@ -214,7 +214,7 @@ class Renewal:
             if not self._stopping.is_set():
                 self._say(f"the self-signed certificate was not renewed: {text_of(error)}")
             return
-        place = settings.paths.docker_trust / settings.registry.address / anchors.anchor_name(chain.anchor)
+        place = settings.paths.docker_trust / settings.registry.address / anchors.FILE
         log.warning("the self-signed certificate was renewed: other nodes have to trust %s", place)
 
     # -- both ------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from devstack.options import Options
 from devstack.programs import REGISTRY, TOKEN_SERVER
 from devstack.supervisor import MARK
 from devstack.waiting import wait_until
-from tests.certificates import Issued, authority, bundle, rsa_key, server
+from tests.certificates import Issued, authority, bundle, pems_in, rsa_key, server
 from tests.functional.agent_process import AgentProcess
 from tests.tls_clients import presented_chain
 
@@ -249,8 +249,8 @@ class BreakableController:
             if presented_chain(port, HOST) != chain
         ]
         trust = self.controller.trust_directory
-        anchors = [path.read_text() for path in trust.glob("sysreg-*.crt")]
-        if list(map(ssl.PEM_cert_to_DER_cert, anchors)) != [chain[-1]]:
+        anchors = pems_in(trust.glob("sysreg-*.crt"))
+        if [ssl.PEM_cert_to_DER_cert(pem.decode()) for pem in anchors] != [chain[-1]]:
             problems.append(f"docker trusts {len(anchors)} anchors, or another than the last of the chain")
         if (state / "certificate-journal").exists():
             problems.append("the journal says that a change is under way")

@@ -167,8 +167,9 @@ class Worker:
         return (paths.docker_trust if client == "docker" else paths.containerd_trust) / f"{NAME}:{port}"
 
     def trusted(self, port: int) -> tuple[set[bytes], set[bytes]]:
-        """The PEM files that docker and containerd trust, as they read them."""
-        docker = {path.read_bytes() for path in self.directory("docker", port).glob("*.crt")}
+        """The certificates that docker and containerd trust, PEM, from the files that they read."""
+        docker = self.directory("docker", port).glob("*.crt")
         hosts = self.directory("containerd", port) / "hosts.toml"
         tables = tomllib.loads(hosts.read_text())["host"].values() if hosts.exists() else ()
-        return docker, {Path(name).read_bytes() for table in tables for name in table["ca"]}
+        containerd = (Path(name) for table in tables for name in table["ca"])
+        return set(make.pems_in(docker)), set(make.pems_in(containerd))

@@ -60,7 +60,7 @@ class Site:
     def trusted(self, worker: WorkerProcess) -> list[bytes]:
         """What docker on a worker trusts."""
         directory = worker.docker / f"{NAME}:{self.registry.port}"
-        return sorted(path.read_bytes() for path in directory.glob("*.crt"))
+        return make.pems_in(directory.glob("*.crt"))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sysreg_cli.host import anchors
 from sysreg_cli.settings import Settings
@@ -27,7 +29,7 @@ def directories(settings: Settings) -> list[Path]:
 
 
 def trusted(directory: Path) -> list[bytes]:
-    """What the client that reads ``directory`` trusts, as that client reads it."""
+    """What the client that reads ``directory`` trusts, as it reads it: no file may be missing."""
     hosts = directory / "hosts.toml"
     if "containerd" in str(directory):
         named = tomllib.loads(hosts.read_text()) if hosts.exists() else {"host": {}}
@@ -35,7 +37,8 @@ def trusted(directory: Path) -> list[bytes]:
         assert all(path.is_absolute() for path in paths)
     else:
         paths = list(directory.glob("*.crt"))
-    return sorted(path.read_bytes() for path in paths)
+    found = [one for path in paths for one in x509.load_pem_x509_certificates(path.read_bytes())]
+    return sorted({one.public_bytes(Encoding.PEM) for one in found})
 
 
 def test_a_new_anchor_is_trusted_beside_the_old_for_every_host_name(
@@ -63,24 +66,51 @@ def test_cut_short_anywhere_both_clients_still_trust_what_is_presented(
 ) -> None:
     run(anchors.trust_also(settings, old.certificate))
     add = anchors.trust_also(settings, new.certificate)
-    assert len(add) == 6  # docker: a file a host; containerd: a file and hosts.toml a host
+    assert len(add) == 4  # a file for each client and host
     for change in add:
         change.apply()
         for directory in directories(settings):
             assert old.pem in trusted(directory)
     drop = anchors.trust_only(settings, new.certificate)
-    assert len(drop) == 6
+    assert len(drop) == 4
     for change in drop:
         change.apply()
         for directory in directories(settings):
             assert new.pem in trusted(directory)
 
 
+def test_no_file_that_a_client_has_seen_goes(settings: Settings, old: make.Issued, new: make.Issued) -> None:
+    """docker and containerd fail if one goes between their look at its name and the read."""
+    run(anchors.trust_also(settings, old.certificate))
+    seen = {path for directory in directories(settings) for path in directory.iterdir()}
+    for change in (anchors.trust_also, anchors.trust_only):
+        run(change(settings, new.certificate))
+        assert {path for directory in directories(settings) for path in directory.iterdir()} == seen
+
+
+def test_the_files_of_an_earlier_version_go_with_the_next_change(
+    settings: Settings, old: make.Issued, new: make.Issued
+) -> None:
+    for directory in directories(settings):
+        directory.mkdir(parents=True)
+        earlier = directory / anchors.anchor_name(old.certificate)
+        earlier.write_bytes(old.pem)
+        if "containerd" in str(directory):
+            (directory / "hosts.toml").write_text(anchors.hosts_toml(directory.name, [earlier]))
+    for change in anchors.trust_also(settings, new.certificate):
+        change.apply()
+        assert all(old.pem in trusted(directory) for directory in directories(settings))
+    run(anchors.trust_only(settings, new.certificate))
+    for directory in directories(settings):
+        assert trusted(directory) == [new.pem]
+        assert [path.name for path in directory.glob("*.crt")] == [anchors.FILE]
+
+
 def test_going_back_is_the_same_call_with_the_old_anchor(
     settings: Settings, old: make.Issued, new: make.Issued
 ) -> None:
     run(anchors.trust_also(settings, old.certificate))
-    run(anchors.trust_also(settings, new.certificate)[:3])
+    run(anchors.trust_also(settings, new.certificate)[:2])
     run(anchors.trust_only(settings, old.certificate))
     for directory in directories(settings):
         assert trusted(directory) == [old.pem]
@@ -98,9 +128,7 @@ def test_what_is_done_is_not_done_again(settings: Settings, old: make.Issued, ne
 
 def test_an_anchor_that_is_damaged_or_gone_comes_back(settings: Settings, old: make.Issued) -> None:
     run(anchors.trust_also(settings, old.certificate))
-    first, second, third, fourth = (
-        directory / anchors.anchor_name(old.certificate) for directory in directories(settings)
-    )
+    first, second, third, fourth = (directory / anchors.FILE for directory in directories(settings))
     first.write_bytes(b"")
     third.unlink()
     fourth.with_name("hosts.toml").unlink()
@@ -130,7 +158,7 @@ def test_what_an_administrator_put_there_stays(
     assert {path: path.read_bytes() for path in foreign} == foreign
     assert anchors.foreign_files(settings) == [containerd / "hosts.toml"]
     assert "is not from sysreg" in caplog.text
-    assert (docker / anchors.anchor_name(new.certificate)).read_bytes() == new.pem
+    assert (docker / anchors.FILE).read_bytes() == new.pem
 
 
 def test_everybody_may_read_them_whatever_the_umask(settings: Settings, old: make.Issued) -> None:
