@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,11 @@ def load(machine: Machine, clients: Collection[str] = tuple(_COMMANDS)) -> Itera
         yield Load(machine, clients)
     finally:
         machine.file("/root/load/go-on").unlink(missing_ok=True)
-        running.communicate(timeout=60)
+        try:
+            running.communicate(timeout=60)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(machine.run("ps", "-eo", "lstart,args").stdout + machine.run("ss", "-tnp").stdout)
+            raise
 
 
 def prepare(machine: Machine) -> None:

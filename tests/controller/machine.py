@@ -118,6 +118,11 @@ class Machine:
         """The machine's /run/share."""
         return self.directory / "share"
 
+    @property
+    def init(self) -> int:
+        """The process of the machine's systemd, while it is booted."""
+        return self._init
+
     def _prepare_disk(self) -> None:
         """Write what makes the copy of this host a machine of its own, before its first boot."""
         base = self.lower[-1]

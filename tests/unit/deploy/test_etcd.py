@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,23 @@ def test_the_environment_names_files_and_limits(cluster: ClusterSettings) -> Non
     token = values["ETCD_INITIAL_CLUSTER_TOKEN"]
     files.tls.ca.write_bytes(b"another CA")
     assert token not in etcd.environment(cluster).decode()
+
+
+def test_the_members_of_the_example_have_the_same_limits(cluster: ClusterSettings, tmp_path: Path) -> None:
+    files = AuthorityFiles(cluster.directory)
+    files.directory.mkdir()
+    files.tls.ca.write_bytes(b"a CA")
+    example = Path(__file__).parents[3] / "docs/examples/etcd-members"
+    subprocess.run([example, tmp_path / "members", "192.0.2.1", "2001:db8::2", "192.0.2.3"], check=True)
+    made = (tmp_path / "members/2001:db8::2/etcd.env").read_text()
+    one = set(etcd.environment(cluster).decode().splitlines()[1:])
+    differing = {line.split("=")[0] for line in one - set(made.splitlines())}
+    places = ("_URLS", "_FILE", "_CLUSTER", "_TOKEN", "ETCD_NAME", "_DIR")
+    assert {name for name in differing if not name.endswith(places)} == set()
+    assert {line.split("=")[0] for line in one} == {line.split("=")[0] for line in made.splitlines()}
+    assert "ETCD_LISTEN_PEER_URLS=https://[2001:db8::2]:2480" in made
+    wrong = subprocess.run([example, tmp_path / "other", "a.name"], capture_output=True, check=False)
+    assert (wrong.returncode, b"a.name is no address" in wrong.stderr) == (2, True)
 
 
 STATE, ACTIVE = (
