@@ -32,6 +32,10 @@ T = TypeVar("T")
 
 #: refusals that the next server may not have
 _OF_ONE_SERVER = (Refusal.NO_QUORUM, Refusal.OTHER)
+#: so does one that lags behind, for a user or a password that is new. These count if every server has them
+_OF_LOGIN = (Refusal.PASSWORD, Refusal.TOKEN)
+#: tokens that a call may use up: each change of any user or role makes the present ones worthless
+_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class Servers:
         the last one that is tried.
         """
         reasons: list[str] = []
+        login: SysregError | None = None
         for gateway in self._usable():
             try:
                 return self._with_token(gateway, ask)
@@ -111,7 +116,12 @@ class Servers:
                         next_step="read it before you try again",
                     ) from None
             except Refused as error:
-                raise self.meaning(error.refusal, error.message, about) from None
+                refused = self.meaning(error.refusal, error.message, about)
+                if error.refusal not in _OF_LOGIN:
+                    raise refused from None
+                login = refused
+        if login is not None:
+            raise login
         self._failed = True
         raise Unavailable(f"etcd cannot be used: {'; '.join(reasons)}")
 
@@ -170,14 +180,15 @@ class Servers:
         return gateway.call(path, body, token=token, seconds=self.limits.call)
 
     def _with_token(self, gateway: Gateway, ask: Callable[[Gateway, str], T]) -> T:
-        token = self._authenticate(gateway)
         try:
-            try:
-                return ask(gateway, token)
-            except Refused as error:
-                if error.refusal is not Refusal.TOKEN:
-                    raise
-            self.forget_token(token)
+            for _ in range(_TOKENS - 1):
+                token = self._authenticate(gateway)
+                try:
+                    return ask(gateway, token)
+                except Refused as error:
+                    if error.refusal is not Refusal.TOKEN:
+                        raise
+                self.forget_token(token)
             return ask(gateway, self._authenticate(gateway))
         except Refused as error:
             if error.refusal in _OF_ONE_SERVER:

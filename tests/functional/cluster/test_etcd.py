@@ -8,6 +8,7 @@ import signal
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.gateway import Gateway, NoAnswer, TlsFiles, encode
-from sysreg_cli.cluster.port import PREFIX, Delete, Put
+from sysreg_cli.cluster.port import PREFIX, Delete, Put, Rights, User
 from sysreg_cli.cluster.servers import Access, Servers
+from sysreg_cli.cluster.users import EtcdAdministration
 from sysreg_cli.errors import NotAuthenticated, SettingsError, SysregError, Unavailable
 from tests import certificates as make
 from tests.etcd_cluster import LIMITS, PATIENT, EtcdCluster
@@ -50,6 +52,21 @@ def test_nobody_listens(etcd: EtcdCluster) -> None:
 def test_the_name_is_unknown(etcd: EtcdCluster) -> None:
     access = dataclasses.replace(etcd.access(), endpoints=(HostPort("etcd.invalid", 1),))
     assert failure(access).startswith("etcd cannot be used: etcd.invalid:1: ")
+
+
+def test_a_new_user_is_let_in_at_once_by_every_server(etcd: EtcdCluster) -> None:
+    """A server that lags behind refuses the login, and each change of a user makes all tokens worthless."""
+    leader = etcd.leader()
+    others = [number for number in range(3) if number != leader]
+
+    def add(number: int) -> None:
+        with etcd.inside():
+            user, key = User(f"new-{number}", "a random password"), f"{PREFIX}new/{number}"
+            EtcdAdministration(etcd.access(numbers=[leader]), PATIENT).put_user(user, Rights(writes=[key]))
+            EtcdStore(etcd.access(user, numbers=[*others, leader]), PATIENT).transact([], [Put(key, b"1")])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(add, range(60)))
 
 
 def test_one_server_that_works_is_enough(etcd: EtcdCluster) -> None:
