@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import certificates as make
 from tests.controller import load
 from tests.controller.installation import configure, wait_until_served
 from tests.controller.machine import ADDRESS, Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,59 +14,20 @@ import urllib3
 from devstack.etcd import GROUP
 from sysreg_cli.agent.hosts.certificates import HostCertificates
 from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.gateway import TlsFiles, below, encode
-from sysreg_cli.cluster.joining import host_rights
+from sysreg_cli.cluster.gateway import TlsFiles
 from sysreg_cli.cluster.membership import access
 from sysreg_cli.cluster.port import EPOCH, PREFIX, Expected, Put, Rights, User
-from sysreg_cli.cluster.servers import Limits, Servers
 from sysreg_cli.cluster.users import EtcdAdministration, enable_passwords
 from sysreg_cli.deploy.etcd import ClusterKeys, Passwords
 from sysreg_cli.deploy.units import ETCD
-from sysreg_cli.errors import NotAuthenticated, SysregError, Unavailable
+from sysreg_cli.errors import NotAuthenticated, Unavailable
 from sysreg_cli.settings import ClusterSettings
 from tests.deployed_etcd import deployed_etcd
 from tests.etcd_cluster import RELEASES
+from tests.functional.cluster.test_credential import OPEN, REFUSED
 from tests.unit.deploy.machine import FakePrograms, context_of
 
 _ACTIVE = f"systemctl show --value --property ActiveState {ETCD}"
-#: what etcd lets every client do that may connect, whatever its password: docs/behaviour.rst, "etcd"
-_OPEN = (
-    "kv/compaction",
-    "lease/grant",
-    "lease/keepalive",
-    "lease/leases",
-    "maintenance/status",
-    "maintenance/alarm",
-    "cluster/member/list",
-)
-_CLOSED: Mapping[str, Mapping[str, object]] = {
-    "kv/range": {"key": encode(f"{PREFIX}hosts/other/status")},
-    "kv/put": {"key": encode(f"{PREFIX}hosts/other/status")},
-    "kv/deleterange": below(PREFIX),
-    "kv/txn": {"success": [{"request_put": {"key": encode(f"{PREFIX}desired/x")}}]},
-    "auth/enable": {},
-    "auth/disable": {},
-    "auth/user/add": {"name": "x", "password": "x"},
-    "auth/user/get": {"name": "root"},
-    "auth/user/list": {},
-    "auth/user/delete": {"name": "root"},
-    "auth/user/changepw": {"name": "root", "password": "x"},
-    "auth/user/grant": {"user": "host-worker3", "role": "root"},
-    "auth/user/revoke": {"name": "root", "role": "root"},
-    "auth/role/add": {"name": "x"},
-    "auth/role/get": {"role": "root"},
-    "auth/role/list": {},
-    "auth/role/delete": {"role": "root"},
-    "auth/role/grant": {"name": "host-worker3", "perm": {"permType": "READWRITE", **below(PREFIX)}},
-    "auth/role/revoke": {"role": "host-worker3", "key": encode(f"{PREFIX}hosts/worker3/status")},
-    "cluster/member/add": {"peerURLs": ["https://127.0.0.1:1"]},
-    "cluster/member/remove": {"ID": "1"},
-    "cluster/member/update": {"ID": "1", "peerURLs": ["https://127.0.0.1:1"]},
-    "cluster/member/promote": {"ID": "1"},
-    "maintenance/defragment": {},
-    "maintenance/hash": {},
-    "maintenance/snapshot": {},
-}
 
 
 @pytest.fixture(scope="module", params=RELEASES)
@@ -115,7 +76,7 @@ def test_nobody_gets_in_without_a_certificate(cluster: ClusterSettings) -> None:
     """Some calls need no password, so the certificate decides about these."""
     context = ssl.create_default_context(cafile=str(access(cluster).tls.ca))
     with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
-        for path in (*_OPEN, *_CLOSED):
+        for path, _ in (*REFUSED.values(), *OPEN.values()):
             with pytest.raises((urllib3.exceptions.HTTPError, OSError)):
                 pool.request("POST", f"https://{cluster.listen}/v3/{path}", body=b"{}")
 
@@ -138,24 +99,6 @@ def test_a_deleted_host_cannot_even_connect(cluster: ClusterSettings, tmp_path: 
     with pytest.raises(Unavailable, match="etcd cannot be used"):
         EtcdStore(dataclasses.replace(reached, tls=tls)).get(EPOCH)
     EtcdStore(reached).get(EPOCH)
-
-
-def test_every_call_that_etcd_can_refuse_to_a_host_is_refused(
-    cluster: ClusterSettings, tmp_path: Path
-) -> None:
-    user = User("host-worker3", "a random password")
-    reached = access(cluster)
-    EtcdAdministration(reached).put_user(user, host_rights("worker3"))
-    (tmp_path / "password").write_text(user.password)
-    host = Servers(
-        dataclasses.replace(reached, user=user.name, password_file=tmp_path / "password"), Limits()
-    )
-    before = EtcdStore(reached).list(PREFIX).entries
-    for path, body in _CLOSED.items():
-        with pytest.raises(SysregError) as caught:
-            host.call(path, body, f"call {path}")
-        assert not isinstance(caught.value, Unavailable) or "permission denied" in str(caught.value), path
-    assert EtcdStore(reached).list(PREFIX).entries == before
 
 
 def test_the_key_of_a_client_is_no_server(cluster: ClusterSettings) -> None:
