@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from sysreg_cli.pki.check import check_server, read_certificates
 from sysreg_cli.pki.selfsigned import renewal_time, self_signed
 from sysreg_cli.settings import Settings
 from sysreg_cli.settings.schema import CHAIN_FILE, KEY_FILE
+
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Generation:
 class ServerCertificate(Resource):
     """A certificate for the host names of the controller is in use.
 
-    A self-signed one is replaced if it lacks a name, and renewed before it ends. One that the operator
-    installed stays, whatever is wrong with it; ``refusal`` says so.
+    A self-signed one is replaced if it lacks a name, and renewed before it ends; ReplacedByAgent does that in
+    a cluster. One that the operator installed stays, whatever is wrong with it; ``refusal`` says so.
     """
 
     settings: Settings
@@ -87,7 +90,7 @@ class ServerCertificate(Resource):
         if name is None or name not in self._generations.names():
             return self._replacement(instead="")
         used = self._generation(name)
-        if used.problems and used.is_replaceable:
+        if used.problems and used.is_replaceable and not _is_for_agent(used):
             return self._replacement(instead=f" instead of the one in use: {'; '.join(used.problems)}")
         return attributes_change(dict(self._attributes()))
 
@@ -136,3 +139,45 @@ class ServerCertificate(Resource):
             for path, mode in ((generation.key, 0o440), (generation.chain, 0o444)):
                 if path.is_file():
                     yield path, Attributes(mode, group=self.key_group)
+
+
+def _is_for_agent(used: Generation) -> bool:
+    """Whether the agent has to replace it: hosts of a cluster trust it, and it can be presented meanwhile."""
+    return bool(used.settings.cluster.endpoints) and used.key.exists() and used.chain.exists()
+
+
+@dataclass(frozen=True)
+class ReplacedByAgent(Resource):
+    """In a cluster, sysreg-agent replaces a self-signed certificate that is not good any more.
+
+    Each host has to trust the new one before the registry presents it, and that is the agent's to see to. It
+    looks at the certificate soon after its start.
+    """
+
+    settings: Settings
+    unit: str
+    #: for which the agent may take, in seconds
+    seconds: float = 120.0
+
+    def _used(self) -> Generation:
+        generations = Generations(self.settings.certificate.directory)
+        return Generation(generations.path(generations.current() or ""), self.settings)
+
+    def compare(self, context: Context) -> Change | None:
+        used = self._used()
+        if not (_is_for_agent(used) and used.is_replaceable and used.problems):
+            return None
+        line = f"have {self.unit} replace the certificate in use on all hosts: {'; '.join(used.problems)}"
+        return Change(line, self._wait)
+
+    def _wait(self, context: Context) -> None:
+        context.programs.change("systemctl", "restart", self.unit)
+        deadline = time.monotonic() + self.seconds
+        while problems := self._used().problems:
+            if time.monotonic() >= deadline:
+                raise SysregError(
+                    f"{self.unit} has not replaced the certificate in use: {'; '.join(problems)}",
+                    next_step=f"see journalctl -u {self.unit}, which names the host that stopped it; or"
+                    " install another: system certificate-install -m docker_registry FILE",
+                )
+            time.sleep(_POLL_SECONDS)

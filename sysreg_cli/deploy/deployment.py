@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from sysreg_cli.deploy import templates
-from sysreg_cli.deploy.certificate import ServerCertificate
+from sysreg_cli.deploy.certificate import ReplacedByAgent, ServerCertificate
 from sysreg_cli.deploy.client_trust import ClientTrust
 from sysreg_cli.deploy.configs import (
     CONTAINERD_CONFIG,
@@ -203,6 +203,7 @@ def _services(settings: Settings, facts: HostFacts) -> Iterator[Resource]:
     yield RunningUnit(TOKEN_SERVER.unit, Listener(TOKEN_SERVER.unit, settings.token_server.port))
     yield RunningUnit(AGENT_SOCKET, socket=settings.agent.socket)
     yield RunningUnit(AGENT.unit)
+    yield ReplacedByAgent(settings, AGENT.unit)
     yield OptionalUnit(PRUNE_TIMER)
     if facts.containerd is not None:
         yield TryRestart(CONTAINERD)

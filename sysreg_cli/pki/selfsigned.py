@@ -76,6 +76,13 @@ def renewal_time(
     return leaf.not_valid_after_utc - min(timedelta(days=min_days), lifetime / 3)
 
 
+def lacks_a_name(chain: Sequence[x509.Certificate], host_names: Sequence[str]) -> bool:
+    """Whether ``chain`` is one self-signed certificate that is not for each of ``host_names``."""
+    if len(chain) != 1 or chain[0].issuer != chain[0].subject:
+        return False
+    return not {str(as_address(name) or name) for name in host_names} <= _names(chain[0])
+
+
 def _names(leaf: x509.Certificate) -> set[str]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -25,7 +25,7 @@ from sysreg_cli.errors import CertificateRefused, Conflict, SysregError, text_of
 from sysreg_cli.host import anchors
 from sysreg_cli.host.generations import Generations
 from sysreg_cli.pki.check import ServerChain
-from sysreg_cli.pki.selfsigned import renewal_time, self_signed
+from sysreg_cli.pki.selfsigned import lacks_a_name, renewal_time, self_signed
 from sysreg_cli.settings import CertificateSettings, DirectorySource, Settings
 
 log = logging.getLogger("sysreg.agent")
@@ -200,13 +200,19 @@ class Renewal:
     # -- a self-signed certificate of sysreg's ---------------------------------------------------------
 
     def _renew_own(self) -> None:
-        """Replace the certificate in use if sysreg made it and it ends soon."""
+        """Replace the certificate in use if sysreg made it and it ends soon.
+
+        In a cluster, also if it is self-signed and lacks a name of the settings: sysreg-deploy leaves that to
+        the agent, because hosts have to trust another one before the registry presents it.
+        """
         moment, settings = now(), self._settings
         names, days = settings.registry.host_names, settings.certificate.min_days_warning
         try:
             used = self._generations.current()
-            due = renewal_time(self._generations.certificates(used), names, min_days=days) if used else None
-            if due is None or moment < due - _AHEAD:
+            chain_in_use = self._generations.certificates(used) if used else ()
+            due = renewal_time(chain_in_use, names, min_days=days)
+            lacks = bool(settings.cluster.endpoints) and lacks_a_name(chain_in_use, names)
+            if not lacks and (due is None or moment < due - _AHEAD):
                 return
             chain = self._check(b"".join(self_signed(names, now=moment)), moment)
             self._install(chain, "self-signed", instead_of=used)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import grp
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.alarms.reminder import expiry_warning
-from sysreg_cli.deploy.certificate import ServerCertificate
+from sysreg_cli.deploy.certificate import ReplacedByAgent, ServerCertificate
+from sysreg_cli.deploy.machine import Programs
+from sysreg_cli.errors import SysregError
 from sysreg_cli.host.generations import KEY_GROUP, Generations
 from sysreg_cli.pki.selfsigned import self_signed
-from sysreg_cli.settings import CertificateSettings, PathSettings, Settings
+from sysreg_cli.settings import CertificateSettings, ClusterSettings, PathSettings, Settings
 from tests import certificates as make
 from tests.unit.deploy.machine import apply, context_of, required
 
@@ -109,3 +113,69 @@ def test_an_operators_one_is_left_and_its_problem_told(settings: Settings) -> No
     assert refused is not None
     assert "certificate-install" in refused.next_step
     assert "ended at" in expiry_warning(settings.certificate, NOW)
+
+
+@pytest.fixture
+def cluster(settings: Settings) -> Settings:
+    """The settings of a controller that has a cluster."""
+    section = ClusterSettings(endpoints=(HostPort("192.0.2.1", 2479),))
+    return dataclasses.replace(settings, cluster=section)
+
+
+def with_names(settings: Settings, *names: str) -> Settings:
+    return dataclasses.replace(settings, registry=dataclasses.replace(settings.registry, host_names=names))
+
+
+def test_in_a_cluster_the_agent_replaces_it_because_hosts_have_to_trust_the_next_one_first(
+    cluster: Settings,
+) -> None:
+    context = context_of(cluster.paths.state)
+    apply(certificate(cluster), context)  # the first one: nobody trusts another
+    assert wanted(cluster) == ""
+    assert ReplacedByAgent(cluster, "sysreg-agent.service").compare(context) is None
+    more = with_names(cluster, "registry.local", "registry.central")
+    before = Generations(cluster.certificate.directory).current()
+    assert wanted(more) == ""
+    change = ReplacedByAgent(more, "sysreg-agent.service").compare(context)
+    assert change
+    assert change.line.startswith("have sysreg-agent.service replace the certificate in use on all hosts: ")
+    assert "registry.central" in change.line
+    assert Generations(cluster.certificate.directory).current() == before
+
+
+def test_one_that_ends_is_left_to_the_agent_too_but_not_one_without_its_key(cluster: Settings) -> None:
+    context = context_of(cluster.paths.state)
+    use(cluster, *self_signed(["registry.local"], now=NOW - timedelta(days=364)))
+    assert wanted(cluster) == ""
+    assert ReplacedByAgent(cluster, "sysreg-agent.service").compare(context)
+    (cluster.certificate.directory / "current").resolve().joinpath("server.key").unlink()
+    assert "create a self-signed certificate" in wanted(cluster)
+    assert ReplacedByAgent(cluster, "sysreg-agent.service").compare(context) is None
+
+
+class Agent(Programs):
+    """systemctl, whose restart has the agent do ``work``."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+
+    def change(self, *command: str, timeout: float = 0) -> None:
+        assert command == ("systemctl", "restart", "sysreg-agent.service")
+        self._work()
+
+
+def test_it_waits_until_the_agent_has_done_it_and_says_what_to_look_at_if_not(cluster: Settings) -> None:
+    use(cluster, *self_signed(["registry.local"], now=NOW))
+    more = with_names(cluster, "registry.local", "registry.central")
+    context = context_of(cluster.paths.state)
+    idle = dataclasses.replace(context, programs=Agent(lambda: None))
+    change = ReplacedByAgent(more, "sysreg-agent.service", seconds=0.0).compare(idle)
+    assert change
+    with pytest.raises(SysregError, match="has not replaced the certificate in use: ") as caught:
+        change.apply(idle)
+    assert "journalctl -u sysreg-agent.service" in caught.value.next_step
+    names = more.registry.host_names
+    change.apply(
+        dataclasses.replace(context, programs=Agent(lambda: use(more, *self_signed(names, now=NOW))))
+    )
+    assert ReplacedByAgent(more, "sysreg-agent.service").compare(context) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from devstack.waiting import wait_until
+from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.renewal.readings import Reading
 from sysreg_cli.agent.renewal.record import SourceRecord
 from sysreg_cli.agent.renewal.renewal import Pace
 from sysreg_cli.errors import Conflict, SysregError
 from sysreg_cli.pki.selfsigned import self_signed
+from sysreg_cli.settings import ClusterSettings
 from tests import certificates as make
 from tests.unit.agent.renewal.conftest import Host
 
@@ -253,4 +256,30 @@ def test_one_that_an_operator_installs_meanwhile_is_not_replaced(
     monkeypatch.setattr(host.change, "install", late)
     with host.renewing(None):
         wait_until(lambda: host.change.tried.is_set())
+    assert host.uses(host.first)
+
+
+@pytest.mark.parametrize("names", [("registry.local",), ("registry.old",)])
+def test_in_a_cluster_a_self_signed_one_that_lacks_a_name_is_replaced(
+    host: Host, names: tuple[str, ...]
+) -> None:
+    """sysreg-deploy leaves that to the agent there: hosts have to trust the next one first."""
+    old = use_self_signed(host, *names, days_left=300)
+    registry = dataclasses.replace(host.settings.registry, host_names=("registry.local", "registry.central"))
+    host.settings = dataclasses.replace(host.settings, registry=registry)
+    with host.renewing(Given(Reading(problem="a look is over"))) as renewal:
+        wait_until(lambda: renewal.record.problem)
+    assert host.in_use() == old, "alone, sysreg-deploy does it"
+    section = ClusterSettings(endpoints=(HostPort("192.0.2.1", 2479),))
+    host.settings = dataclasses.replace(host.settings, cluster=section)
+    with host.renewing(None):
+        wait_until(lambda: host.in_use() != old)
+
+
+def test_in_a_cluster_one_of_a_ca_stays_whatever_it_lacks(host: Host) -> None:
+    registry = dataclasses.replace(host.settings.registry, host_names=("registry.central",))
+    section = ClusterSettings(endpoints=(HostPort("192.0.2.1", 2479),))
+    host.settings = dataclasses.replace(host.settings, registry=registry, cluster=section)
+    with host.renewing(Given(Reading(problem="a look is over"))) as renewal:
+        wait_until(lambda: renewal.record.problem)
     assert host.uses(host.first)
