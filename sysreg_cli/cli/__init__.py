@@ -18,6 +18,7 @@ certificates.py       certificate-install, certificate-list, certificate-show
 certificate_undo.py   certificate-rollback, certificate-uninstall, ca-certificate-uninstall
 csr.py                certificate-request
 hosts.py              registry-host-list, registry-host-show, registry-host-add, registry-host-delete
+hosts_progress.py     how far the hosts of a cluster are, on a terminal
 certificate_file.py   the operator's file, which holds a private key: read and remove it
 global_options.py     the table of the options with a text value
 options.py            how a command is declared, and the click options of every command

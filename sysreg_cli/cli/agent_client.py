@@ -96,6 +96,16 @@ class AgentClient:
             token=None if by_peer else token,
         )
 
+    def another(self, invocation: Invocation) -> AgentClient:
+        """Return a client of the same agent for another thread, with the same token.
+
+        Gets the token now, because that may ask for a password. Raises what ``keystone.token`` raises.
+        """
+        self._token_header()
+        token = None if self._get_token is None else lambda: self._token
+        connection = connect(self._where, invocation)
+        return AgentClient(connection, self._where, timeout=self._timeout, token=token)
+
     def close(self) -> None:
         """Close the connection. The next call opens another one."""
         self._connection.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sysreg_cli.cli import hints
+from sysreg_cli.cli import hints, hosts_progress
 from sysreg_cli.cli.certificates import (
     HOSTS_WAIT,
     HOSTS_WAIT_HELP,
@@ -60,7 +60,8 @@ def rollback(invocation: Invocation, name: str, serial: str | None) -> None:
 
     agent = AgentClient.from_invocation(invocation)
     timeout = invocation.given_timeout or INSTALL_SECONDS
-    installation = agent.roll_back_certificate(serial, read_timeout=timeout)
+    with hosts_progress.shown(agent, invocation):
+        installation = agent.roll_back_certificate(serial, read_timeout=timeout)
     if installation.error:
         raise SysregError(f"{Mode.DOCKER_REGISTRY}: {installation.error}")
     if not installation.certificates:
@@ -115,13 +116,14 @@ def _uninstall(
 
     agent = AgentClient.from_invocation(invocation)
     timeout = invocation.given_timeout or INSTALL_SECONDS
-    done = agent.uninstall_certificate(
-        certificate,
-        read_timeout=timeout,
-        restart_clients=restart_clients,
-        require_all_hosts=require_all_hosts,
-        hosts_wait=hosts_wait,
-    )
+    with hosts_progress.shown(agent, invocation):
+        done = agent.uninstall_certificate(
+            certificate,
+            read_timeout=timeout,
+            restart_clients=restart_clients,
+            require_all_hosts=require_all_hosts,
+            hosts_wait=hosts_wait,
+        )
     removed = done.certificate
     say(invocation, f"Certificate {removed.signature} uninstalled: {removed.subject}")
     hosts = hosts_of(invocation, removed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sysreg_cli.cli import hints
+from sysreg_cli.cli import hints, hosts_progress
 from sysreg_cli.cli.certificate_file import CertificateFile, opened
 from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, require_utf8
 from sysreg_cli.cli.options import AGENT_VARIABLES, command
@@ -166,7 +166,8 @@ def _install(
 
     agent = AgentClient.from_invocation(invocation)
     timeout = invocation.given_timeout or INSTALL_SECONDS
-    installation = _send(agent, file, mode, secret, timeout, options)
+    with hosts_progress.shown(agent, invocation):
+        installation = _send(agent, file, mode, secret, timeout, options)
     first, *others = installation.certificates
     refused = _say_refused(invocation, file, installation.refused)
     installed = [replace(first, warnings=(*first.warnings, *refused)), *others]
