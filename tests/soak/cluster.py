@@ -14,6 +14,7 @@ from collections import Counter
 
 from sysreg_cli.cluster.port import PREFIX
 from tests.etcd_cluster import RELEASES, EtcdCluster
+from tests.functional.cluster.conftest import TOKEN_SECONDS
 from tests.functional.cluster.numbered import Numbered
 from tests.functional.cluster.test_faults import FAULTS
 
@@ -24,7 +25,7 @@ def soak(release: str, seconds: float, seed: int) -> None:
     """Make faults for so long. Raises AssertionError if a change is missed, or seen too late."""
     chance, done = random.Random(seed), Counter[str]()
     longest, written, states = 0.0, 0, 0
-    with EtcdCluster.running(release, "--auth-token-ttl=3") as etcd:
+    with EtcdCluster.running(release, f"--auth-token-ttl={TOKEN_SECONDS}") as etcd:
         end = time.monotonic() + seconds
         for number in itertools.count():
             fault = chance.choice(FAULTS)

@@ -70,7 +70,7 @@ class Memory:
         self._seen: dict[tuple[str, int], tuple[float, float]] = {}
 
     def look(self) -> None:
-        processes = {name: worker.process.pid for name, worker in self._site.workers.items()}
+        processes = {name: worker.pid for name, worker in self._site.workers.items()}
         processes |= {name: self._site.controller.pid(name) for name in (AGENT, TOKEN_SERVER)}
         for name, pid in processes.items():
             try:

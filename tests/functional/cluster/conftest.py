@@ -11,14 +11,16 @@ from sysreg_cli.cluster.port import Store, User
 from sysreg_cli.cluster.users import EtcdAdministration
 from tests.etcd_cluster import PATIENT, RELEASES, EtcdCluster
 
+#: for which etcd accepts a token that is not used
+TOKEN_SECONDS = 3
+
 
 @pytest.fixture(scope="module", params=RELEASES)
 def etcd(request: pytest.FixtureRequest) -> Iterator[EtcdCluster]:
     """The servers of a module. The test runs in their network namespace."""
     # with a short life of tokens, a test logs in more than once; a small quota is soon full
-    with EtcdCluster.running(
-        request.param, "--auth-token-ttl=3", "--quota-backend-bytes=16777216"
-    ) as cluster:
+    flags = (f"--auth-token-ttl={TOKEN_SECONDS}", "--quota-backend-bytes=16777216")
+    with EtcdCluster.running(request.param, *flags) as cluster:
         yield cluster
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
@@ -14,6 +15,7 @@ from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.port import PREFIX, Expected, Put
 from sysreg_cli.errors import Changed, OutcomeUnknown
 from tests.etcd_cluster import LIMITS, EtcdCluster
+from tests.functional.cluster.conftest import TOKEN_SECONDS
 from tests.functional.cluster.numbered import SEEN_WITHIN, Numbered
 
 _prefixes = (f"{PREFIX}fault{number}/" for number in itertools.count())
@@ -76,6 +78,14 @@ def quorum_lost(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
 
 
 @contextmanager
+def token_expired_and_cut(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
+    """A watch goes on with an expired token, but the next one needs another."""
+    time.sleep(TOKEN_SECONDS + 1.5)
+    etcd.cut()
+    yield
+
+
+@contextmanager
 def compacted_and_cut(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
     etcd.compact()
     etcd.cut()
@@ -85,7 +95,7 @@ def compacted_and_cut(etcd: EtcdCluster, numbered: Numbered) -> Iterator[None]:
 #: the server of a fault is the one that the follower watches, and the leader
 FAULTS = [
     connections_cut, packets_lost, server_frozen, server_killed, server_stopped, all_killed, quorum_lost,
-    compacted_and_cut,
+    compacted_and_cut, token_expired_and_cut,
 ]  # fmt: skip
 
 

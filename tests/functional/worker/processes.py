@@ -48,17 +48,25 @@ class Fleet:
             worker.kill()
         self.store.close()
 
-    def add(self, name: str, *prefix: str) -> WorkerProcess:
-        """Add a worker and start it, with the words ``prefix`` before its command line."""
+    def add(self, name: str, machine: Machine | None = None) -> WorkerProcess:
+        """Add a worker and start it."""
         user = User(f"host-{name}", secrets.token_hex(16))
         writes = [host_key(name, Part.STATUS), host_key(name, Part.ALIVE)]
         self.administration.put_user(user, Rights([DESIRED], writes))
         spec = encode(HostSpec(Role.WORKER, "2026-11-27T00:00:00+00:00"))
         self.store.transact([], [Put(host_key(name, Part.SPEC), spec)])
-        worker = WorkerProcess(name, self.root / name, self.etcd.access(user), user)
+        access = self.etcd.access(user, from_bridge=machine is not None)
+        worker = WorkerProcess(name, self.root / name, access, user, machine)
         self.workers[name] = worker
-        worker.start(*prefix)
+        worker.start()
         return worker
+
+    def end_lease(self, name: str) -> None:
+        """Let the lease of a host end now, as it does 15 s after the host went."""
+        entry = self.store.get(host_key(name, Part.ALIVE))
+        assert entry is not None
+        self.store.revoke(entry.lease)
+        self.wait_for(State.DOWN, [name])
 
     def publish(self, desired: DesiredCertificate) -> None:
         writing.put(self.store, CERTIFICATE, encode(desired), self.store.get(CERTIFICATE))
@@ -166,9 +174,14 @@ class WorkerProcess:
             )
 
     @property
-    def process(self) -> psutil.Process:
+    def pid(self) -> int:
+        """The process id. It may have ended."""
         assert self._process is not None
-        return psutil.Process(self._process.pid)
+        return self._process.pid
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self.pid)
 
     def signal(self, which: signal.Signals) -> None:
         assert self._process is not None

@@ -18,7 +18,10 @@ NAME = "localhost"
 
 
 class Registry:
-    """As a context: docker-registry at ``localhost:port``. It presents nothing before ``present``."""
+    """As a context: docker-registry at ``localhost:port``. It presents nothing before ``present``.
+
+    A machine on the bridge reaches it, if ``localhost`` is an address of the bridge there.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -49,7 +52,7 @@ class Registry:
         config = {
             "version": 0.1,
             "storage": {"filesystem": {"rootdirectory": str(self._directory / "images")}},
-            "http": {"addr": f"127.0.0.1:{self.port}", "tls": tls},
+            "http": {"addr": f":{self.port}", "tls": tls},
         }
         path = self._directory / "registry.yml"
         path.write_text(yaml.safe_dump(config))

@@ -97,6 +97,11 @@ class Site:
         path.write_bytes(make.bundle(leaf, root))
         return str(path)
 
+    def trusted(self, worker: WorkerProcess) -> list[bytes]:
+        """What docker on a worker trusts."""
+        directory = worker.docker / self.controller.address
+        return sorted(path.read_bytes() for path in directory.glob("*.crt"))
+
     def install(self, name: str, *options: str, status: int = 0) -> str:
         words = ("certificate-install", "-m", "docker_registry", *options, self.certificate(name))
         return self.system(*words, status=status)
@@ -127,7 +132,7 @@ def site_on_a_bridge(etcd: EtcdCluster, root: Path, hosts: int, *, clocks: bool 
             # with the usual command, the agent lets no connection be refused while the registry restarts
             "agent": {"restart_command": AgentSettings().restart_command},
         },
-        environment={AGENT: {**_systemctl(root / "bin"), **(_clock(root / "agent") if clocks else {})}},
+        environment={AGENT: {**_systemctl(root / "bin"), **(clock(root / "agent") if clocks else {})}},
     )
     with contextlib.ExitStack() as stack:
         controller = stack.enter_context(Controller.temporary(options))
@@ -143,7 +148,7 @@ def site_on_a_bridge(etcd: EtcdCluster, root: Path, hosts: int, *, clocks: bool 
             worker = site.join(name, machine)
             stack.callback(worker.kill)
             if clocks:
-                worker.environment.update(_clock(root / name))
+                worker.environment.update(clock(root / name))
             worker.start()
         yield site
 
@@ -153,7 +158,8 @@ def set_clock(root: Path, program: str, offset: str) -> None:
     (root / program / "clock").write_text(f"{offset}\n")
 
 
-def _clock(directory: Path) -> Mapping[str, str]:
+def clock(directory: Path) -> Mapping[str, str]:
+    """Return the environment of a program whose clock ``set_clock`` sets: the name of the directory."""
     directory.mkdir(exist_ok=True)
     (directory / "clock").write_text("+0\n")
     (directory / "sitecustomize.py").write_text(_SLEEP)

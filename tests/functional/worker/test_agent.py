@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from devstack import images
 from devstack.controller import Controller
 from devstack.options import Options
 from devstack.waiting import wait_until
@@ -173,19 +174,25 @@ def bundle_of(worker: WorkerProcess) -> str:
     return " ".join(one.subject.rfc4514_string() for one in found)
 
 
-def test_without_etcd_the_commands_that_need_it_name_it(
+def test_without_etcd_all_goes_on_but_the_commands_that_need_it(
     site: Site, worker: WorkerProcess, etcd: DeployedEtcd
 ) -> None:
+    """As long as it takes: etcd forgets every token at its start, as it does after an hour."""
+    trusted = site.trusted(worker)
     etcd.stop()
     try:
         for words in (("registry-host-list",), ("registry-host-add", "worker-2", "--file", "/tmp/none.json")):
             assert str(etcd.settings.listen) in site.system(*words, status=1)
         assert str(etcd.settings.listen) in site.install("fifth", status=1)
         assert str(etcd.settings.listen) in site.install_authorities("without etcd", status=1)
-        # what does not need it goes on
+        # what does not need it goes on: logins, pushes and pulls, too
+        image, client = images.single(), site.controller.client("testuser")
+        client.push("testuser/meanwhile", "1", image)
+        assert client.is_whole("testuser/meanwhile", "1")
         assert "without etcd" not in json.dumps(site.json("certificate-list"))
         assert "the hosts are not known" in site.system("certificate-show", "docker_registry")
         assert not Path("/tmp/none.json").exists()
+        assert site.trusted(worker) == trusted
     finally:
         etcd.start()
     site.wait_for("worker-1", "live")

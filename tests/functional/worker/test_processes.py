@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from devstack.bridge import Machine
 from devstack.waiting import wait_until
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.judgement import State
@@ -74,23 +75,42 @@ def site(etcd: EtcdCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     root = tmp_path_factory.mktemp("site")
     with Registry(tmp_path_factory.mktemp("registry")) as registry, Fleet(etcd, root) as fleet:
         site = Site(fleet, registry)
-        for name in ("w1", "w2", "w3"):
-            fleet.add(name)
-        site.settle()
-        fleet.wait_for(State.LIVE)
-        yield site
+        machine = Machine(root / "machine", "w3", "198.51.100.20", {NAME: "198.51.100.1"})
+        try:
+            fleet.add("w1")
+            fleet.add("w2")
+            fleet.add("w3", machine)
+            site.settle()
+            fleet.wait_for(State.LIVE)
+            yield site
+        finally:
+            machine.close()
 
 
 def test_a_change_reaches_every_host_and_one_that_was_down_when_it_is_back(site: Site) -> None:
-    gone = site.fleet.workers["w3"]
+    gone = site.fleet.workers["w2"]
     gone.kill()
-    site.fleet.wait_for(State.DOWN, ["w3"])
-    site.change(["w1", "w2"])
-    site.change(["w1", "w2"])
-    assert site.fleet.judgements()["w3"].state is State.DOWN
+    site.fleet.end_lease("w2")
+    site.change(["w1", "w3"])
+    site.change(["w1", "w3"])
+    assert site.fleet.judgements()["w2"].state is State.DOWN
     gone.start()
     site.fleet.wait_for(State.LIVE)
     assert site.trusted(gone) == [CAS[site.number % 2].pem]
+
+
+def test_a_host_without_a_network_during_changes_is_current_when_it_is_back(site: Site) -> None:
+    """Nothing is restarted there, neither the machine nor its daemon."""
+    away = site.fleet.workers["w3"]
+    assert away.machine is not None
+    before, pid = site.trusted(away), away.pid
+    with away.machine.without_network():
+        site.fleet.end_lease("w3")
+        site.change(["w1", "w2"])
+        assert site.trusted(away) == before
+    site.fleet.wait_for(State.LIVE)
+    assert site.trusted(away) == [CAS[site.number % 2].pem]
+    assert away.pid == pid
 
 
 def test_a_host_that_was_frozen_during_a_change_is_current_afterwards(site: Site) -> None:
