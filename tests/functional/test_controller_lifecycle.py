@@ -192,16 +192,41 @@ def test_the_clock_of_keystone_and_our_daemons_can_be_moved(new_controller: NewC
         assert token.issued - datetime.now(UTC) > timedelta(hours=23)
 
 
-def test_in_a_namespace_docker_verifies_the_certificate(new_controller: NewController) -> None:
-    with new_controller(Options(netns=True)) as controller:
-        login = ["docker", "login", "--username", "testuser", "--password-stdin", controller.address]
-        password = controller.passwords["testuser"]
-        done = controller.run(login, user="testuser", input=password)
+#: each Python program tells what it imports, as long as it runs
+_TELL_IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
+
+
+@pytest.fixture(scope="module")
+def namespaced(new_controller: NewController) -> Iterator[Controller]:
+    tell = {AGENT: _TELL_IMPORTS, TOKEN_SERVER: _TELL_IMPORTS}
+    with new_controller(Options(netns=True, environment=tell)) as controller:
+        yield controller
+
+
+def test_a_controller_that_is_alone_has_nothing_of_a_cluster(namespaced: Controller) -> None:
+    """No program is added, and none imports it: not at its start, and not for a call about hosts."""
+    assert namespaced.programs == [KEYSTONE, REGISTRY, TOKEN_SERVER, AGENT]
+    told = []
+    for words in (["registry-host-list"], ["certificate-show", "docker_registry"], ["registry-image-list"]):
+        done = namespaced.system(*words, env=_TELL_IMPORTS)
         assert done.returncode == 0, done.stderr
-        (controller.trust_directory / "ca.crt").unlink()
-        done = controller.run(login, user="testuser", input=password)
-        assert done.returncode != 0
-        assert "certificate" in done.stderr
+        told.append(done.stderr)
+    for text in (*told, namespaced.log(AGENT), namespaced.log(TOKEN_SERVER)):
+        imported = [line.rpartition("|")[2].strip() for line in text.splitlines() if "|" in line]
+        assert "sysreg_cli" in imported
+        rooms = ("sysreg_cli.cluster", "sysreg_cli.worker", "sysreg_cli.agent.hosts")
+        assert not [name for name in imported if name.startswith(rooms)]
+
+
+def test_in_a_namespace_docker_verifies_the_certificate(namespaced: Controller) -> None:
+    login = ["docker", "login", "--username", "testuser", "--password-stdin", namespaced.address]
+    password = namespaced.passwords["testuser"]
+    done = namespaced.run(login, user="testuser", input=password)
+    assert done.returncode == 0, done.stderr
+    (namespaced.trust_directory / "ca.crt").unlink()
+    done = namespaced.run(login, user="testuser", input=password)
+    assert done.returncode != 0
+    assert "certificate" in done.stderr
 
 
 def test_what_a_namespace_writes_below_etc_stays_in_it(new_controller: NewController) -> None:
