@@ -31,7 +31,7 @@ from tests import certificates as make
 #: Debian 12 has etcd 3.4, Debian 13 has 3.5
 RELEASES = ("bookworm", "trixie")
 #: seconds; the servers' progress interval is a third of ``silence``
-LIMITS = Limits(call=2.0, silence=2.4)
+LIMITS = Limits(call=1.0, silence=1.2)
 #: for tests that no fault delays, on a busy machine
 PATIENT = Limits(call=20.0, silence=20.0)
 
@@ -71,7 +71,7 @@ class EtcdCluster:
                     for number in range(3):
                         cluster.start(number)
                     cluster.wait_ready()
-                    enable_passwords(cluster.access(), LIMITS)
+                    enable_passwords(cluster.access(), PATIENT)
                     yield cluster
             finally:
                 cluster.close()
@@ -204,7 +204,7 @@ class EtcdCluster:
 
     def compact(self) -> None:
         """Let the servers forget all revisions but the present one."""
-        servers = Servers(self.access(), LIMITS)
+        servers = Servers(self.access(), PATIENT)
         revision = servers.call("kv/range", {"key": encode("none")}, "read")["header"]["revision"]
         servers.call("kv/compaction", {"revision": revision}, "compact")
         servers.close()

@@ -69,9 +69,10 @@ class Faults:
             self._kill_server, self._freeze_server, self._cut_server, self._cut_clients, self._compact,
         ]  # fmt: skip
         self._loops = [
-            _Loop(self, hosts, random.Random(chance.random())),
-            _Loop(self, servers, random.Random(chance.random())),
-            _Loop(self, [self._agents_clock], random.Random(chance.random())),
+            _Loop(self, hosts, random.Random(chance.random()), pauses=(1, 5)),
+            _Loop(self, servers, random.Random(chance.random()), pauses=(1, 5)),
+            # seldom, because no change succeeds meanwhile: the registry next to the agent has the right time
+            _Loop(self, [self._agents_clock], random.Random(chance.random()), pauses=(30, 90)),
         ]
 
     @contextlib.contextmanager
@@ -214,17 +215,23 @@ class _Loop(threading.Thread):
     """One fault after the other. The processes that it starts end with this thread."""
 
     def __init__(
-        self, faults: Faults, kinds: Sequence[Callable[[random.Random], None]], chance: random.Random
+        self,
+        faults: Faults,
+        kinds: Sequence[Callable[[random.Random], None]],
+        chance: random.Random,
+        *,
+        pauses: tuple[float, float],
     ) -> None:
         super().__init__(daemon=True)
         self.repaired = threading.Event()
         self._faults = faults
         self._kinds = kinds
         self._chance = chance
+        self._pauses = pauses
 
     def run(self) -> None:
         try:
-            while not self._faults.wait_for_end(self._chance.uniform(1, 5)):
+            while not self._faults.wait_for_end(self._chance.uniform(*self._pauses)):
                 kind = self._chance.choice(self._kinds)
                 try:
                     kind(self._chance)

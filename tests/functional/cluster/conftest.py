@@ -12,7 +12,7 @@ from sysreg_cli.cluster.users import EtcdAdministration
 from tests.etcd_cluster import PATIENT, RELEASES, EtcdCluster
 
 #: for which etcd accepts a token that is not used
-TOKEN_SECONDS = 3
+TOKEN_SECONDS = 1
 
 
 @pytest.fixture(scope="module", params=RELEASES)
