@@ -16,13 +16,16 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
 
 from devstack import temporary
 from devstack.waiting import wait_until
 from sysreg_cli.agent.hosts.fleet import Fleet
 from sysreg_cli.cluster.etcd import EtcdStore
-from sysreg_cli.cluster.judgement import HostJudgement, State
+from sysreg_cli.cluster.follow import Follower
+from sysreg_cli.cluster.judgement import State
+from sysreg_cli.cluster.keys import HOSTS, Part, parse_host_key
+from sysreg_cli.cluster.port import Listing
+from sysreg_cli.cluster.records import HostStatus, Outcome, decode
 from tests.etcd_cluster import EtcdCluster
 from tests.functional.worker.site import Site, site_on_a_bridge
 
@@ -58,18 +61,31 @@ class Bench:
 
         thread = threading.Thread(target=command)
         thread.start()
-        seconds = self._reached(begin, lambda one: _is_live(one, before))
+        seconds = self._live_after(begin, before)
         thread.join()
         return seconds, ended[0]
 
-    def _reached(self, begin: float, condition: Callable[[HostJudgement], bool]) -> list[float]:
+    def _live_after(self, begin: float, before: int) -> list[float]:
+        """Return when each host said that it is live with a later change than ``before``."""
         seen: dict[str, float] = {}
-        while len(seen) < len(self.site.workers):
-            for judgement in self.fleet.judgements():
-                if condition(judgement):
-                    seen.setdefault(judgement.record.name, time.perf_counter() - begin)
-            assert time.perf_counter() - begin < 300, [name for name in self.site.workers if name not in seen]
-            time.sleep(0.05)
+
+        def see(listing: Listing) -> None:
+            now = time.perf_counter() - begin
+            for key, entry in listing.entries.items():
+                host, part = parse_host_key(key) or ("", None)
+                if part is Part.STATUS and host not in seen:
+                    status = decode(HostStatus, entry.value, key)
+                    if status.outcome is Outcome.LIVE and status.change.number > before:
+                        seen[host] = now
+
+        store = EtcdStore(self.etcd.access())
+        follower = Follower(store, HOSTS, see, lambda _error: None)
+        thread = threading.Thread(target=follower.run)
+        thread.start()
+        wait_until(lambda: len(seen) == len(self.site.workers), 300, pause=0.1)
+        follower.stop()
+        thread.join()
+        store.close()
         return sorted(seen.values())
 
     def until(self, state: State) -> float:
@@ -122,12 +138,6 @@ class Bench:
         memory = [process.memory_info().rss / 2**20 for process in processes]
         _show(f"CPU over {seconds:g} s at rest", used, "%")
         _show("memory of a host", memory, "MiB")
-
-
-def _is_live(judgement: HostJudgement, before: int) -> bool:
-    """Whether the host has seen a later change than ``before``, and is live."""
-    status = judgement.record.status
-    return judgement.state is State.LIVE and status is not None and status.change.number > before
 
 
 def _show(what: str, values: list[float], unit: str = "s") -> None:

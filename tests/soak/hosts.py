@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import statistics
 import sys
@@ -30,6 +31,7 @@ from cryptography import x509
 from devstack import temporary
 from devstack.programs import AGENT, TOKEN_SERVER
 from devstack.waiting import NotInTime, wait_until
+from sysreg_cli.cluster.judgement import State
 from tests.etcd_cluster import EtcdCluster
 from tests.functional.worker.site import Site, site_on_a_bridge
 from tests.soak.faults import Fault, Faults
@@ -47,7 +49,7 @@ class Installs:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.counts: Counter[str] = Counter()
-        self.current = ""
+        self.problems: list[str] = []
 
     def change(self, number: int) -> None:
         done = self.site.controller.system(
@@ -60,6 +62,17 @@ class Installs:
             self.counts["live on all hosts" if done.returncode == 0 else "in use, hosts behind"] += 1
             if done.returncode:
                 print(f"  change {number}: {done.stderr.strip()}", flush=True)
+        self._look_for_an_older_store(number)
+
+    def _look_for_an_older_store(self, number: int) -> None:
+        """Note the hosts that have seen a later change than the store has: nobody restores etcd here."""
+        listed = self.site.controller.system("registry-host-list", "-f", "json")
+        if listed.returncode:
+            return  # etcd elects
+        for row in json.loads(listed.stdout):
+            if row["state"] == State.AHEAD:
+                shown = self.site.controller.system("registry-host-show", row["host"]).stdout
+                self.problems.append(f"after change {number}, {row['host']} is ahead: {shown}")
 
 
 class Memory:
@@ -196,8 +209,9 @@ def run(site: Site, etcd: EtcdCluster, seconds: float, seed: int) -> int:
     failed = sum(len(puller.failed) for puller in pullers)
     print(f"{sum(puller.done for puller in pullers)} pulls; {failed} failed, {len(unexplained)} unexplained")
     grown = memory.grown()
-    print(f"problems: {faults.problems or 'none'}; grown: {grown or 'none'}; untrue: {wrong or 'none'}")
-    return 1 if unexplained or faults.problems or grown or wrong else 0
+    problems = faults.problems + installs.problems
+    print(f"problems: {problems or 'none'}; grown: {grown or 'none'}; untrue: {wrong or 'none'}")
+    return 1 if unexplained or problems or grown or wrong else 0
 
 
 def main() -> int:

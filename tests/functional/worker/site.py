@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from devstack import bridge, images
 from devstack.bridge import Machine
 from devstack.commands import BIN, fake_clock
@@ -135,6 +137,8 @@ def site_on_a_bridge(etcd: EtcdCluster, root: Path, hosts: int, *, clocks: bool 
         environment={AGENT: {**_systemctl(root / "bin"), **(clock(root / "agent") if clocks else {})}},
     )
     with contextlib.ExitStack() as stack:
+        if clocks:
+            stack.callback(_remove_leftovers)
         controller = stack.enter_context(Controller.temporary(options))
         supervisor = controller.supervisor.pid()
         assert supervisor is not None
@@ -166,6 +170,14 @@ def clock(directory: Path) -> Mapping[str, str]:
     # a machine's clock does not concern the time since its boot
     monotonic = {"DONT_FAKE_MONOTONIC": "1", "PYTHONPATH": str(directory)}
     return {**fake_clock(directory / "clock"), **monotonic}
+
+
+def _remove_leftovers() -> None:
+    """Remove what libfaketime keeps in memory for each process, of those that were killed."""
+    for path in Path("/dev/shm").glob("*faketime_s*_*"):
+        pid = path.name.rpartition("_")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
 
 
 def _credential(etcd: EtcdCluster, directory: Path) -> dict[str, str]:
