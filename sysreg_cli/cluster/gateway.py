@@ -87,8 +87,15 @@ class Refused(SysregError):
     """etcd answered, and did not do it. ``refusal`` says why."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"etcd refuses: {printable(reason, 300)}")
+        self.reason = printable(reason, 300)
+        super().__init__(f"etcd refuses: {self.reason}")
         self.refusal = refusal_of(reason)
+
+    @property
+    def of_one_server(self) -> str:
+        """The reason as it stands behind the name of the server."""
+        has_no_quorum = self.refusal is Refusal.NO_QUORUM
+        return f"it has no quorum ({self.reason})" if has_no_quorum else f"it refuses: {self.reason}"
 
 
 class NoAnswer(SysregError):

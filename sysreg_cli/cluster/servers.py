@@ -30,6 +30,7 @@ from sysreg_cli.errors import (
 
 T = TypeVar("T")
 
+_REPAIR = "check that etcd runs at these addresses, and the network to them"
 #: refusals that the next server may not have
 _OF_ONE_SERVER = (Refusal.NO_QUORUM, Refusal.OTHER)
 #: so does one that lags behind, for a user or a password that is new. These count if every server has them
@@ -123,7 +124,7 @@ class Servers:
         if login is not None:
             raise login
         self._failed = True
-        raise Unavailable(f"etcd cannot be used: {'; '.join(reasons)}")
+        raise Unavailable(f"etcd cannot be used: {'; '.join(reasons)}", next_step=_REPAIR)
 
     def leave(self, gateway: Gateway, *, timed_out: bool = False) -> None:
         """Let the next call begin with another server. ``timed_out`` makes the token suspect, too."""
@@ -192,7 +193,7 @@ class Servers:
             return ask(gateway, self._authenticate(gateway))
         except Refused as error:
             if error.refusal in _OF_ONE_SERVER:
-                raise NoAnswer(error.message, sent=True) from None
+                raise NoAnswer(error.of_one_server, sent=True) from None
             raise
 
     def _authenticate(self, gateway: Gateway) -> str:
@@ -207,7 +208,7 @@ class Servers:
                 raise NoAnswer(error.message, sent=False, timed_out=error.timed_out) from None
             except Refused as error:
                 if error.refusal in _OF_ONE_SERVER:
-                    raise NoAnswer(error.message, sent=False) from None
+                    raise NoAnswer(error.of_one_server, sent=False) from None
                 raise
             token = str(answer["token"])
             with self._lock:

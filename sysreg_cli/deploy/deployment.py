@@ -57,8 +57,9 @@ WORKER_UNIT = Path("/etc/systemd/system/sysreg-host.service")
 _ETCD_UNIT = Path("/etc/systemd/system") / ETCD
 _AGENT_DROP_IN = Path("/etc/systemd/system/sysreg-agent.service.d/cluster.conf")
 _AGENT_RIGHTS = """\
-# The agent of a cluster uses nftables: no pull on a worker is refused while the registry restarts for a new
-# certificate.
+# The agent of a cluster uses nftables: new connections to the registry wait while it restarts for a new
+# certificate. Without that, pulls on workers would fail: docker and containerd give up at the first refused
+# connection, and the registry can neither read its certificate again nor take its socket from systemd.
 [Service]
 CapabilityBoundingSet=CAP_NET_ADMIN
 RestrictAddressFamilies=AF_NETLINK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import re
 import signal
 import ssl
 import threading
@@ -32,12 +33,21 @@ class TestRules(StoreRules):
     """The rules of the port."""
 
 
+_REMEDY = "; check that etcd runs at these addresses, and the network to them"
+
+
 def failure(access: Access, kind: type[SysregError] = Unavailable, limits: Limits = PATIENT) -> str:
     """Return the message that every kind of call ends with."""
     with pytest.raises(kind) as caught:
         EtcdStore(access, limits).get(KEY)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    message = str(caught.value)
+    assert "\n" not in message
+    # each message says once that it is about etcd
+    assert len(re.findall(r"\betcd (?:cannot|refuses|does|takes)", message)) <= 1, message
+    if kind is not Unavailable:
+        return message
+    assert message.endswith(_REMEDY), message
+    return message.removesuffix(_REMEDY)
 
 
 def test_nobody_listens(etcd: EtcdCluster) -> None:
@@ -193,6 +203,7 @@ def test_there_is_no_quorum(etcd: EtcdCluster) -> None:
     try:
         message = failure(etcd.access(numbers=(0,)), limits=LIMITS)
         assert message.startswith("etcd cannot be used: 127.0.0.1:2379: ")
+        assert "it has no quorum" in message or "no answer within" in message
     finally:
         for number in (1, 2):
             etcd.start(number)
