@@ -58,12 +58,18 @@ class Installation:
     def down(self) -> None:
         """Stop every process; images and users stay for the next start."""
         if self.root.exists():
-            self.controller.stop()
+            self._found().stop()
 
     def remove(self) -> None:
         """Stop, and remove images, users and keys."""
         if self.root.exists():
-            self.controller.remove()
+            self._found().remove()
+
+    def _found(self) -> Controller:
+        """The controller that an earlier process has started. Its ports name the trust that goes with it."""
+        controller = self.controller
+        controller.ports.update(self.ports)
+        return controller
 
     def write_openrc(self, controller: Controller, name: str, user: str) -> None:
         """Write a file to be sourced. Only its owner may read it: it holds the password."""
@@ -98,7 +104,10 @@ _ON_WORKER = """\
 #!/bin/sh
 # .run/{name} COMMAND...    run a command on this worker of the embedded controller, as root
 pid=$({control} pid {name}) && [ "$pid" != 0 ] || {{ echo "{name} is down"; exit 1; }} >&2
-exec nsenter --target="$pid" --net --mount --wdns="$PWD" -- "${{@:-sh}}"
+# its settings are in its own /etc
+unset SYSREG_CONF
+[ $# -gt 0 ] || set -- sh
+exec nsenter --target="$pid" --net --mount --wdns="$PWD" -- "$@"
 """
 
 

@@ -63,22 +63,22 @@ class _Calls:
         return JSONResponse(wire.to_json(RegistryHosts(await asyncio.to_thread(self._hosts))))
 
     async def show(self, request: Request, _caller: Caller) -> Response:
-        name = request.path_params["uuid"]
+        name = _host_of(request)
         for host in await asyncio.to_thread(self._hosts):
-            if host.host == name:
+            if host.host.lower() == name:
                 return JSONResponse(wire.to_json(host))
         raise NotFound(f"no host {name}", next_step="see the names with registry-host-list")
 
     async def add(self, request: Request, _caller: Caller) -> Response:
-        name = request.path_params["uuid"]
+        name = _host_of(request)
         request.state.audit_object = name
         join = await asyncio.to_thread(self._required().add, name)
         return JSONResponse(wire.to_json(join))
 
     async def delete(self, request: Request, _caller: Caller) -> Response:
-        name = request.path_params["uuid"]
+        name = _host_of(request)
         request.state.audit_object = name
-        if name == self._controller().host:
+        if name == self._controller().host.lower():
             raise Conflict(f"{name} is the controller itself", next_step="see sysreg-deploy --remove")
         return JSONResponse(wire.to_json(await asyncio.to_thread(self._required().remove, name)))
 
@@ -109,3 +109,8 @@ class _Calls:
             if one.state == HistoryState.IN_USE and one.name == shown.name
         ]
         return RegistryHost(name, "controller", "live", shown.signature, since[-1] if since else "")
+
+
+def _host_of(request: Request) -> str:
+    """Return the name in the path. Names of hosts are kept in lower case, and may be given in any."""
+    return str(request.path_params["uuid"]).lower()

@@ -60,7 +60,7 @@ def list_all(invocation: Invocation) -> None:
 def show(invocation: Invocation, host: str) -> None:
     """Show a host, and what to do if something is wrong with it."""
     check_columns(invocation, PROPERTIES)
-    _require_host_name(host)
+    host = _host_name(host)
 
     from sysreg_cli.cli.agent_client import AgentClient
 
@@ -68,13 +68,13 @@ def show(invocation: Invocation, host: str) -> None:
     show_properties(invocation, {name: getattr(shown, name) for name in PROPERTIES})
 
 
-def _require_host_name(host: str) -> None:
-    """Raise SysregError for a name that no host can have."""
+def _host_name(host: str) -> str:
+    """Return a name of a host in lower case. Raises SysregError for one that no host can have."""
     require_utf8(host, "HOST")
     from sysreg_cli.cluster.keys import check_host_name
 
     try:
-        check_host_name(host)
+        return check_host_name(host)
     except UsageError as error:
         # the line is well formed, so this is no wrong usage
         raise SysregError(error.message, next_step=error.next_step) from None
@@ -104,7 +104,7 @@ def add(invocation: Invocation, role: str, path: str | None, host: str) -> None:
     is useless after an hour. A host that has not joined yet gets a new file; the one before is useless then.
     """
     check_columns(invocation, ["host", "role", "file", "expires_at"])
-    _require_host_name(host)
+    host = _host_name(host)
     target = Path(path or f"join-{host}.json")
     _require_writable(target)
 
@@ -147,7 +147,7 @@ def delete(invocation: Invocation, host: str) -> None:
     trusts stays there until `sysreg-deploy --remove` on it.
     """
     check_columns(invocation, ["host", "deleted"])
-    _require_host_name(host)
+    host = _host_name(host)
 
     from sysreg_cli.cli.agent_client import AgentClient
 

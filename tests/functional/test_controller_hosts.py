@@ -84,6 +84,9 @@ def test_the_tour_shows_a_worker_that_was_down_and_got_the_certificate_when_it_w
 def test_a_worker_pulls_over_an_address_that_is_not_loopback_and_by_its_own_trust(make_run: MakeRun) -> None:
     controller = make_run.controller
     assert f"{NAMESPACE_ADDRESS} registry.local" in make_run.shell(".run/worker-1 cat /etc/hosts").stdout
+    # the settings of the worker, although openrc names those of the controller
+    shown = make_run.shell(".run/worker-1 sh -c 'cat ${SYSREG_CONF-/etc/sysreg/sysreg.conf}'").stdout
+    assert "host = worker-1" in shown
     address = controller.address
     pull = f".run/worker-1 skopeo inspect --raw docker://{address}/public/tools:1.0"
     assert make_run.shell(pull, "testuser").returncode == 0

@@ -273,6 +273,7 @@ def test_make_run_twice_keeps_what_runs_unless_the_source_changed(installation: 
 
     assert main(["down"], installation) == 0
     assert not controller.supervisor.processes()
+    assert not Path(f"/etc/docker/certs.d/registry.local:{installation.ports['registry']}").exists()
     assert main(["down"], installation) == 0, "stopping what is stopped is no failure"
 
 

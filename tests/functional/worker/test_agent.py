@@ -52,11 +52,11 @@ def worker(site: Site) -> Iterator[WorkerProcess]:
 
 def test_before_a_host_joins_it_is_shown_as_joining(site: Site) -> None:
     assert site.states() == {"controller-0": "live"}
-    site.system("registry-host-add", "worker-9", "--file", str(site.root / "worker-9.json"))
+    site.system("registry-host-add", "Worker-9", "--file", str(site.root / "worker-9.json"))
     assert site.states() == {"controller-0": "live", "worker-9": "joining"}
-    shown = site.json("registry-host-show", "worker-9")
+    shown = site.json("registry-host-show", "WORKER-9")
     assert shown["reason"] == "the host has never reported"
-    assert site.system("registry-host-delete", "worker-9") == "Host worker-9 deleted\n"
+    assert site.system("registry-host-delete", "Worker-9") == "Host worker-9 deleted\n"
     assert site.states() == {"controller-0": "live"}
 
 
