@@ -25,7 +25,7 @@ _LIVE_SECONDS = 60.0
 def provision(paths: Paths, endpoints: Endpoints, settings: ClusterSettings, count: int) -> None:
     """Write every file of etcd and of ``count`` workers. Data, keys and disks that exist stay."""
     etcd.provision(settings, paths.etcd)
-    etcd.write_start(settings, paths.etcd)
+    etcd.write_start(settings, paths.etcd_script)
     for worker in workers.named(paths.workers, count):
         worker.write(endpoints, str(paths.root))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from devstack import etcd, keystone_server, workers
+from devstack import keystone_server, workers
 from devstack.endpoints import USUAL_PORTS
 from devstack.options import Options
 from devstack.paths import Paths
@@ -26,7 +26,7 @@ def programs(paths: Paths, options: Options) -> Iterator[Program]:
             environment = {**program.environment, **options.environment.get(program.name, {})}
             yield replace(program, environment={MARK: str(paths.root), **environment})
     if options.hosts:
-        yield Program(ETCD, ["sh", str(etcd.start_script(paths.etcd))], paths.root, {MARK: str(paths.root)})
+        yield Program(ETCD, ["sh", str(paths.etcd_script)], paths.root, {MARK: str(paths.root)})
     for worker in workers.named(paths.workers, options.hosts):
         yield worker.program(str(paths.root))
 

@@ -15,18 +15,7 @@ from typing import Any
 
 import yaml
 
-from devstack import (
-    cluster,
-    commands,
-    hosts,
-    keystone,
-    namespace,
-    provision,
-    readiness,
-    temporary,
-    users,
-    workers,
-)
+from devstack import commands, hosts, keystone, namespace, provision, readiness, temporary, users, workers
 from devstack.client import IndependentClient
 from devstack.commands import BIN
 from devstack.endpoints import NAMESPACE_ADDRESS, USUAL_PORTS, Endpoints
@@ -138,6 +127,8 @@ class Controller:
             if self.options.netns:
                 self._trust()
         if self.options.hosts:
+            from devstack import cluster  # not imported without hosts
+
             cluster.start(self)
         self.wait_ready()
 
@@ -338,6 +329,8 @@ class Controller:
         provision.make_keys(settings)
         provision.write_registry_config(self.paths, self.endpoints, settings, self.options.registry)
         if self.options.hosts:
+            from devstack import cluster
+
             cluster.provision(self.paths, self.endpoints, settings.cluster, self.options.hosts)
 
     def _load(self) -> None:

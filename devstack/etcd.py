@@ -36,16 +36,12 @@ def provision(cluster: ClusterSettings, directory: Path) -> None:
         change.apply(context)
 
 
-def write_start(cluster: ClusterSettings, directory: Path) -> None:
-    """Write the script that starts it. What it stores is in ``directory``, too."""
+def write_start(cluster: ClusterSettings, script: Path) -> None:
+    """Write the script that starts it. What it stores is beside the script."""
     values = "".join(
-        f"{name}={shlex.quote(value)}\n" for name, value in environment(cluster, directory).items()
+        f"{name}={shlex.quote(value)}\n" for name, value in environment(cluster, script.parent).items()
     )
-    start_script(directory).write_text(f"set -a\n{values}exec {programs()}/etcd\n")
-
-
-def start_script(directory: Path) -> Path:
-    return directory / "start.sh"
+    script.write_text(f"set -a\n{values}exec {programs()}/etcd\n")
 
 
 def environment(cluster: ClusterSettings, directory: Path) -> dict[str, str]:

@@ -78,6 +78,11 @@ class Paths:
         return self.root / "etcd"
 
     @property
+    def etcd_script(self) -> Path:
+        """The script that starts etcd."""
+        return self.etcd / "start.sh"
+
+    @property
     def workers(self) -> Path:
         """The directory of the workers, each with its disk."""
         return self.root / "workers"

@@ -14,7 +14,6 @@ from devstack.endpoints import Endpoints
 from devstack.errors import DevstackError
 from devstack.paths import Paths
 from devstack.supervisor import Supervisor
-from sysreg_cli.cluster.membership import CredentialFiles
 
 
 def check_free(wanted: Mapping[str, int]) -> None:
@@ -70,6 +69,8 @@ class Probe:
             case programs.KEYSTONE:
                 return _Question("keystone", 200, (self.endpoints.auth_url,))
             case _:
+                from sysreg_cli.cluster.membership import CredentialFiles
+
                 tls = CredentialFiles(self.paths.cluster).tls
                 pair = ("--cert", str(tls.certificate), "--key", str(tls.key))
                 url = f"https://{self.endpoints.etcd}/health"
