@@ -17,6 +17,15 @@ def steps_of(text: str) -> Iterator[Step]:
             yield command, re.sub("^    ", "", output, flags=re.MULTILINE)
 
 
+def steps_on_hosts(text: str) -> Iterator[tuple[str, Step]]:
+    """Yield each command that is typed at a prompt such as ``worker-1#``: the host, and the step."""
+    for block in re.findall(r"::\n\n((?:    .*\n)+)", text):
+        parts = re.split(r"^    ([a-z]+-\d+)# ", block, flags=re.MULTILINE)[1:]
+        for host, step in zip(parts[::2], parts[1::2], strict=True):
+            command, _, output = step.partition("\n")
+            yield host, (command, re.sub("^    ", "", output, flags=re.MULTILINE))
+
+
 def script_of(steps: Iterable[Step], preparation: str) -> str:
     """Return a script for bash that types the commands, for ``check``."""
     typed = "".join(f"echo '@@ {number}'\n{command}\n" for number, (command, _) in enumerate(steps))
