@@ -21,6 +21,7 @@ from sysreg_cli.cluster.records import (
     encode,
 )
 from sysreg_cli.errors import ProtocolError
+from sysreg_cli.host import failpoint
 from sysreg_cli.text import iso_time
 
 _MAX_REASON = 1000
@@ -83,6 +84,7 @@ class Reporter:
         merged = _merged(status, self._authorities, before)
         if merged == before:
             return False
+        failpoint.reach("host report")
         writing.put(self._store, self._key, encode(merged, entry.value if entry else None), entry)
         return True
 

@@ -20,7 +20,7 @@ from sysreg_cli.cluster import writing
 from sysreg_cli.cluster.port import Entry, Store
 from sysreg_cli.cluster.records import ChangeId, D, HostStatus, decode, encode
 from sysreg_cli.errors import ProtocolError
-from sysreg_cli.host import files
+from sysreg_cli.host import failpoint, files
 
 log = logging.getLogger("sysreg.agent")
 
@@ -114,6 +114,7 @@ class Publication(Generic[D]):
         # before the store: a number that was given must not be given again
         self._record_given(desired.change, is_published=False)
         entry = present.entry
+        failpoint.reach("publish")
         writing.put(self._store, self._key, encode(desired, entry.value if entry else None), entry)
         self._record_given(desired.change, is_published=True)
         log.info("%s is published to the hosts", desired.title)

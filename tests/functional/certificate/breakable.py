@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -163,6 +164,18 @@ class BreakableController:
     def agent_ended(self) -> bool:
         assert self._agent is not None
         return self._agent.status is not None
+
+    def signal_agent(self, number: int) -> None:
+        """Send a signal to the agent, unless it has ended."""
+        assert self._agent is not None
+        self._agent.send(number)
+
+    def agent_stopped(self) -> bool:
+        """Whether the agent is stopped, as it is at a failpoint with ``stop``."""
+        assert self._agent is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._agent.pid).status() == psutil.STATUS_STOPPED
+        return False
 
     def agent_has_open(self, path: str) -> bool:
         """Whether the agent has the file open, as it has a lock for which it waits."""
