@@ -13,6 +13,7 @@ from cryptography import x509
 
 from devstack import images
 from devstack.controller import Controller
+from devstack.endpoints import HOST_NAME
 from devstack.options import Options
 from devstack.waiting import wait_until
 from sysreg_cli.cluster.membership import access
@@ -81,6 +82,44 @@ def test_a_host_that_is_frozen_stops_the_install_and_is_named(site: Site, worker
         assert site.json("certificate-show", "docker_registry")["uuid"] == before
     finally:
         worker.signal(signal.SIGCONT)
+    site.wait_for("worker-1", "live")
+
+
+#: $0 is containerd's certs.d with what is trusted now, $1 the daemon
+_READ_ONLY = "mount --bind $0 $0 && mount -o remount,bind,ro $0 && exec $1"
+_FULL = (
+    "cp -a $0 $0.aside && mount -t tmpfs -o size=16k full $0 && cp -a $0.aside/. $0 && rm -r $0.aside\n"
+    "cat /dev/zero >$0/fill 2>/dev/null; exec $1"
+)
+
+
+@pytest.mark.parametrize(
+    ("mount", "reason"),
+    [(_READ_ONLY, "Read-only file system"), (_FULL, "No space left on device")],
+    ids=["read-only", "full"],
+)
+def test_a_host_that_cannot_write_stops_the_install_and_nothing_has_changed(
+    site: Site, worker: WorkerProcess, mount: str, reason: str
+) -> None:
+    before = site.json("certificate-show", "docker_registry")["uuid"]
+    docker = worker.docker / f"{HOST_NAME}:{site.controller.ports['registry']}"
+    trusted = make.pems_in(docker.glob("*.crt"))
+    worker.kill()
+    worker.start(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, str(worker.containerd))
+    )
+    try:
+        site.wait_for("worker-1", "live")
+        refused = site.install(f"on a disk: {reason}", status=1)
+        assert "host worker-1 is failed" in refused
+        assert f"{worker.containerd}" in refused
+        assert reason in refused
+        assert site.json("certificate-show", "docker_registry")["uuid"] == before
+        site.wait_for("worker-1", "live")
+        assert make.pems_in(docker.glob("*.crt")) == trusted
+    finally:
+        worker.kill()
+        worker.start()
     site.wait_for("worker-1", "live")
 
 
