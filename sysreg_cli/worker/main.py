@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> None:
+    ended = _catch_signals()
     host, boot = own_name(settings.cluster), boot_id()
     store = EtcdStore(access(settings.cluster))
     settings.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def _serve(settings: Settings) -> None:
     late = threading.Timer(_MAX_START_SECONDS, ready.tell)
     late.daemon = True
     late.start()
-    _wait_for_end()
+    ended.wait()
     follower.stop()
     for loop in loops:
         loop.stop()
@@ -99,11 +100,12 @@ def _serve(settings: Settings) -> None:
     store.close()
 
 
-def _wait_for_end() -> None:
+def _catch_signals() -> threading.Event:
+    """Return the event that a signal to end sets."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
-    ended.wait()
+    return ended
 
 
 class _Ready:

@@ -44,6 +44,7 @@ def install_wheel(machine: Machine) -> None:
     """Install the wheel in /opt/sysreg as a user would, on a booted machine."""
     listen_for_keystone(machine)
     machine.shell(
+        "rm -rf /etc/sysreg /var/lib/sysreg\n"  # what another program has left on this host
         "python3 -m venv /opt/sysreg\n"
         f"/opt/sysreg/bin/pip install --quiet --no-index --find-links {wheels()} sysreg-cli\n",
         timeout=300,

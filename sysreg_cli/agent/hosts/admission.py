@@ -66,6 +66,8 @@ class Admission:
         self._administration = administration
         self._clock = clock
         self._certificates = HostCertificates(settings.cluster)
+        #: whoever changes users and keys of a host, so that both fit
+        self._lock = threading.Lock()
         self._follower = Follower(store, JOINING, self._see, lambda _error: None)
         self._thread = threading.Thread(target=self._follower.run, name="admission", daemon=True)
 
@@ -83,6 +85,10 @@ class Admission:
         UsageError if it is no host name, Conflict for a host that exists, OSError, and SysregError.
         """
         host = check_host_name(name)
+        with self._lock:
+            return self._add(host)
+
+    def _add(self, host: str) -> tuple[HostSpec, Invitation]:
         spec = self._store.get(host_key(host, Part.SPEC))
         if spec and self._store.get(host_key(host, Part.STATUS)):
             raise Conflict(
@@ -105,7 +111,10 @@ class Admission:
 
     def remove(self, name: str) -> None:
         """Delete a host: from then on it can write nothing. Raises NotFound, OSError, SysregError."""
-        host = name.lower()
+        with self._lock:
+            self._remove(name, name.lower())
+
+    def _remove(self, name: str, host: str) -> None:
         if self._store.get(host_key(host, Part.SPEC)) is None:
             raise NotFound(f"no host {name}", next_step="see the names with registry-host-list")
         for user in (host_user(host), join_user(host)):
@@ -137,8 +146,21 @@ class Admission:
         addresses = [name for name in self._settings.registry.host_names if as_address(name)]
         return addresses[0] if addresses else ""
 
-    def _see(self, listing: Listing) -> None:
-        """Answer each host that asks, and clean up after those that were answered."""
+    def _see(self, _listing: Listing) -> None:
+        """Answer each host that asks, and clean up after those that were answered.
+
+        The listing may be older than an answer of this agent. To attend to a host by it would replace the
+        password that the host has just got. So the keys are read again.
+        """
+        with self._lock:
+            try:
+                listing = self._store.list(JOINING)
+            except SysregError as error:
+                log.warning("no host joins now: %s", error)
+                return
+            self._attend_all(listing)
+
+    def _attend_all(self, listing: Listing) -> None:
         hosts: dict[str, dict[JoinPart, Entry]] = {}
         for key, entry in listing.entries.items():
             if place := parse_join_key(key):

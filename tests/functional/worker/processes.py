@@ -195,8 +195,18 @@ class WorkerProcess:
     def terminate(self) -> int:
         """Stop it as systemd does. Return its exit status."""
         assert self._process is not None
+        wait_until(self._catches_sigterm, what=f"{self.name} has started, or has ended")
         self._process.terminate()
         return self._process.wait(timeout=30)
+
+    def _catches_sigterm(self) -> bool:
+        """Whether it ends by itself. While it starts, the signal would kill it."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return True
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught & 1 << (signal.SIGTERM - 1))
 
     def log(self) -> str:
         return (self.root / "log").read_text(errors="replace")

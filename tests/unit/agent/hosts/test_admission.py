@@ -126,6 +126,33 @@ def test_a_copy_that_overwrites_the_request_gets_no_answer(
         guest(cluster, invitation).get(key)
 
 
+def test_a_listing_from_before_the_answer_does_not_replace_the_password(
+    admission: Admission, cluster: MemoryCluster
+) -> None:
+    """When several hosts join at once, the next listing may show a request without the answer it has got."""
+    _, invitation = admission.add(HOST)
+    asker, store = Asker(HOST), guest(cluster, invitation)
+    ask(store, asker)
+    before = cluster.administrator().list(JOINING)
+    entry = wait_until(lambda: store.get(join_key(HOST, JoinPart.ANSWER)), what="the answer")
+    assert entry
+    older = {key: one for key, one in before.entries.items() if key != entry.key}
+    admission._see(dataclasses.replace(before, entries=older))
+    password = asker.open(decode(JoinAnswer, entry.value, entry.key))
+    cluster.client(User(host_user(HOST), password)).list(DESIRED)
+
+
+def test_a_listing_with_an_old_offer_does_not_end_the_new_file(
+    admission: Admission, cluster: MemoryCluster, clock: Clock
+) -> None:
+    admission.add(HOST)
+    before = cluster.administrator().list(JOINING)
+    clock.now += JOIN_SECONDS
+    _, invitation = admission.add(HOST)
+    admission._see(before)
+    join(cluster, invitation).list(DESIRED)
+
+
 def test_after_an_hour_nobody_is_let_in(admission: Admission, cluster: MemoryCluster, clock: Clock) -> None:
     _, invitation = admission.add(HOST)
     clock.now += JOIN_SECONDS
