@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Any, Protocol, cast
 
@@ -81,14 +82,14 @@ class HostCluster:
 
     def hosts(self) -> tuple[RegistryHost, ...]:
         """Return every host but this controller."""
-        in_use = self._in_use()
-        return tuple(rows.row(judgement, in_use) for judgement in self._fleet.overall_judgements())
+        kept = self._kept()
+        return tuple(rows.row(judgement, kept) for judgement in self._fleet.overall_judgements())
 
     def hosts_of(self, mode: Mode) -> tuple[RegistryHost, ...]:
         """Return every host but this controller, with how it stands to the certificates of ``mode``."""
-        fleet, in_use = self._fleet, self._in_use()
+        fleet, kept = self._fleet, self._kept()
         found = fleet.judgements() if mode is Mode.DOCKER_REGISTRY else fleet.authority_judgements()
-        return tuple(rows.row(judgement, in_use) for judgement in found)
+        return tuple(rows.row(judgement, kept) for judgement in found)
 
     def after_change(self, seconds: float) -> HostsReport:
         """Wait up to ``seconds`` for the hosts to settle, and return what came of it."""
@@ -109,9 +110,9 @@ class HostCluster:
         return self._report(self._authorities.outcome(seconds, was_there, by=by))
 
     def _report(self, outcome: HostsOutcome) -> HostsReport:
-        in_use = self._in_use()
+        kept = self._kept()
         return HostsReport(
-            tuple(rows.row(one, in_use) for one in outcome.judgements),
+            tuple(rows.row(one, kept) for one in outcome.judgements),
             rows.warnings(outcome.behind),
             outcome.problem,
         )
@@ -121,7 +122,7 @@ class HostCluster:
         if host.lower() == own_name(self._settings.cluster):
             raise Conflict(f"{host} is the name of this controller", next_step="give the worker another one")
         spec, invitation = self._admission.add(host)
-        shown = rows.row(judge(None, HostRecord(invitation.host, spec)), None)
+        shown = rows.row(judge(None, HostRecord(invitation.host, spec)), ())
         return JoinFile(shown, invitation.expires_at, write_invitation(invitation))
 
     def remove(self, host: str) -> RegistryHost:
@@ -132,9 +133,10 @@ class HostCluster:
         self._admission.remove(host)
         return removed[0]
 
-    def _in_use(self) -> x509.Certificate | None:
-        current = self._generations.current()
-        try:
-            return self._generations.certificates(current)[0] if current else None
-        except (OSError, CertificateRefused):
-            return None
+    def _kept(self) -> tuple[x509.Certificate, ...]:
+        """Return the certificates of the registry that are kept here. A host may have seen an older one."""
+        kept = []
+        for name in self._generations.names():
+            with contextlib.suppress(OSError, CertificateRefused):
+                kept.append(self._generations.certificates(name)[0])
+        return tuple(kept)

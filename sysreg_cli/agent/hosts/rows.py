@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,15 +15,15 @@ from sysreg_cli.v1.hosts import RegistryHost
 _SHORT = 16
 
 
-def row(judgement: HostJudgement, in_use: x509.Certificate | None) -> RegistryHost:
-    """Return a host. ``in_use`` is the registry's certificate."""
+def row(judgement: HostJudgement, kept: Sequence[x509.Certificate]) -> RegistryHost:
+    """Return a host. ``kept`` are the registry's certificates that the controller has, also earlier ones."""
     record = judgement.record
     status = record.status
     return RegistryHost(
         host=record.name,
         role=str(record.spec.role),
         state=str(judgement.state),
-        certificate=_shown(status.docker or status.containerd, in_use) if status else "",
+        certificate=_shown(status.docker or status.containerd, kept) if status else "",
         since=judgement.since,
         reason=judgement.reason,
         remedy=judgement.remedy,
@@ -33,9 +33,11 @@ def row(judgement: HostJudgement, in_use: x509.Certificate | None) -> RegistryHo
     )
 
 
-def _shown(fingerprint: str, in_use: x509.Certificate | None) -> str:
-    if in_use is not None and in_use.fingerprint(hashes.SHA256()).hex() == fingerprint:
-        return describe(in_use, Mode.DOCKER_REGISTRY).signature
+def _shown(fingerprint: str, kept: Sequence[x509.Certificate]) -> str:
+    """Return the certificate as certificate-list shows it, or the start of its fingerprint."""
+    for certificate in kept:
+        if certificate.fingerprint(hashes.SHA256()).hex() == fingerprint:
+            return describe(certificate, Mode.DOCKER_REGISTRY).signature
     return fingerprint[:_SHORT]
 
 

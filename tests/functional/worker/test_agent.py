@@ -124,12 +124,15 @@ def test_a_host_that_cannot_write_stops_the_install_and_nothing_has_changed(
 
 
 def test_a_host_that_is_down_gets_it_later(site: Site, worker: WorkerProcess) -> None:
+    seen = site.json("registry-host-show", "worker-1")["certificate"]
+    assert seen.startswith("docker_registry_")
     assert worker.terminate() == 0
     site.wait_for("worker-1", "down")
     refused = site.install("third", "--require-all-hosts", status=1)
     assert "host worker-1 is down, and every host is required" in refused
     installed = json.loads(site.install("fourth", "-f", "json"))
     assert [host["state"] for host in installed["hosts"]] == ["down"]
+    assert site.json("registry-host-show", "worker-1")["certificate"] == seen, "the one before"
     assert "worker-1 is down since" in installed["warnings"][0]
     worker.start()
     site.wait_for("worker-1", "live")
