@@ -5,12 +5,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devstack.keystone import RunningKeystone
 
 # A shell that starts pytest in the background lets it ignore SIGINT. Its children would inherit that, and no
 # Ctrl-C would reach them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example takes as long as it takes: the machine may be busy.
+settings.register_profile(
+    "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,7 +180,6 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(LINES, max_size=8).map("\n".join))
-@hypothesis.settings(deadline=None)
 def test_the_syntax_is_that_of_configparser(text: str) -> None:
     oracle = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
     try:

@@ -80,7 +80,6 @@ def collecting(controller: Controller) -> Iterator[Callable[[], None]]:
 @given(data=st.data())
 @settings(
     max_examples=25,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
     derandomize=True,

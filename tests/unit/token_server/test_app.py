@@ -522,7 +522,7 @@ messy = st.lists(octets | fields, max_size=12).map(b"".join)
 )
 @example("GET", b"scope=" + b"repository:a:pull+" * 3000, b"Basic YTpyaWdodA==", None, b"", [])
 @example("GET", b"x" * 200000, b"Basic YTpyaWdodA==", None, b"", [])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_is_answered_with_500(
     server: Server,
     method: str,
@@ -542,7 +542,6 @@ def test_no_request_is_answered_with_500(
 
 def test_whatever_an_authenticated_user_asks_is_answered_well(server: Server) -> None:
     @given(st.lists(messy, max_size=4))
-    @settings(deadline=None)
     def ask(parts: list[bytes]) -> None:
         query = b"&".join(b"scope=" + part for part in parts)
         response = run(call(server.app, query=query, headers=[basic("testuser")]))

@@ -233,7 +233,7 @@ def test_who_ends_the_wait_opens_the_write_lock() -> None:
     assert registry.held_since is None
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.builds(

@@ -62,7 +62,6 @@ def collection(storage: Storage) -> planning.SweepPlan:
 @given(seed=st.integers(0, 2**32))
 @settings(
     max_examples=100,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -87,7 +87,6 @@ def group_of(kind: str, tag: Tag) -> Hashable:
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["tag", "tag", "image", "user"]))
 @settings(
     max_examples=100,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
