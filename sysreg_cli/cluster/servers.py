@@ -33,7 +33,7 @@ T = TypeVar("T")
 _REPAIR = "check that etcd runs at these addresses, and the network to them"
 #: refusals that the next server may not have
 _OF_ONE_SERVER = (Refusal.NO_QUORUM, Refusal.OTHER)
-#: so does one that lags behind, for a user or a password that is new. These count if every server has them
+#: refusals of a server that does not know a new user or password yet. They count if no other server answers
 _OF_LOGIN = (Refusal.PASSWORD, Refusal.TOKEN)
 #: tokens that a call may use up: each change of any user or role makes the present ones worthless
 _TOKENS = 3

@@ -41,9 +41,7 @@ class Group:
             by=by or self._client.user(repository.name),
         )
         # Tag to the placeholder it stands for. One that is there already is from a delete that was cut short.
-        self._placeholders = {
-            tag: digest for target in targets for tag, digest in target.placeholders.items()
-        }
+        self._placeholders = {tag: its for target in targets for tag, its in target.placeholders.items()}
         self._moved: list[str] = []
         self._has_stored = False
         #: digests of the manifests that are deleted, or after ``preview`` those that would be
@@ -75,9 +73,10 @@ class Group:
 
     def frees(self) -> dict[str, dict[str, int]]:
         """Return for each of ``deleted`` its blobs that no other tag needs, digest to bytes."""
-        used = {blob for manifest in self._others.values() for blob in _blobs(manifest)}
+        used = {blob for it in self._others.values() if it for blob in it.blobs}
+        named = {digest: it.blobs for digest, it in self._tree.items() if it}
         return {
-            digest: {blob: size for blob, size in _blobs(self._tree[digest]).items() if blob not in used}
+            digest: {blob: size for blob, size in named[digest].items() if blob not in used}
             for digest in self.deleted
         }
 
@@ -399,7 +398,3 @@ class Group:
 
     def _image(self, *, tag: str = "", digest: str = "") -> ImageReference:
         return ImageReference(self._repository.name, tag, digest)
-
-
-def _blobs(manifest: Manifest) -> Mapping[str, int]:
-    return manifest.blobs if isinstance(manifest, RemoteManifest) else {}

@@ -56,6 +56,11 @@ class UnreadableManifest:
 
     digest: str = ""
 
+    @property
+    def blobs(self) -> dict[str, int]:
+        """What it names is not known."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteRecord:
