@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sysreg_cli.host import failpoint
 
+_CHANGE_SECONDS = 120
+_END_SECONDS = 30
+_PAUSE = 0.001
+
+
+def _threads() -> set[int]:
+    """The threads of this process that the kernel knows."""
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+
+
+_OF_PYTEST = _threads()
+
+
+def _ended_threads() -> set[int]:
+    """Threads whose work is done, but which the kernel still knows, and idle ones of anyio that end next."""
+    lasting = {
+        thread.native_id for thread in threading.enumerate() if not thread.name.startswith("AnyIO worker")
+    }
+    return _threads() - _OF_PYTEST - lasting
+
 
 def killed(place: int, change: Callable[[], object]) -> bool:
     """Whether ``change`` was killed at failpoint ``place``; False if it ended before."""
+    # A thread that ends holds a lock of OpenSSL for a moment. A child that is forked then never gets it.
+    deadline = time.monotonic() + _END_SECONDS
+    while (ended := _ended_threads()) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    assert not ended, "threads of an earlier call do not end"
     child = os.fork()
     if child == 0:
+        faulthandler.dump_traceback_later(_CHANGE_SECONDS, exit=True)
         os.environ[failpoint.VARIABLE] = f"{place}:kill"
         failpoint.reset()
         try:
