@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sysreg_cli.health import agent_work, certificates, identity, listeners, storage
+from sysreg_cli.health import agent_work, certificates, hosts, identity, listeners, storage
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.results import Name, Result, ok
 
@@ -28,6 +28,7 @@ CHECKS: Mapping[Name, Check] = {
     Name.DOCKER_TRUST: certificates.docker_trust,
     Name.CONTAINERD_TRUST: certificates.containerd_trust,
     Name.SYSTEM_TRUST: certificates.system_trust,
+    Name.HOSTS: hosts.hosts,
     Name.CLOCKS: identity.clocks,
     Name.KEYSTONE: identity.keystone,
     Name.TOKEN: identity.token,

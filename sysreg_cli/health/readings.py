@@ -30,6 +30,7 @@ from sysreg_cli.tokens.signer import TokenSigner
 from sysreg_cli.v1.certificates import Certificate
 from sysreg_cli.v1.collections import CollectionStatus
 from sysreg_cli.v1.health import BlobReading, Trial
+from sysreg_cli.v1.hosts import RegistryHosts
 from sysreg_cli.v1.paths import HEALTH
 from sysreg_cli.v1.unix_socket import UnixHTTPConnection
 
@@ -50,6 +51,10 @@ class Agent(Protocol):
 
     def certificate(self, name: str) -> Certificate:
         """Return an installed certificate."""
+        ...
+
+    def hosts(self) -> RegistryHosts:
+        """Return every host of the cluster."""
         ...
 
     def try_registry(self) -> Trial:

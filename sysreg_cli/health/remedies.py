@@ -17,6 +17,7 @@ COLLECT = Remedy(
 SET_CLOCK = Remedy("set the clocks of both machines, and let NTP keep them right", "timedatectl set-ntp true")
 
 AGENT_UNIT = "sysreg-agent.service"
+ETCD_UNIT = "sysreg-etcd.service"
 
 
 def restart_command(settings: Settings, *units: str) -> str:

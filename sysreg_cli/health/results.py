@@ -19,6 +19,7 @@ class Name(StrEnum):
     DOCKER_TRUST = "docker-trust"
     CONTAINERD_TRUST = "containerd-trust"
     SYSTEM_TRUST = "system-trust"
+    HOSTS = "hosts"
     CLOCKS = "clocks"
     KEYSTONE = "keystone"
     TOKEN = "token"  # noqa: S105 - a name

@@ -138,6 +138,30 @@ def test_a_host_that_is_down_gets_it_later(site: Site, worker: WorkerProcess) ->
     site.wait_for("worker-1", "live")
 
 
+def test_the_health_of_the_registry_includes_its_hosts(site: Site, worker: WorkerProcess) -> None:
+    all_live = ("ok", "2 of 2 hosts live")
+    assert health_of_hosts(site) == all_live
+    assert worker.terminate() == 0
+    site.wait_for("worker-1", "down")
+    shown = site.json("registry-host-show", "worker-1")
+    assert health_of_hosts(site) == (
+        "warning",
+        f"1 of 2 hosts live; worker-1 is down since {shown['since']}: {shown['reason']}; {shown['remedy']}",
+    )
+    worker.start()  # what `systemctl status sysreg-host` there leads to
+    wait_until(lambda: health_of_hosts(site) == all_live, 40, what="all hosts are live", pause=0.5)
+
+
+def health_of_hosts(site: Site, *, status: int = 0) -> tuple[str, str]:
+    """The row of the hosts, as root gets it without Keystone: its status, and the detail."""
+    environ = dict.fromkeys(("OS_USERNAME", "OS_PASSWORD", "OS_AUTH_URL", "OS_PROJECT_NAME"), "")
+    words = ("registry-health-query", "--check", "hosts", "-f", "json")
+    done = site.controller.system(*words, env=environ)
+    assert done.returncode == status, done
+    (row,) = json.loads(done.stdout)
+    return row["status"], row["detail"]
+
+
 def test_ca_certificates_reach_the_host_and_leave_it(site: Site, worker: WorkerProcess) -> None:
     one, two = make.authority("One"), make.authority("Two")
     site.authorities("both", one, two)
@@ -189,6 +213,10 @@ def test_a_host_that_cannot_take_ca_certificates_is_named_and_gets_them_when_it_
     assert shown["state"] == "failed"
     assert shown["reason"].startswith("CA certificates: ")
     assert shown["remedy"].endswith("sysreg-host tries again by itself")
+    found, detail = health_of_hosts(site, status=1)
+    assert found == "failed"
+    assert detail.startswith("1 of 2 hosts live; worker-1 is failed since ")
+    assert detail.endswith(f"{shown['reason']}; {shown['remedy']}")
     worker.terminate()
     worker.start()
     site.wait_for("worker-1", "live")
@@ -234,6 +262,10 @@ def test_without_etcd_all_goes_on_but_the_commands_that_need_it(
         assert "without etcd" not in json.dumps(site.json("certificate-list"))
         assert "the hosts are not known" in site.system("certificate-show", "docker_registry")
         assert not Path("/tmp/none.json").exists()
+        found, detail = health_of_hosts(site, status=1)
+        assert found == "failed"
+        assert f"etcd cannot be used: {etcd.settings.listen}: " in detail
+        assert detail.endswith("check that etcd runs at these addresses, and the network to them")
         assert site.trusted(worker) == trusted
     finally:
         etcd.start()
