@@ -32,7 +32,11 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def held(port: int) -> Iterator[None]:
-    """Let new connections to ``port`` wait. Afterwards, wait until something listens there again."""
+    """Let new connections to ``port`` wait. Afterwards, wait until something listens there again.
+
+    If the restart fails and nothing listens, connections wait until their time is over: another try may
+    follow at once, and a client that is refused does not come again.
+    """
     try:
         _nft(hold_rules(port, HOLD_SECONDS))
     except Unavailable as error:
@@ -45,8 +49,9 @@ def held(port: int) -> Iterator[None]:
         while not listens(port) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
     finally:
-        with contextlib.suppress(Unavailable):
-            _nft(f"delete table {TABLE}")
+        if listens(port):
+            with contextlib.suppress(Unavailable):
+                _nft(f"delete table {TABLE}")
 
 
 def _nft(rules: str) -> None:

@@ -30,10 +30,21 @@ def test_connections_are_held_until_something_listens_again(nft: Path) -> None:
     assert nft.read_text().splitlines()[-1] == "delete table inet sysreg"
 
 
-def test_they_are_admitted_if_the_restart_fails(nft: Path) -> None:
-    with pytest.raises(OSError, match="no restart"), connections.held(1):
-        raise OSError("no restart")
+def test_they_are_admitted_if_the_restart_fails_and_the_listener_is_still_there(nft: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(OSError, match="no restart"), connections.held(port):
+            raise OSError("no restart")
     assert nft.read_text().splitlines()[-1] == "delete table inet sysreg"
+
+
+def test_they_wait_for_another_try_if_the_restart_fails_and_nothing_listens(nft: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(OSError, match="no restart"), connections.held(port):
+        raise OSError("no restart")
+    (held,) = nft.read_text().splitlines()
+    assert held == connections.hold_rules(port, connections.HOLD_SECONDS)
 
 
 def test_without_nftables_the_restart_happens_all_the_same(
