@@ -18,11 +18,14 @@ import argparse
 import contextlib
 import json
 import random
+import shutil
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -57,11 +60,11 @@ class Installs:
         )
         if "old certificate is still in use" in done.stderr:
             self.counts["refused"] += 1
-            print(f"  change {number} refused: {done.stderr.strip()}", flush=True)
+            print(f"  change {number} ({_clock()}) refused: {done.stderr.strip()}", flush=True)
         else:
             self.counts["live on all hosts" if done.returncode == 0 else "in use, hosts behind"] += 1
             if done.returncode:
-                print(f"  change {number}: {done.stderr.strip()}", flush=True)
+                print(f"  change {number} ({_clock()}): {done.stderr.strip()}", flush=True)
         self._look_for_an_older_store(number)
 
     def _look_for_an_older_store(self, number: int) -> None:
@@ -113,6 +116,10 @@ class Memory:
             f"memory in MiB: {', '.join(others)}; {len(hosts)} processes sysreg-host: median"
             f" {statistics.median(hosts):.1f}, most {max(hosts):.1f}; most growth {most:.1f}"
         )
+
+
+def _clock() -> str:
+    return datetime.now().strftime("%H:%M:%S")
 
 
 def falsehoods(site: Site) -> list[str]:
@@ -211,7 +218,21 @@ def run(site: Site, etcd: EtcdCluster, seconds: float, seed: int) -> int:
     grown = memory.grown()
     problems = faults.problems + installs.problems
     print(f"problems: {problems or 'none'}; grown: {grown or 'none'}; untrue: {wrong or 'none'}")
-    return 1 if unexplained or problems or grown or wrong else 0
+    if unexplained or problems or grown or wrong:
+        print(f"the logs are in {keep_logs(site, faults, begin)}")
+        return 1
+    return 0
+
+
+def keep_logs(site: Site, faults: Faults, begin: float) -> Path:
+    """Copy the logs of all programs, and the log of faults, to a directory that stays."""
+    directory = Path(tempfile.mkdtemp(prefix="sysreg-soak-hosts-", dir="/var/tmp"))
+    shutil.copytree(site.controller.paths.log, directory / "controller")
+    for worker in site.workers.values():
+        (directory / f"{worker.name}.log").write_text(worker.log())
+    times = f"second 0 is {datetime.fromtimestamp(time.time() - time.monotonic() + begin).isoformat()}"
+    (directory / "faults").write_text("\n".join([times, *(_text(fault, begin) for fault in faults.log), ""]))
+    return directory
 
 
 def main() -> int:

@@ -1,4 +1,8 @@
-"""Pulls on a host, as docker or containerd there would pull, without their retries."""
+"""Pulls on a host, as docker or containerd there would pull, without their retries.
+
+As Go's HTTP client does, they send a request again, over a new connection, if the server has closed the
+earlier one between two requests. A connection has as much time as there, too.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,9 @@ import ssl
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from devstack.endpoints import HOST_NAME, NAMESPACE_ADDRESS, USUAL_PORTS
 from devstack.images import OCI_MANIFEST
@@ -23,7 +27,7 @@ from tests.functional.worker.processes import WorkerProcess
 from tests.functional.worker.site import IMAGE
 
 _PAUSE = 0.4
-_TIMEOUT = 5.0
+_TIMEOUT = 30.0
 _TOKEN_SECONDS = 60.0
 
 
@@ -70,11 +74,11 @@ class Puller(threading.Thread):
             with contextlib.suppress(FileNotFoundError):  # it was just replaced
                 context.load_verify_locations(path)
         token = self._fresh_token(context)
-        with _connection("registry", context) as registry:
-            headers = {"Authorization": f"Bearer {token}", "Accept": OCI_MANIFEST}
-            manifest = json.loads(_get(registry, f"/v2/{IMAGE}/manifests/1", headers))
+        headers = {"Authorization": f"Bearer {token}", "Accept": OCI_MANIFEST}
+        with _Connection("registry", context) as registry:
+            manifest = json.loads(registry.get(f"/v2/{IMAGE}/manifests/1", headers))
             for descriptor in (manifest["config"], *manifest["layers"]):
-                content = _get(registry, f"/v2/{IMAGE}/blobs/{descriptor['digest']}", headers)
+                content = registry.get(f"/v2/{IMAGE}/blobs/{descriptor['digest']}", headers)
                 assert descriptor["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def _anchors(self, client: str) -> list[Path]:
@@ -88,24 +92,52 @@ class Puller(threading.Thread):
 
     def _fresh_token(self, context: ssl.SSLContext) -> str:
         if time.monotonic() >= self._until:
-            with _connection("token_server", context) as server:
+            with _Connection("token_server", context) as server:
                 path = f"/token/?service={HOST_NAME}:9001&scope=repository:{IMAGE}:pull"
-                answer = json.loads(_get(server, path, {"Authorization": f"Basic {self._login}"}))
+                answer = json.loads(server.get(path, {"Authorization": f"Basic {self._login}"}))
             self._token, self._until = answer["token"], time.monotonic() + _TOKEN_SECONDS
         return self._token
 
 
-@contextlib.contextmanager
-def _connection(server: str, context: ssl.SSLContext) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(HOST_NAME, timeout=_TIMEOUT)
-    plain = socket.create_connection((NAMESPACE_ADDRESS, USUAL_PORTS[server]), timeout=_TIMEOUT)
-    with plain, context.wrap_socket(plain, server_hostname=HOST_NAME) as connection.sock:
-        yield connection
+class _Connection:
+    """A connection to a server of the controller."""
 
+    def __init__(self, server: str, context: ssl.SSLContext) -> None:
+        self._address = (NAMESPACE_ADDRESS, USUAL_PORTS[server])
+        self._context = context
+        self._is_used = False
 
-def _get(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> bytes:
-    connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    content = response.read()
-    assert response.status == 200, f"{response.status} {content[:200]!r}"
-    return content
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._http.close()
+
+    def _open(self) -> None:
+        self._http = http.client.HTTPConnection(HOST_NAME, timeout=_TIMEOUT)
+        plain = socket.create_connection(self._address, timeout=_TIMEOUT)
+        try:
+            self._http.sock = self._context.wrap_socket(plain, server_hostname=HOST_NAME)
+        except BaseException:
+            plain.close()
+            raise
+        self._is_used = False
+
+    def get(self, path: str, headers: dict[str, str]) -> bytes:
+        try:
+            response = self._request(path, headers)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            if not self._is_used:
+                raise
+            self._http.close()
+            self._open()
+            response = self._request(path, headers)
+        content = response.read()
+        assert response.status == 200, f"{response.status} {content[:200]!r}"
+        self._is_used = True
+        return content
+
+    def _request(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        self._http.request("GET", path, headers=headers)
+        return self._http.getresponse()
