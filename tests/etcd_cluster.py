@@ -154,10 +154,13 @@ class EtcdCluster:
             wait_until(lambda n=number: self._is_healthy(n), 60, what=f"etcd server {number} is ready")  # type: ignore[misc]
 
     def signal(self, number: int, which: signal.Signals) -> None:
-        """Send a signal to a server. After SIGKILL it has ended."""
-        self.processes[number].send_signal(which)
+        """Send a signal to a server. After SIGKILL it has ended, after SIGSTOP its threads are stopped."""
+        process = self.processes[number]
+        process.send_signal(which)
         if which == signal.SIGKILL:
-            self.processes[number].wait()
+            process.wait()
+        if which == signal.SIGSTOP:
+            wait_until(lambda: _is_stopped(process.pid), what=f"etcd server {number} is stopped", pause=0.001)
 
     def leader(self) -> int:
         """Return the number of the leader."""
@@ -296,3 +299,9 @@ def _metric(number: int, name: str) -> float | None:
     except OSError:
         return None
     return next((float(line.split()[1]) for line in shown.splitlines() if line.startswith(f"{name} ")), None)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether each thread of a process is stopped: see proc(5), /proc/pid/stat."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in threads)

@@ -2,16 +2,18 @@
 
 Every call goes to the server that answered last. A server that does not answer is left for the next one, and
 if it was silent, the token is dropped as well: a token that a server does not know yet makes it silent
-instead of refusing. That happens after a restore.
+instead of refusing. That happens after a restore. The watches on a silent server end, too. By themselves they
+would end only after ``Limits.silence``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.cluster.gateway import Document, Gateway, NoAnswer, Refusal, Refused, TlsFiles
@@ -67,6 +69,13 @@ class Limits:
     silence: float = 15.0
 
 
+class Watching(Protocol):
+    """A watch that is open."""
+
+    def end_if_on(self, gateway: Gateway) -> None:
+        """End, with an error for who reads it, if it is a watch on this server."""
+
+
 class Servers:
     """Calls etcd. Its methods may be called from any thread, and raise what ``port.Store`` says."""
 
@@ -82,6 +91,7 @@ class Servers:
         self._token = ""
         self._failed = False
         self._gateways = self._connect(access.endpoints)
+        self._watches: set[Watching] = set()
 
     def call(self, path: str, body: Document, about: str) -> Document:
         """Send a request that may be repeated to one server after the other, until one answers.
@@ -133,6 +143,20 @@ class Servers:
                 self._gateways = [*self._gateways[1:], gateway]
             if timed_out:
                 self._token = ""
+            watches = list(self._watches) if timed_out else []
+        for watch in watches:
+            watch.end_if_on(gateway)
+
+    @contextlib.contextmanager
+    def watched_by(self, watch: Watching) -> Iterator[None]:
+        """Tell ``watch`` of each server that is silent."""
+        with self._lock:
+            self._watches.add(watch)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watches.discard(watch)
 
     def forget_token(self, token: str) -> None:
         """Log in again for the next call, if ``token`` is still the one in use."""

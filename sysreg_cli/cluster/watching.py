@@ -42,6 +42,7 @@ class EtcdWatch:
         self._lock = threading.Lock()
         self._response: urllib3.BaseHTTPResponse | None = None
         self._closed = False
+        self._is_server_silent = False
         self._token = ""
         self._gateway: Gateway | None = None
 
@@ -52,8 +53,9 @@ class EtcdWatch:
                 if self._closed:
                     return
                 self._response = response
-            for message in lines(response, self._servers.limits.silence):
-                yield self._changes(message)
+            with self._servers.watched_by(self):
+                for message in lines(response, self._servers.limits.silence):
+                    yield self._changes(message)
             if not self._closed:
                 raise self._ended("the server has ended it")
         except NoAnswer as error:
@@ -70,13 +72,23 @@ class EtcdWatch:
         """See ``port.Watch``. The thread that reads gets the end of the connection at once."""
         with self._lock:
             self._closed = True
-            # Without the lock the number of the file might be another file's by now.
-            if self._response is not None:
-                with (
-                    contextlib.suppress(OSError),
-                    socket.socket(fileno=os.dup(self._response.fileno())) as connection,
-                ):
-                    connection.shutdown(socket.SHUT_RDWR)
+            self._end_connection()
+
+    def end_if_on(self, gateway: Gateway) -> None:
+        """End it if it is a watch on this server, which answered another request too late."""
+        with self._lock:
+            if self._gateway is gateway:
+                self._is_server_silent = True
+                self._end_connection()
+
+    def _end_connection(self) -> None:
+        # Without the lock the number of the file might be another file's by now.
+        if self._response is not None:
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(self._response.fileno())) as connection,
+            ):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _open(self, gateway: Gateway, token: str) -> urllib3.BaseHTTPResponse:
         self._gateway, self._token = gateway, token
@@ -115,6 +127,8 @@ class EtcdWatch:
 
     def _ended(self, reason: str, *, timed_out: bool = False) -> Unavailable:
         assert self._gateway is not None
+        if self._is_server_silent:
+            reason = "the server is silent"
         self._servers.leave(self._gateway, timed_out=timed_out)
         return Unavailable(f"the watch on etcd at {self._gateway.address} ended: {reason}")
 

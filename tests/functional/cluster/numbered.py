@@ -10,6 +10,7 @@ from devstack.waiting import wait_until
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.follow import Follower
 from sysreg_cli.cluster.port import Expected, Listing, Put
+from sysreg_cli.cluster.servers import Limits
 from sysreg_cli.errors import Changed, SysregError, Unavailable
 from tests.etcd_cluster import LIMITS, EtcdCluster
 
@@ -20,13 +21,18 @@ SEEN_WITHIN = 20.0
 class Numbered:
     """Writes keys 0, 1, 2... below ``prefix``, and follows them with another client."""
 
-    def __init__(self, etcd: EtcdCluster, prefix: str, server: int | None = None) -> None:
-        """``server`` is the one that the follower asks first: the leader, if it is not given."""
+    def __init__(
+        self, etcd: EtcdCluster, prefix: str, server: int | None = None, limits: Limits = LIMITS
+    ) -> None:
+        """``server`` is the one that the follower asks first: the leader, if it is not given.
+
+        ``limits`` are those of the follower.
+        """
         self.prefix = prefix
         self.server = etcd.leader() if server is None else server
         self.others = [number for number in range(3) if number != self.server]
         self._writer = EtcdStore(etcd.access(numbers=(*self.others, self.server)), LIMITS)
-        self._reader = EtcdStore(etcd.access(numbers=(self.server, *self.others)), LIMITS)
+        self.reader = EtcdStore(etcd.access(numbers=(self.server, *self.others)), limits)
         self._stopping = threading.Event()
         #: the revision of each key that is known to be written
         self.written: dict[str, int] = {}
@@ -39,7 +45,7 @@ class Numbered:
 
     @contextmanager
     def running(self) -> Iterator[Numbered]:
-        follower = Follower(self._reader, self.prefix, self._apply, self.troubles.append)
+        follower = Follower(self.reader, self.prefix, self._apply, self.troubles.append)
         threads = [threading.Thread(target=follower.run), threading.Thread(target=self._write)]
         for thread in threads:
             thread.start()
@@ -51,7 +57,7 @@ class Numbered:
             threads[1].join(60)
             follower.stop()
             threads[0].join(60)
-            self._reader.close()
+            self.reader.close()
             self._writer.close()
             assert not [thread for thread in threads if thread.is_alive()]
 

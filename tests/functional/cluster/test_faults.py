@@ -13,6 +13,7 @@ import pytest
 from devstack.waiting import wait_until
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.port import PREFIX, Expected, Put
+from sysreg_cli.cluster.servers import Limits
 from sysreg_cli.errors import Changed, OutcomeUnknown
 from tests.etcd_cluster import LIMITS, EtcdCluster
 from tests.functional.cluster.conftest import TOKEN_SECONDS
@@ -109,6 +110,18 @@ def test_a_follower_misses_nothing(
         etcd.wait_ready()
         numbered.wait_for_news()
         numbered.finish()
+
+
+def test_a_watch_ends_when_another_call_finds_its_server_silent(etcd: EtcdCluster) -> None:
+    """By itself, this one would wait for ten minutes."""
+    limits = Limits(call=1.0, silence=600.0)
+    with (
+        Numbered(etcd, next(_prefixes), limits=limits).running() as numbered,
+        server_frozen(etcd, numbered),
+    ):
+        assert numbered.reader.get(next(iter(numbered.written)))
+        numbered.wait_for_news()
+    assert any("the server is silent" in str(trouble) for trouble in numbered.troubles)
 
 
 def _lose_an_answer(etcd: EtcdCluster) -> tuple[EtcdStore, str]:
