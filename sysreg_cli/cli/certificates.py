@@ -12,7 +12,7 @@ import click
 from sysreg_cli.cli import hints, hosts_progress
 from sysreg_cli.cli.certificate_file import CertificateFile, opened
 from sysreg_cli.cli.invocation import Invocation, ask_secret, on_terminal, require_utf8
-from sysreg_cli.cli.options import AGENT_VARIABLES, command
+from sysreg_cli.cli.options import AGENT_VARIABLES, Number, command
 from sysreg_cli.cli.output import Summarized, check_columns, check_list, say, show_list, show_properties
 from sysreg_cli.errors import ProtocolError, SysregError, UsageError
 from sysreg_cli.v1 import wire
@@ -52,7 +52,7 @@ RESTART_CLIENTS_HELP = (
 )
 REQUIRE_ALL_HELP = "Refuse if a host of the cluster is down."
 HOSTS_WAIT_HELP = "How long to wait for the hosts of the cluster to have it; 10 if not given."
-HOSTS_WAIT = click.IntRange(0, MAX_HOSTS_WAIT)
+HOSTS_WAIT = Number(0, MAX_HOSTS_WAIT, "seconds")
 # before it answers, the agent may have to restart the registry twice and wait for it
 INSTALL_SECONDS = 300.0
 

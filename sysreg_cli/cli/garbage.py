@@ -17,7 +17,7 @@ from sysreg_cli.cli.collection_report import (
 from sysreg_cli.cli.collection_watch import CollectionWatch, result_of
 from sysreg_cli.cli.invocation import Invocation, show_error
 from sysreg_cli.cli.main import INTERRUPTED
-from sysreg_cli.cli.options import AGENT_VARIABLES, command, time_option
+from sysreg_cli.cli.options import AGENT_VARIABLES, Number, Time, command
 from sysreg_cli.cli.output import check_columns, say, show_properties, show_report
 from sysreg_cli.errors import NotFound, UsageError
 from sysreg_cli.settings import MAX_GRACE
@@ -52,14 +52,14 @@ _CANCEL_COLUMNS = ("id", "outcome", "error")
 )
 @click.option(
     "--grace",
-    type=click.IntRange(0, MAX_GRACE),
+    type=Number(0, MAX_GRACE, "seconds"),
     metavar="SECONDS",
     help="Keep content that pushes under way have uploaded in the last SECONDS; if not given,"
     " collect_grace of sysreg.conf, which is 3600 by default.",
 )
 @click.option(
     "--keep-deleted",
-    callback=time_option,
+    type=Time(),
     metavar="TIME",
     help="Keep what tags need that were deleted within this time, such as 24h; without it, no deleted tag"
     " can be restored afterwards.",

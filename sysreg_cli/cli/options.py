@@ -16,6 +16,7 @@ from sysreg_cli.cli.global_options import TEXT_OPTIONS
 from sysreg_cli.cli.invocation import Invocation
 from sysreg_cli.errors import UsageError
 
+_MAX_TIMEOUT = 86_400
 FORMATS = ("table", "json", "yaml", "value", "csv")
 
 #: the variables that a command reads when it calls the agent, or the registry
@@ -75,14 +76,58 @@ def command(
     return declare
 
 
-def time_option(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    """Return the seconds of an option such as ``--older-than 30d``. Raises UsageError."""
-    from sysreg_cli.settings import duration
+class Number(click.IntRange):
+    """The value of an option such as ``--keep 5``: a whole number between two limits.
 
-    try:
-        return None if value is None else duration(value)
-    except ValueError as error:
-        raise UsageError(f"{option.opts[0]}: {error}") from None
+    Every number of the command line is of this type or the two below, because click's own messages ("is not a
+    valid integer range") do not say what is expected. ``of`` is what is counted.
+    """
+
+    def __init__(self, least: int, most: int, of: str = "") -> None:
+        super().__init__(least, most)
+        self._expected = f"a whole number{f' of {of}' if of else ''} from {least} to {most}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Raises UsageError."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            raise _refusal(param, f"{value!r} is not {self._expected}") from None
+
+
+class Timeout(click.FloatRange):
+    """The value of ``--timeout``: seconds, also a part of one."""
+
+    def __init__(self) -> None:
+        super().__init__(0, _MAX_TIMEOUT, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. Raises UsageError."""
+        try:
+            seconds = float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            seconds = 0.0
+        if not seconds > 0:  # click takes "nan", too
+            problem = f"{value!r} is not a number of seconds above 0 and up to {_MAX_TIMEOUT}"
+            raise _refusal(param, problem)
+        return seconds
+
+
+class Time(click.types.StringParamType):
+    """The value of an option such as ``--older-than 30d``, in seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # type: ignore[override]
+        """Return the seconds. Raises UsageError."""
+        from sysreg_cli.settings import duration
+
+        try:
+            return duration(value)
+        except ValueError as error:
+            raise _refusal(param, str(error)) from None
+
+
+def _refusal(option: click.Parameter | None, problem: str) -> UsageError:
+    return UsageError(f"{option.opts[0] if option else 'argument'}: {problem}")
 
 
 def group_options() -> list[click.Parameter]:
@@ -97,10 +142,9 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
         _option(
             "--timeout",
             "given_timeout",
-            type=float,
+            type=Timeout(),
             metavar="SECONDS",
             hidden=hidden,
-            callback=_set_timeout,
             help="Time to connect, and between two bytes of a response; 60 if not given.",
         ),
         *(
@@ -155,12 +199,6 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
 def _set_text(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if _is_given(context, parameter):
         context.ensure_object(Invocation).texts[parameter.name or ""] = value
-
-
-def _set_timeout(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
-    if value is not None and not 0 < value <= 86400:
-        raise UsageError(f"--timeout: {value:g} is not a number of seconds between 0 and 86400")
-    _set(context, parameter, value)
 
 
 def _is_given(context: click.Context, parameter: click.Parameter) -> bool:

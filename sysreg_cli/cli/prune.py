@@ -8,7 +8,7 @@ import click
 
 from sysreg_cli.cli.access import check_own_storage
 from sysreg_cli.cli.invocation import Invocation, show_error
-from sysreg_cli.cli.options import AGENT_VARIABLES, command, time_option
+from sysreg_cli.cli.options import AGENT_VARIABLES, Number, Time, command
 from sysreg_cli.cli.output import check_list, counted, readable, say, show_list, size
 from sysreg_cli.errors import UsageError
 from sysreg_cli.v1.prune import Pruning
@@ -35,13 +35,13 @@ _PRUNE_SECONDS = 900.0
 )
 @click.option(
     "--keep",
-    type=click.IntRange(0, 999_999),
+    type=Number(0, 999_999),
     metavar="N",
     help="Keep the N newest tags of each image; those of one digest count once.",
 )
 @click.option(
     "--older-than",
-    callback=time_option,
+    type=Time(),
     metavar="TIME",
     help="Keep tags that were pushed within this time, such as 12h, 30d or 8w.",
 )
@@ -51,7 +51,7 @@ _PRUNE_SECONDS = 900.0
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option(
     "--at-most",
-    type=click.IntRange(0, 100),
+    type=Number(0, 100, "percent"),
     metavar="PERCENT",
     help="Keep all tags of an image of which more would go; 50 if not given.",
 )
