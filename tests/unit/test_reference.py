@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysreg_cli.errors import InvalidReference
-from sysreg_cli.reference import ImageReference, is_repository, parse
+from sysreg_cli.reference import ImageReference, is_digest, is_repository, parse
 
 OWN = ("registry.local:9001", "198.51.100.10:9001")
 DIGEST = "sha256:" + "a" * 64
@@ -76,3 +76,33 @@ def test_any_text_is_a_reference_that_prints_as_it_was_or_is_refused(text: str) 
     else:
         assert str(reference) == text
         assert is_repository(reference.repository)
+
+
+@pytest.mark.parametrize("text", [DIGEST, "sha256:" + "0123456789abcdef" * 4, "sha512:" + "9f" * 64])
+def test_a_digest_of_the_registry(text: str) -> None:
+    assert is_digest(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sha256",
+        "a" * 64,
+        DIGEST[:-1],
+        f"{DIGEST}a",
+        f"{DIGEST}\n",
+        f"{DIGEST[:-1]}A",
+        f"{DIGEST[:-1]}g",
+        f"{DIGEST[:-2]} a",
+        f"{DIGEST[:-2]}  ",
+        f"{DIGEST[:-1]}\N{ARABIC-INDIC DIGIT ONE}",
+        f"{DIGEST[:-1]}\udcff",
+        f"sha512:{'a' * 64}",
+        f"sha384:{'a' * 96}",
+        f"SHA256:{'a' * 64}",
+        f"sha256:{DIGEST}",
+    ],
+)
+def test_no_digest_of_the_registry(text: str) -> None:
+    assert not is_digest(text)

@@ -52,8 +52,8 @@ class SweepPlan:
     pins: Mapping[str, int] = field(default_factory=dict)
     lost: Mapping[str, Set[str]] = field(default_factory=dict)
     repositories: Sequence[str] = ()
-    needed: frozenset[str] = frozenset()
-    linked: frozenset[str] = frozenset()
+    needed: Set[str] = frozenset()
+    linked: Set[str] = frozenset()
     damages: Sequence[Damage] = ()
     obstacle: str = ""
     revisions: int = 0
@@ -88,8 +88,9 @@ def make_both(
 ) -> tuple[SweepPlan, SweepPlan]:
     """Make the plans without and with ``delete_untagged``, and read what both need once. See ``make``."""
     planner = _Planner(snapshot, now, grace, dereferenced or {})
-    # The second one dereferences more.
-    return planner.make(delete_untagged=False), planner.make(delete_untagged=True)
+    plan = planner.make(delete_untagged=False)
+    # The second one dereferences more, so it comes last.
+    return plan, planner.make(delete_untagged=True) if planner.has_untagged else plan
 
 
 class _Planner:
@@ -108,24 +109,35 @@ class _Planner:
         self._now = now
         self._cutoff = now - grace
         self._dereferenced = dict(dereferenced)
-        self._linked = frozenset(collector_keeps(snapshot, {}))
+        self._linked = collector_keeps(snapshot, {})
         stored = snapshot.blobs
-        self._dereference((digest, stored[digest].time) for digest in stored.keys() - self._linked)
+        #: what the collector deletes as long as no manifest is unlinked
+        self._unlinked = stored.keys() - self._linked
+        self._dereference((digest, stored[digest].time) for digest in self._unlinked)
         self._deleted = restorable(snapshot)
         self._looked_for: set[str] = set()
         self._link_times: dict[str, float] = {}
-        self._needed: set[str] = set()
         self._marks: dict[str, Marks] = {}
         self._damages: list[Damage] = []
         for name, repository in snapshot.repositories.items():
             self._marks[name] = Marks.of_tags(snapshot, repository)
             self._damages.extend(self._marks[name].damages())
-            # also in a repository that the collector doesn't see
-            self._needed.update(digest for digest in self._marks[name].blobs if digest in stored)
+        # also in a repository that the collector doesn't see
+        marked: set[str] = set().union(*(marks.blobs for marks in self._marks.values()))
+        self._needed = stored.keys() & marked
+        no_files = {snapshot.blob_path(digest) for digest, blob in stored.items() if blob.size < 0}
+        strays = (snapshot.strays | no_files) - {damage.path for damage in self._damages}
+        self._damages.extend(Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays)
+
+    @property
+    def has_untagged(self) -> bool:
+        """Whether any repository has a manifest that no tag needs."""
+        repositories = self._snapshot.repositories.values()
+        return any(not it.revisions <= self._marks[it.name].manifests for it in repositories)
 
     def make(self, delete_untagged: bool) -> SweepPlan:
         snapshot, stored = self._snapshot, self._snapshot.blobs
-        kept: Set[str] = self._linked
+        to_delete = self._unlinked
         deleted = DeletedTags(snapshot, self._deleted, self._spare_since)
         spared: set[str] = set()
         manifests: dict[str, list[str]] = {}
@@ -140,13 +152,8 @@ class _Planner:
                 manifests[name] = untagged
             if marks.unreadable or repository.odd or repository.revisions.difference(stored, untagged):
                 spared.update(snapshot.linked(name) & stored.keys())
-        no_files = {snapshot.blob_path(digest) for digest, blob in stored.items() if blob.size < 0}
-        strays = (snapshot.strays | no_files) - {damage.path for damage in self._damages}
-        damages = self._damages + [
-            Damage("", f"{path} {STRAY}", Remedy.REMOVE_STRAY, path=path) for path in strays
-        ]
         if manifests:
-            kept = collector_keeps(snapshot, manifests)
+            to_delete = stored.keys() - collector_keeps(snapshot, manifests)
             self._dereference(
                 (digest, max(snapshot.revision_time(name, digest), stored[digest].time))
                 for name, digests in manifests.items()
@@ -154,8 +161,8 @@ class _Planner:
                 if digest in stored
             )
         damaged = {digest for digest, time in self._dereferenced.items() if time == math.inf}
-        pins = self._pins(stored.keys() - kept, self._needed | deleted.blobs | (spared - damaged))
-        blobs = {digest: max(stored[digest].size, 0) for digest in stored.keys() - kept - pins.keys()}
+        pins = self._pins(to_delete, self._needed | deleted.blobs | (spared - damaged))
+        blobs = {digest: max(stored[digest].size, 0) for digest in to_delete - pins.keys()}
         return SweepPlan(
             blobs=blobs,
             manifests=manifests,
@@ -166,9 +173,9 @@ class _Planner:
                 for name in sorted(snapshot.repositories.keys() - deleted.repositories)
                 if self._is_empty(snapshot.repositories[name], manifests.get(name, ()), pins)
             ],
-            needed=frozenset(self._needed),
+            needed=self._needed,
             linked=self._linked,
-            damages=sorted(damages, key=lambda it: (it.remedy.value, str(it))),
+            damages=sorted(self._damages, key=lambda it: (it.remedy.value, str(it))),
             obstacle=collector_stops(snapshot, manifests, blobs),
             revisions=sum(len(repository.revisions) for repository in snapshot.repositories.values()),
             scanned=self._now,

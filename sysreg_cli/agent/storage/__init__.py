@@ -6,6 +6,7 @@ recent           reads the images, and remembers their manifests for some minute
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
 blobs            reads which blobs are stored
+links            reads the links in one repository
 repository       what a snapshot says of one repository, and of one blob
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from sysreg_cli.agent.storage.files import ABSENT, entries_of, is_directory, is_within, require_access
 from sysreg_cli.agent.storage.repository import Blob
@@ -27,16 +27,18 @@ class BlobReader:
         self._owner = owner
         self._check = check
 
-    def read(self) -> Iterator[tuple[str, Blob]]:
-        """Yield the blobs by their digests. Raises OSError, also for a file that may not be read."""
+    def read(self) -> dict[str, Blob]:
+        """Return the blobs by their digests. Raises OSError, also for a file that may not be read."""
+        blobs: dict[str, Blob] = {}
         for algorithm in entries_of(self._top):
             if not is_directory(algorithm):
                 self.strays.add(algorithm.path)
             for prefix in entries_of(algorithm.path):
                 if not self._is_stray_link(prefix):
-                    yield from self._in_prefix(algorithm.name, prefix)
+                    self._read_prefix(blobs, algorithm.name, prefix)
+        return blobs
 
-    def _in_prefix(self, algorithm: str, prefix: os.DirEntry[str]) -> Iterator[tuple[str, Blob]]:
+    def _read_prefix(self, blobs: dict[str, Blob], algorithm: str, prefix: os.DirEntry[str]) -> None:
         # Names relative to an open directory take a fifth less time than whole paths.
         try:
             directory = os.open(prefix.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,16 +51,16 @@ class BlobReader:
         try:
             for entry in entries_of(directory):
                 self._check()
-                path = f"{prefix.path}/{entry.name}"
-                if entry.is_symlink() and self._is_stray_link(entry, path):
+                name = entry.name
+                if entry.is_symlink() and self._is_stray_link(entry, f"{prefix.path}/{name}"):
                     continue
-                if (blob := self._blob(directory, entry.name, path)) is None:
+                if (blob := self._blob(directory, prefix.path, name)) is None:
                     continue
-                digest = sys.intern(f"{algorithm}:{entry.name}")
-                if is_digest(digest) and entry.name[:2] == prefix.name:
-                    yield digest, blob
+                digest = sys.intern(f"{algorithm}:{name}")
+                if name[:2] == prefix.name and is_digest(digest):
+                    blobs[digest] = blob
                 else:
-                    self.foreign.append(path)
+                    self.foreign.append(f"{prefix.path}/{name}")
         finally:
             os.close(directory)
 
@@ -70,10 +72,11 @@ class BlobReader:
         self.strays.add(path)
         return True
 
-    def _blob(self, directory: int, name: str, path: str) -> Blob | None:
+    def _blob(self, directory: int, prefix: str, name: str) -> Blob | None:
         try:
             status = os.stat(f"{name}/data", dir_fd=directory, follow_symlinks=False)
         except OSError as error:
+            path = f"{prefix}/{name}"
             if error.errno in ABSENT:
                 if not os.path.isdir(path):  # noqa: PTH112
                     self.strays.add(path)
@@ -82,5 +85,5 @@ class BlobReader:
             raise
         is_file = stat.S_ISREG(status.st_mode)
         if is_file and (status.st_uid != self._owner or not status.st_mode & stat.S_IRUSR):
-            require_access(f"{path}/data", os.R_OK)
+            require_access(f"{prefix}/{name}/data", os.R_OK)
         return Blob(status.st_size if is_file else -1, status.st_mtime)

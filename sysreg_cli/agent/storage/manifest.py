@@ -17,8 +17,10 @@ from sysreg_cli.registry.manifests import MANIFEST_TYPES
 # The registry accepts no larger manifest (distribution 2.8: maxManifestBodySize).
 MAX_MANIFEST = 4 * 1024 * 1024
 
-# json.loads also detects the encoding, which costs a tenth of all marking.
-_decode = json.JSONDecoder().decode
+# json.loads also detects the encoding, which costs a tenth of all marking. JSONDecoder.decode looks for white
+# space with regular expressions, which takes a quarter of its time.
+_decode = json.JSONDecoder().raw_decode
+_WHITE_SPACE = " \t\n\r"
 
 
 class StoredManifest(NamedTuple):
@@ -51,8 +53,9 @@ def is_content_of(digest: str, data: bytes) -> bool:
 def parse(data: bytes) -> StoredManifest | None:
     """Parse a manifest. Returns None for data that distribution 2.8 does not store as a manifest."""
     try:
-        document = _decode(data.decode())
-        return _parse(document) if isinstance(document, dict) else None
+        text = data.decode().strip(_WHITE_SPACE)
+        document, end = _decode(text)
+        return _parse(document) if isinstance(document, dict) and end == len(text) else None
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
 

@@ -74,7 +74,7 @@ class Marks:
 
     def _add_trees(self, pending: list[str]) -> None:
         snapshot, revisions = self._snapshot, self._repository.revisions
-        stored, broken = snapshot.blobs, self._repository.broken
+        stored, corrupt, broken = snapshot.blobs, snapshot.corrupt, self._repository.broken
         while pending:
             digest = pending.pop()
             if digest in self.manifests:
@@ -91,7 +91,7 @@ class Marks:
             for blob, size in zip(manifest.blobs, manifest.sizes, strict=True):
                 if (found := stored.get(blob)) is None:
                     self._note_missing(f"blob {blob}", blob, digest)
-                elif found.size != size or size < 0 or blob in snapshot.corrupt:
+                elif found.size != size or size < 0 or blob in corrupt:
                     self._check_size(blob, size, digest)
             pending.extend(manifest.children)
             # a manifest whose descriptor has another media type
@@ -122,8 +122,9 @@ class Marks:
         linked = repository.revisions - repository.broken.keys()
         for digest in (repository.revisions | self.manifests) - (sound & linked):
             self._check_manifest(digest)
-        layers = {blob for manifest in readable.values() for blob in manifest.blobs}
-        stored = {blob for blob in layers - self.manifests if blob in snapshot.blobs}
+        layers: set[str] = set().union(*(manifest.blobs for manifest in readable.values()))
+        stored = snapshot.blobs.keys() & (layers - self.manifests)
+        snapshot.read_layers(repository, stored)
         for blob, problem in snapshot.broken_layers(repository, stored):
             for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
                 link = layout.layer_link(blob)
@@ -134,7 +135,6 @@ class Marks:
                     self._note_link(f"blob {blob} is {problem}", link, holder)
         for digest in others & sound:
             self._check_untagged(digest)
-        snapshot.note_strays(repository, stored)
         named = {path for _, _, path in self._faults} | {damage.path for damage in self._damaged_tags}
         for path in repository.strays:
             if (whole := snapshot.path(repository.name, path)) not in named:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,13 +15,12 @@ from pathlib import Path
 from sysreg_cli.agent.storage import layout, manifest
 from sysreg_cli.agent.storage.blobs import BlobReader
 from sysreg_cli.agent.storage.files import (
-    ABSENT,
     entries_of,
     is_directory,
     read_file,
-    require_access,
     written,
 )
+from sysreg_cli.agent.storage.links import Links
 from sysreg_cli.agent.storage.manifest import StoredManifest
 from sysreg_cli.agent.storage.repository import Blob, Repository
 from sysreg_cli.errors import SysregError
@@ -91,19 +89,19 @@ class Snapshot:
     def read_blobs(self) -> None:
         """Read the blobs, also anew. Raises OSError."""
         reader = BlobReader(self._blobs_path, self._owner, self._check)
-        self.blobs = dict(reader.read())
+        self.blobs = reader.read()
         self.strays.update(reader.strays)
         self.foreign.extend(reader.foreign)
 
     def manifest(self, digest: str) -> StoredManifest | None:
         """Return the manifest in a blob, None if the blob is missing, damaged, too large, or no manifest."""
-        if digest in self.manifests:
-            return self.manifests[digest]
+        if (found := self.manifests.get(digest)) is not None or digest in self.manifests:
+            return found
         if digest not in self.blobs:
             return None  # not cached: a later snapshot may have it
         data = self.content(digest)
-        self.manifests[digest] = manifest.parse(data) if data else None
-        return self.manifests[digest]
+        found = self.manifests[digest] = manifest.parse(data) if data else None
+        return found
 
     def content(self, digest: str) -> bytes:
         """Return the content of a manifest, empty if it is missing, damaged, too large or no JSON."""
@@ -156,36 +154,43 @@ class Snapshot:
     def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
         sound = self._sound_layers.setdefault(repository.name, set())
-        layers = self.path(repository.name, "_layers")
-        for digest in digests:
-            if digest in sound:
-                continue
-            self._check()
-            if read_file(f"{layers}/{digest.replace(':', '/')}/link") == digest.encode():
-                sound.add(digest)
-            else:
-                link = self._link(repository, layout.layer_link(digest))
-                yield digest, "not linked in the repository" if link is None else "linked by a damaged file"
-
-    def note_strays(self, repository: Repository, sound: Collection[str]) -> None:
-        """Add what is in the way of links to layers to the strays, but do not look at ``sound`` ones."""
-        strays, layers = len(repository.strays), []
-        for algorithm in self._directories(repository, "_layers"):
-            for entry in self._directories(repository, f"_layers/{algorithm.name}"):
+        with self._links(repository.name) as links:
+            for digest in digests:
+                if digest in sound:
+                    continue
                 self._check()
-                digest = sys.intern(f"{algorithm.name}:{entry.name}")
-                layers.append(digest)
-                if digest not in sound:
-                    link = layout.layer_link(digest)
-                    self._note_stray(repository, link)
-                    if self.leads_elsewhere(repository, digest):
-                        repository.strays.add(link)
+                found = links.digest(layout.layer_link(digest), (digest,))
+                if found == digest:
+                    sound.add(digest)
+                else:
+                    problem = "not linked in the repository" if found is None else "linked by a damaged file"
+                    yield digest, problem
+
+    def read_layers(self, repository: Repository, needed: Collection[str]) -> None:
+        """Read the links of the layers ``needed``, and add what is in the way of others to the strays."""
+        sound = self._sound_layers.setdefault(repository.name, set())
+        strays, layers = len(repository.strays), []
+        with self._links(repository.name) as links:
+            for algorithm in self._directories(repository, "_layers"):
+                path = f"_layers/{algorithm.name}"
+                for entry in self._directories(repository, path):
+                    self._check()
+                    digest = f"{algorithm.name}:{entry.name}"
+                    layers.append(digest)
+                    link = f"{path}/{entry.name}/link"
+                    if digest not in needed:
+                        self._note_stray(repository, link, links)
+                        if links.digest(link) not in (digest, "", None):
+                            repository.strays.add(link)
+                    elif digest not in sound and links.content(link) == digest.encode():
+                        sound.add(digest)
         if len(repository.strays) == strays:
             self._layers[repository.name] = layers
 
     def leads_elsewhere(self, repository: Repository, layer: str) -> bool:
         """Whether the link of a layer names another one: a push would take that as the layer."""
-        return self._link(repository, layout.layer_link(layer)) not in (layer, "", None)
+        with self._links(repository.name) as links:
+            return links.digest(layout.layer_link(layer)) not in (layer, "", None)
 
     def path(self, repository: str, rest: str) -> str:
         return f"{self._repositories_path}/{repository}/{rest}"
@@ -195,7 +200,8 @@ class Snapshot:
 
     def is_no_file(self, repository: str, link: str) -> bool:
         """Whether something that is no regular file is in the place of a link."""
-        return self._is_file(repository, link) is False
+        with self._links(repository) as links:
+            return links.is_file(link) is False
 
     def obstacle(self, repository: str, link: str) -> str:
         """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
@@ -263,38 +269,9 @@ class Snapshot:
                 yield name, repository
 
     def _read_manifests(self, repository: Repository) -> None:
-        for algorithm in self._directories(repository, "_manifests/revisions"):
-            for entry in self._directories(repository, f"_manifests/revisions/{algorithm.name}"):
-                self._check()
-                digest = sys.intern(f"{algorithm.name}:{entry.name}")
-                if not is_digest(digest):
-                    self.foreign.append(entry.path)
-                    continue
-                if read_file(f"{entry.path}/link") == digest.encode():
-                    repository.revisions.add(digest)
-                    continue
-                link = self._link(repository, layout.revision_link(digest))
-                if link is None:
-                    repository.unlinked.add(digest)
-                    continue
-                repository.revisions.add(digest)
-                if link != digest:
-                    repository.broken[digest] = link
-                if not link:
-                    self._note_odd(repository, layout.revision_link(digest))
-        for entry in entries_of(self.path(repository.name, "_manifests/tags")):
-            self._check()
-            if is_tag(entry.name):
-                link = self._link(repository, layout.tag_link(entry.name))
-                repository.tags[entry.name] = sys.intern(link or "")
-                # the next push of the tag writes its history again
-                if link:
-                    self._note_stray(repository, layout.tag_history(entry.name, link))
-                else:
-                    self._note_odd(repository, layout.tag_link(entry.name))
-                    self._note_strays_of_history(repository, entry.name)
-            else:
-                repository.strays.add(f"_manifests/tags/{entry.name}")
+        with self._links(repository.name) as links:
+            self._read_revisions(repository, links)
+            self._read_tags(repository, links)
         if not (repository.revisions and repository.tags):
             for path in layout.DIRECTORIES:
                 whole = self.path(repository.name, path)
@@ -302,42 +279,62 @@ class Snapshot:
                     repository.odd.add(path)
                     self.foreign.append(whole)
 
-    def _is_file(self, repository: str, link: str) -> bool | None:
-        """Whether a regular file is in the place of a link, None if nothing is.
+    def _read_revisions(self, repository: Repository, links: Links) -> None:
+        for algorithm in self._directories(repository, "_manifests/revisions"):
+            path = f"_manifests/revisions/{algorithm.name}"
+            for entry in self._directories(repository, path):
+                self._check()
+                digest = sys.intern(f"{algorithm.name}:{entry.name}")
+                if not is_digest(digest):
+                    self.foreign.append(entry.path)
+                    continue
+                link = f"{path}/{entry.name}/link"
+                found = links.digest(link, (digest,))
+                if found is None:
+                    repository.unlinked.add(digest)
+                    continue
+                repository.revisions.add(digest)
+                if found != digest:
+                    repository.broken[digest] = found
+                if not found and links.is_file(link) is False:
+                    repository.odd.add(link)
 
-        Raises PermissionError for a file that the registry may not write: a push would fail at it.
-        """
-        path = self.path(repository, link)
-        try:
-            status = os.lstat(path)
-        except OSError as error:
-            if error.errno in ABSENT:
-                return None
-            raise
-        is_file = stat.S_ISREG(status.st_mode)
-        if is_file and status.st_uid != self._owner:
-            require_access(path, os.W_OK)
-        return is_file
+    def _read_tags(self, repository: Repository, links: Links) -> None:
+        for entry in entries_of(self.path(repository.name, "_manifests/tags")):
+            self._check()
+            if not is_tag(entry.name):
+                repository.strays.add(f"_manifests/tags/{entry.name}")
+                continue
+            link = layout.tag_link(entry.name)
+            digest = links.digest(link, repository.revisions) or ""
+            repository.tags[entry.name] = sys.intern(digest)
+            # the next push of the tag writes its history again
+            if digest:
+                self._note_stray(repository, layout.tag_history(entry.name, digest), links)
+            else:
+                if links.is_file(link) is False:
+                    repository.odd.add(link)
+                self._note_strays_of_history(repository, entry.name, links)
 
-    def _note_odd(self, repository: Repository, link: str) -> None:
-        if self.is_no_file(repository.name, link):
-            repository.odd.add(link)
+    def _links(self, repository: str) -> Links:
+        return Links(f"{self._repositories_path}/{repository}", self._owner)
 
-    def _note_stray(self, repository: Repository, link: str) -> None:
+    def _note_stray(self, repository: Repository, link: str, links: Links) -> None:
         """Note what is in the way of a link."""
-        is_file = self._is_file(repository.name, link)
+        is_file = links.is_file(link)
         if is_file is False:
             repository.strays.add(link)
         elif is_file is None and (obstacle := self.obstacle(repository.name, link)):
             repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
 
-    def _note_strays_of_history(self, repository: Repository, tag: str) -> None:
+    def _note_strays_of_history(self, repository: Repository, tag: str, links: Links) -> None:
         """Note what is in the way of a push of any manifest to a tag."""
         path = f"{layout.tag(tag)}/index"
         for algorithm in self._directories(repository, path):
             for entry in self._directories(repository, f"{path}/{algorithm.name}"):
                 self._check()
-                self._note_stray(repository, layout.tag_history(tag, f"{algorithm.name}:{entry.name}"))
+                history = layout.tag_history(tag, f"{algorithm.name}:{entry.name}")
+                self._note_stray(repository, history, links)
 
     def _directories(self, repository: Repository, path: str) -> list[os.DirEntry[str]]:
         """Return the directories in ``path``, relative to the repository, and note what else is there."""
@@ -347,16 +344,6 @@ class Snapshot:
             names = {entry.name for entry in entries} - {entry.name for entry in found}
             repository.strays.update(f"{path}/{name}" for name in names)
         return found
-
-    def _link(self, repository: Repository, path: str) -> str | None:
-        """Return the digest in a link of a repository, "" if it is damaged, None if there is no link."""
-        whole = self.path(repository.name, path)
-        if (data := read_file(whole)) is None:
-            return None
-        text = data.decode("ascii", "replace")
-        if text in repository.revisions or is_digest(text):
-            return text
-        return "" if os.path.lexists(whole) else None
 
 
 def _is_cancelled(upload: str) -> bool:

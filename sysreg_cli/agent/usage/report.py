@@ -77,19 +77,20 @@ class _Reading:
         plan, wider = planning.make_both(
             self._snapshot, now=self._began, grace=grace, dereferenced=dereferenced
         )
-        stored = self._snapshot.blobs.keys()
-        untagged = plan.linked - plan.needed
+        stored = self._snapshot.blobs
+        everything_stored = sum(blob.size for blob in stored.values() if blob.size > 0)
+        referenced, untagged = self._bytes(plan.needed), self._bytes(plan.linked - plan.needed)
         disk = os.statvfs(self._root)
         everything = self._snapshot.repositories.values()
         return Usage(
             as_of=iso_time(self._began),
             images=sum(it.enumerable for it in everything),
             tags=sum(len(it.tags) for it in everything),
-            bytes_referenced=self._bytes(plan.needed),
+            bytes_referenced=referenced,
             size=disk.f_blocks * disk.f_frsize,
             free=disk.f_bavail * disk.f_frsize,
-            bytes_untagged=self._bytes(untagged),
-            bytes_unreferenced=self._bytes(stored - untagged - plan.needed),
+            bytes_untagged=untagged,
+            bytes_unreferenced=everything_stored - untagged - referenced,
             bytes_in_uploads=self._uploads(everything),
             freed_by_collection=sum(plan.blobs.values()),
             freed_with_delete_untagged=sum(wider.blobs.values()),
@@ -162,7 +163,8 @@ class _Reading:
 
     def _bytes(self, blobs: Iterable[str]) -> int:
         stored = self._snapshot.blobs
-        return sum(max(stored[blob].size, 0) for blob in blobs if blob in stored)
+        found = (blob for digest in blobs if (blob := stored.get(digest)))
+        return sum(blob.size for blob in found if blob.size > 0)
 
     def _uploads(self, repositories: Iterable[Repository]) -> int:
         """Return the bytes that uploads which have not ended, or never will, have stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.storage.links import Links
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from tests.unit.agent.storage.builder import Storage
 
@@ -133,3 +135,22 @@ def test_a_manifest_that_is_pushed_between_two_snapshots_is_seen_by_the_second(s
     assert storage.blob(content) == digest
     second = Snapshot(storage.root, first)
     assert second.manifest(digest) is not None
+
+
+def test_a_repository_that_goes_while_it_is_read_stops_no_reader(storage: Storage) -> None:
+    digest = storage.image("app", "1", layers=(b"layer",))
+    snapshot = Snapshot(storage.root)
+    shutil.rmtree(storage.repositories / "app")
+    plan = planning.make(snapshot, now=time.time(), grace=3600)
+    assert digest in plan.needed
+    assert {damage.tags for damage in plan.damages} == {("1",)}
+
+
+def test_a_link_that_cannot_be_looked_at_is_named_with_its_whole_path(storage: Storage) -> None:
+    link = storage.revision("app", storage.image("app", "1", layers=(b"layer",)))
+    with (
+        pytest.raises(OSError, match="File name too long") as caught,
+        Links(str(link.parents[5]), 0) as links,
+    ):
+        links.is_file("x" * 300)
+    assert caught.value.filename == str(link.parents[5] / ("x" * 300))
