@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.snapshot import Known, Snapshot
+from sysreg_cli.agent.storage.snapshot import Known, Snapshot, no_cycle_search
 
 _SECONDS = 300.0
 
@@ -53,9 +53,10 @@ def reading(root: Path) -> Iterator[Snapshot]:
     A manifest whose blob has the size and the time of the last reading is not read again. So this does not
     find content that was damaged since then by the disk. Raises OSError.
     """
-    snapshot = read_images(root, _recent.known())
-    yield snapshot
-    _recent.remember(snapshot.known())
+    with no_cycle_search():
+        snapshot = read_images(root, _recent.known())
+        yield snapshot
+        _recent.remember(snapshot.known())
 
 
 def read_images(root: Path, known: Known | None = None) -> Snapshot:
