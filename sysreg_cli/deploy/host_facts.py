@@ -113,7 +113,8 @@ def require_registry(user: str) -> None:
     except KeyError:
         raise SysregError(
             f"docker-registry is not installed: there is no user {user}",
-            next_step="install it (apt-get install docker-registry), then run sysreg-deploy again",
+            next_step="install it (apt-get install docker-registry; of Debian packages sysreg-controller)"
+            ", then run sysreg-deploy again; a worker needs none: sysreg-deploy --join",
         ) from None
 
 

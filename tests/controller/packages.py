@@ -15,17 +15,23 @@ OLD = "/root/old/*.deb"
 # It differs in what an upgrade has to handle: the version, the code of both daemons, a unit, a conffile.
 _MAKE_OLD = f"""
 mkdir /root/old; cd /root/old
-for package in sysreg-cli sysreg-controller; do
+for package in sysreg-cli sysreg-worker sysreg-controller; do
     dpkg-deb --raw-extract {PACKAGES}/"$package"_*.deb $package
-    sed -i 's/^Version: .*/Version: 0.1.0/; s/(= [0-9.]*)/(= 0.1.0)/' $package/DEBIAN/control
+    sed -i 's/^Version: .*/Version: 0.1.0/' $package/DEBIAN/control
+    sed -i 's/\\(sysreg-[a-z]* ([<=]*\\) [0-9.]*)/\\1 0.1.0)/' $package/DEBIAN/control
 done
+if [ "${{1:-}}" = before-worker ]; then
+    rm -r sysreg-worker/DEBIAN
+    cp -a sysreg-worker/. sysreg-controller && rm -r sysreg-worker
+    sed -i 's/sysreg-worker (=/sysreg-cli (=/' sysreg-controller/DEBIAN/control
+fi
 code=$(dirname $(find . -path '*/sysreg_cli/__init__.py'))
 sed -i 's/^__version__ = .*/__version__ = "0.1.0"/' $code/__init__.py
 for daemon in agent token_server; do echo '# older' >>$code/$daemon/main.py; done
-etc=sysreg-controller/usr/share/sysreg/etc
+etc=$(find . -path '*/usr/share/sysreg/etc')
 echo '# older' >>$etc/systemd/system/sysreg-agent.service
 for file in $etc sysreg-controller/etc; do echo '# older' >>$file/sysreg/sysreg.conf; done
-for package in sysreg-cli sysreg-controller; do
+for package in sysreg-*; do
     (cd $package; find . -path ./DEBIAN -prune -o -type f -printf '%P\\0' | xargs -0 md5sum >DEBIAN/md5sums)
     dpkg-deb -Znone --build $package . >/dev/null
     rm -r $package
@@ -54,9 +60,12 @@ def install_dependencies(machine: Machine) -> None:
     apt(machine, "install", *machine.shell(_DEPENDENCIES).stdout.split())
 
 
-def make_old_packages(machine: Machine) -> None:
-    """Make packages of an older version on the machine, in ``OLD``."""
-    machine.shell(_MAKE_OLD, timeout=120)
+def make_old_packages(machine: Machine, *, before_worker: bool = False) -> None:
+    """Make packages of an older version on the machine, in ``OLD``.
+
+    ``before_worker``: of one in which sysreg-controller had what is in sysreg-worker now.
+    """
+    machine.shell(f"set -- {'before-worker' if before_worker else ''}\n{_MAKE_OLD}", timeout=120)
 
 
 def interrupt(machine: Machine, command: str, place: str) -> None:

@@ -13,7 +13,13 @@ import pytest
 
 from tests.controller.clients import REGISTRY, archive, copy, system
 from tests.controller.debian_root import PACKAGES, RELEASES, layers
-from tests.controller.installation import apt, configure, serves, wait_until_served
+from tests.controller.installation import (
+    apt,
+    configure,
+    listen_for_keystone,
+    serves,
+    wait_until_served,
+)
 from tests.controller.load import PULLS, load, prepare
 from tests.controller.machine import Machine
 from tests.controller.machine_factory import DEPLOY, UNITS, MachineFactory
@@ -110,7 +116,7 @@ def test_installed_deployed_removed_installed_again_and_purged_they_leave_only_i
     assert fresh.shell(_KEYS).stdout == keys
     assert "testuser/image" in system(fresh, "admin", "registry-image-list")
 
-    apt(fresh, "purge sysreg-controller sysreg-cli")
+    apt(fresh, "purge sysreg-controller sysreg-worker sysreg-cli")
     images = re.compile("[df] /var/lib/docker-registry/docker")
     assert sorted(line for line in _files(fresh) ^ before if not images.match(line)) == []
     assert fresh.file("/var/lib/docker-registry/docker/registry/v2/repositories/testuser/image").is_dir()
@@ -167,6 +173,42 @@ def test_the_platforms_command_is_handed_what_is_not_ours_and_comes_back(fresh: 
     assert fresh.run("dpkg-divert", "--list", "*system*").stdout == ""
     apt(fresh, f"purge platform && apt-get -q -y install {PACKAGES}/sysreg-cli_*.deb /root/platform.deb")
     assert fresh.run("system", "host-list").stdout == "platform host-list\n"
+
+
+@pytest.mark.timeout(600)
+def test_a_controller_from_before_there_was_sysreg_worker_is_upgraded(fresh: Machine) -> None:
+    listen_for_keystone(fresh, now=True)
+    make_old_packages(fresh, before_worker=True)
+    apt(fresh, "install", OLD)
+    configure(fresh)
+    fresh.run(DEPLOY)
+    keys = fresh.shell(_KEYS).stdout
+    apt(fresh, "install", _KEEP_SETTINGS, _DEBS)
+    wait_until_served(fresh)
+    assert fresh.run(DEPLOY, "--check").stdout == "no change\n"
+    assert "sysreg-worker" in fresh.run("dpkg-query", "--search", "/usr/bin/sysreg-deploy").stdout
+    assert fresh.shell(_KEYS).stdout == keys
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_has_sysreg_controller_from_before_needs_it_no_more(fresh: Machine) -> None:
+    make_old_packages(fresh, before_worker=True)
+    apt(fresh, "install", OLD)
+    settings = fresh.file("/etc/sysreg/sysreg.conf")
+    worker = "[cluster]\nendpoints = 192.0.2.1:2379\nuser = host-worker-1\n"
+    settings.write_text(worker)
+    # what makes a machine a worker; its etcd is not there
+    unit = fresh.file("/etc/systemd/system/sysreg-host.service")
+    unit.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    fresh.run("systemctl", "start", "sysreg-host")
+    apt(fresh, "install", _KEEP_SETTINGS, _DEBS)
+    apt(fresh, "purge sysreg-controller docker-registry")
+    assert settings.read_text() == worker
+    assert fresh.show("sysreg-host", "ActiveState") == "active"
+    assert "sysreg-worker" in fresh.run("dpkg-query", "--search", "/usr/bin/sysreg-deploy").stdout
+    unit.unlink()
+    apt(fresh, "purge sysreg-worker sysreg-cli")
+    assert not settings.parent.exists()
 
 
 @pytest.mark.timeout(600)

@@ -130,6 +130,9 @@ def _type_the_way_to_three_hosts(machines: MachineFactory, controller: Machine, 
         accepts = first.shell("ss -Hltnp | grep -v 127.0.0 || true").stdout
         assert "sysreg" not in accepts
         assert "registry" not in accepts
+        installed = first.run("dpkg-query", "--show").stdout
+        assert "docker-registry" not in installed, "a worker needs no registry of its own"
+        assert "sysreg-controller" not in installed
 
 
 @pytest.mark.timeout(500)
