@@ -115,6 +115,7 @@ class EtcdCluster:
             "client-cert-auth": "true",
             "peer-client-cert-auth": "true",
             "bcrypt-cost": "4",
+            "backend-batch-limit": "1",  # see sysreg_cli/deploy/etcd.py
             "experimental-watch-progress-notify-interval": f"{LIMITS.silence / 3:g}s",
             "logger": "zap",
             "log-level": "warn",

@@ -91,6 +91,8 @@ def environment(cluster: ClusterSettings) -> bytes:
         "AUTO_COMPACTION_MODE": "periodic",
         "AUTO_COMPACTION_RETENTION": "1h",
         "QUOTA_BACKEND_BYTES": _QUOTA,
+        # Debian's 3.5.16 forgets changes of users and roles that meet the writing of a batch to the disk
+        "BACKEND_BATCH_LIMIT": 1,
         # a third of the silence after which a client leaves a server
         "EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL": "5s",
         # the passwords are random and long, so a slow hash protects nothing
