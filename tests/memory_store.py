@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sysreg_cli.cluster.port import (
@@ -205,6 +205,9 @@ class MemoryStore:
         with self.cluster.changed:
             self._check_administrator()
             self.cluster.users.pop(name, None)
+
+    def user_revisions(self) -> Mapping[str, int]:
+        return {}
 
     def _check_administrator(self) -> None:
         self._check()

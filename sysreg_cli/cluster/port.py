@@ -177,3 +177,9 @@ class Administration(Protocol):
 
         A watch that the user has open goes on.
         """
+
+    def user_revisions(self) -> Mapping[str, int]:
+        """Return the revision of the users on each server that answers, by its address.
+
+        They are the same unless a server has lost a change. Empty if the store does not tell.
+        """

@@ -10,7 +10,7 @@ from typing import Any
 from sysreg_cli.cluster.gateway import below, encode
 from sysreg_cli.cluster.port import EPOCH, Rights, User
 from sysreg_cli.cluster.servers import Access, Limits, Servers
-from sysreg_cli.errors import Conflict, NotAuthenticated, NotAuthorized, NotFound
+from sysreg_cli.errors import Conflict, NotAuthenticated, NotAuthorized, NotFound, SysregError
 
 #: the fields of a permission as the gateway has them; what has its default is absent
 _Permission = Mapping[str, Any]
@@ -38,6 +38,19 @@ class EtcdAdministration:
         for call, body in (("user/delete", {"name": name}), ("role/delete", {"role": name})):
             with contextlib.suppress(NotFound):
                 self._call(call, body)
+
+    def user_revisions(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for endpoint in self._servers.access.endpoints:
+            access = dataclasses.replace(self._servers.access, endpoints=(endpoint,))
+            with (
+                contextlib.suppress(SysregError),
+                contextlib.closing(Servers(access, self._servers.limits)) as one,
+            ):
+                # 3.4 does not have this call
+                answer = one.call("auth/status", {}, "see the revision of its users")
+                found[str(endpoint)] = int(answer.get("authRevision", 0))
+        return found
 
     def _put_role(self, name: str, rights: Rights) -> None:
         with contextlib.suppress(Conflict):

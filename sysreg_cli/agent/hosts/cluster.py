@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from cryptography import x509
@@ -15,7 +16,7 @@ from sysreg_cli.agent.hosts.fleet import Fleet
 from sysreg_cli.agent.hosts.rollout import HostsOutcome, Rollout
 from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.joining import write_invitation
-from sysreg_cli.cluster.judgement import HostRecord, judge
+from sysreg_cli.cluster.judgement import HostRecord, State, judge
 from sysreg_cli.cluster.membership import access, own_name
 from sysreg_cli.cluster.port import Administration, Store
 from sysreg_cli.cluster.users import EtcdAdministration
@@ -57,6 +58,7 @@ class HostCluster:
         self._settings = settings
         self._generations = Generations(settings.certificate.directory)
         self._fleet = Fleet(store)
+        self._administration = administration
         self._admission = Admission(settings, store, administration)
         self.rollout = Rollout(settings, store, self._fleet)
         self._authorities = AuthorityRollout(settings, store, self._fleet)
@@ -83,7 +85,14 @@ class HostCluster:
     def hosts(self) -> tuple[RegistryHost, ...]:
         """Return every host but this controller."""
         kept = self._kept()
-        return tuple(rows.row(judgement, kept) for judgement in self._fleet.overall_judgements())
+        found = tuple(rows.row(judgement, kept) for judgement in self._fleet.overall_judgements())
+        is_ahead = [host.state == State.AHEAD for host in found]
+        if any(is_ahead) and (remedy := rows.remedy_of_servers(self._administration.user_revisions())):
+            return tuple(
+                replace(host, remedy=remedy) if ahead else host
+                for host, ahead in zip(found, is_ahead, strict=True)
+            )
+        return found
 
     def hosts_of(self, mode: Mode) -> tuple[RegistryHost, ...]:
         """Return every host but this controller, with how it stands to the certificates of ``mode``."""

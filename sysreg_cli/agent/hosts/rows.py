@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -48,4 +48,19 @@ def warnings(behind: Iterable[HostJudgement]) -> tuple[str, ...]:
         if one.state in (State.DOWN, State.JOINING)
         else f"host {one.record.name} is {one.state}: {one.reason or 'it has not seen the certificate yet'}"
         for one in behind
+    )
+
+
+def remedy_of_servers(revisions: Mapping[str, int]) -> str:
+    """Return what to do if a server of etcd has other users than the rest, "" if none has.
+
+    ``revisions`` is that of the users on each server. One with another revision has lost a change. A host
+    that asks it may seem to be ahead.
+    """
+    if len(set(revisions.values())) < 2:
+        return ""
+    shown = ", ".join(f"{revision} at {server}" for server, revision in revisions.items())
+    return (
+        f"the servers of etcd have lost different changes (revision of the users: {shown}): make the one that"
+        ' differs anew, as the Operator\'s guide says in "An etcd of three members"'
     )
