@@ -341,4 +341,7 @@ def test_a_failed_collection_is_run_again(machine: Machine) -> None:
 def test_after_all_of_that_every_check_is_well_also_with_each_blob_read(machine: Machine) -> None:
     wait_until_healthy(machine, "--deep")
     _, rows = health(machine, "--deep")
-    assert {row["status"] for row in rows.values()} == {"ok"}
+    # this controller has no cluster
+    assert {check: row["status"] for check, row in rows.items() if row["status"] != "ok"} == {
+        "hosts": "skipped"
+    }
