@@ -219,17 +219,19 @@ def run(site: Site, etcd: EtcdCluster, seconds: float, seed: int) -> int:
     problems = faults.problems + installs.problems
     print(f"problems: {problems or 'none'}; grown: {grown or 'none'}; untrue: {wrong or 'none'}")
     if unexplained or problems or grown or wrong:
-        print(f"the logs are in {keep_logs(site, faults, begin)}")
+        print(f"the logs are in {keep_logs(site, etcd, faults, begin)}")
         return 1
     return 0
 
 
-def keep_logs(site: Site, faults: Faults, begin: float) -> Path:
+def keep_logs(site: Site, etcd: EtcdCluster, faults: Faults, begin: float) -> Path:
     """Copy the logs of all programs, and the log of faults, to a directory that stays."""
     directory = Path(tempfile.mkdtemp(prefix="sysreg-soak-hosts-", dir="/var/tmp"))
     shutil.copytree(site.controller.paths.log, directory / "controller")
     for worker in site.workers.values():
         (directory / f"{worker.name}.log").write_text(worker.log())
+    for log in etcd.directory.glob("*.log"):
+        shutil.copy2(log, directory / f"etcd-{log.name}")
     times = f"second 0 is {datetime.fromtimestamp(time.time() - time.monotonic() + begin).isoformat()}"
     (directory / "faults").write_text("\n".join([times, *(_text(fault, begin) for fault in faults.log), ""]))
     return directory
