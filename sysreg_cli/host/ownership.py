@@ -30,13 +30,34 @@ def as_owner(root: Path) -> Iterator[None]:
     Raises SysregError, OSError.
     """
     status = root.stat()
-    with _as_user(status.st_uid, status.st_gid):
+    with as_user(status.st_uid, status.st_gid):
         yield
 
 
+def present_rights() -> tuple[int, int]:
+    """Return the user and the group with whose rights this thread accesses files."""
+    return _libc.setfsuid(_INVALID_ID), _libc.setfsgid(_INVALID_ID)
+
+
 @contextlib.contextmanager
-def _as_user(uid: int, gid: int) -> Iterator[None]:
-    """Access files with the rights of a user. For others than root, setfsuid(2) also drops capabilities."""
+def as_process() -> Iterator[None]:
+    """Access files with the rights of the process again, within ``as_owner``."""
+    user, group = present_rights()
+    _libc.setfsuid(os.geteuid())
+    _libc.setfsgid(os.getegid())
+    try:
+        yield
+    finally:
+        _libc.setfsgid(group)
+        _libc.setfsuid(user)
+
+
+@contextlib.contextmanager
+def as_user(uid: int, gid: int) -> Iterator[None]:
+    """Access files with the rights of a user, in this thread only. Needs a process of root, or does nothing.
+
+    For others than root, setfsuid(2) also drops capabilities. Raises SysregError.
+    """
     if os.geteuid() != 0 or uid == 0:
         yield
         return
@@ -61,7 +82,7 @@ def require_rights(root: Path, directories: Iterable[str], user: str = "") -> No
     status = root.stat()
     uid, gid = (status.st_uid, status.st_gid) if not user else pwd.getpwnam(user)[2:4]
     denied = None
-    with _as_user(uid, gid):
+    with as_user(uid, gid):
         try:
             denied = next((path for path in directories if not _may_change(path)), None)
         except PermissionError as error:
@@ -90,7 +111,7 @@ def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
 
 
 def _may_change(path: str) -> bool:
-    # With effective ids, the kernel checks for the user of _as_user.
+    # With effective ids, the kernel checks for the user of as_user.
     whole = os.R_OK | os.W_OK | os.X_OK
     return os.access(path, whole, effective_ids=True) or not os.path.lexists(path)
 

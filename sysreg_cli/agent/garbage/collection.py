@@ -18,7 +18,8 @@ from sysreg_cli.agent.garbage.records import Deletion
 from sysreg_cli.agent.garbage.sweep import Sweep, directories_to_change
 from sysreg_cli.agent.garbage.writers import Writers
 from sysreg_cli.agent.storage.mark import Marks
-from sysreg_cli.agent.storage.snapshot import Snapshot, no_cycle_search
+from sysreg_cli.agent.storage.readers import Readers, no_cycle_search
+from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.errors import NotSupported, SysregError, text_of
 from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
 from sysreg_cli.host.registry_config import RegistryConfig
@@ -104,8 +105,8 @@ class Collection:
         now = time.time()  # before the snapshot
         dereferenced = Deletion.load(self._directory)
         try:
-            with as_owner(root), no_cycle_search():
-                self._last = Snapshot(root, self._last, check=self.recorder.check)
+            with as_owner(root), no_cycle_search(), Readers(self.recorder.check) as readers:
+                self._last = Snapshot(root, self._last, readers=readers)
                 self.plan = planning.make(
                     self._last,
                     now=now,
@@ -128,7 +129,7 @@ class Collection:
         """
         snapshot = self._last
         assert snapshot is not None
-        with as_owner(root):
+        with as_owner(root), snapshot.readers:
             snapshot.read_blobs()
             if self.plan.needed <= snapshot.blobs.keys():
                 return

@@ -109,19 +109,17 @@ class _Planner:
         self._now = now
         self._cutoff = now - grace
         self._dereferenced = dict(dereferenced)
+        self._marks = Marks.of_all_tags(snapshot)
         self._linked = collector_keeps(snapshot, {})
         stored = snapshot.blobs
         #: what the collector deletes as long as no manifest is unlinked
         self._unlinked = stored.keys() - self._linked
+        snapshot.read_manifests(self._unlinked)
         self._dereference((digest, stored[digest].time) for digest in self._unlinked)
         self._deleted = restorable(snapshot)
         self._looked_for: set[str] = set()
         self._link_times: dict[str, float] = {}
-        self._marks: dict[str, Marks] = {}
-        self._damages: list[Damage] = []
-        for name, repository in snapshot.repositories.items():
-            self._marks[name] = Marks.of_tags(snapshot, repository)
-            self._damages.extend(self._marks[name].damages())
+        self._damages = [damage for marks in self._marks.values() for damage in marks.damages()]
         # also in a repository that the collector doesn't see
         marked: set[str] = set().union(*(marks.blobs for marks in self._marks.values()))
         self._needed = stored.keys() & marked

@@ -145,7 +145,6 @@ class Sweep:
             return
         plan = self._plan
         blobs = str(layout.blobs(root))
-        # text instead of Paths: a plan may have tens of thousands of blobs
         deleted = {
             digest: size
             for digest, size in plan.blobs.items()
@@ -183,10 +182,12 @@ def directories_to_change(root: Path, plan: SweepPlan, check: Callable[[], None]
     if plan.pins and not plan.obstacle:
         pin = layout.data(root, edits.pin_of(plan.pins)[0]).parent
         yield from (str(layout.repositories(root)), blobs, str(pin.parents[1]), str(pin.parent))
-    for digest in plan.blobs:
+    # text instead of Paths, and each prefix once: a plan may have tens of thousands of blobs
+    directories = [os.path.dirname(layout.data_path(blobs, digest)) for digest in plan.blobs]  # noqa: PTH120
+    yield from {os.path.dirname(directory) for directory in directories}  # noqa: PTH120
+    for directory in directories:
         check()
-        directory = os.path.dirname(layout.data_path(blobs, digest))  # noqa: PTH120
-        yield from (os.path.dirname(directory), directory)  # noqa: PTH120
+        yield directory
     for name, digests in plan.manifests.items():
         for digest in digests:
             check()

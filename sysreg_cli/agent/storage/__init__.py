@@ -5,8 +5,11 @@ root             opens the storage for one call of the API
 recent           reads the images, and remembers their manifests for some minutes
 listings         lists repositories and tags as the registry does
 snapshot         reads the storage
+repositories     reads single repositories
 blobs            reads which blobs are stored
 links            reads the links in one repository
+readers          shares a large reading between two processes
+second_reader    the second process
 repository       what a snapshot says of one repository, and of one blob
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored

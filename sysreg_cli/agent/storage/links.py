@@ -84,3 +84,17 @@ class Links:
             if error.errno in ABSENT:
                 return None
             raise
+
+
+def obstacle(repository: str, link: str) -> str:
+    """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
+
+    ``repository`` is the path of its directory. The registry follows symbolic links, but those in its own
+    directories of a repository lead nowhere.
+    """
+    path = repository
+    for name in link.split("/")[:-1]:
+        path = f"{path}/{name}"
+        if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):  # noqa: PTH112, PTH114
+            return path
+    return ""

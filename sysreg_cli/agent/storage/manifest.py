@@ -11,6 +11,9 @@ import json
 import sys
 from typing import Any, NamedTuple
 
+from sysreg_cli.agent.storage.files import read_file
+from sysreg_cli.agent.storage.layout import data_path
+from sysreg_cli.agent.storage.readers import Check
 from sysreg_cli.reference import is_digest
 from sysreg_cli.registry.manifests import MANIFEST_TYPES
 
@@ -21,6 +24,8 @@ MAX_MANIFEST = 4 * 1024 * 1024
 # space with regular expressions, which takes a quarter of its time.
 _decode = json.JSONDecoder().raw_decode
 _WHITE_SPACE = " \t\n\r"
+#: how a manifest may begin
+_JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
 
 
 class StoredManifest(NamedTuple):
@@ -41,6 +46,31 @@ class StoredManifest(NamedTuple):
     def references(self) -> tuple[str, ...]:
         """What the registry's collector keeps for this manifest."""
         return self.children + self.blobs + self.foreign
+
+
+#: the manifest to be read: its digest, and the size of its blob in bytes (a tuple is pickled in no time)
+WantedManifest = tuple[str, int]
+
+
+class ManifestReader:
+    """Reads manifests from the directory ``blobs``, also in another process."""
+
+    def __init__(self, blobs: str) -> None:
+        self._blobs = blobs
+
+    def read(self, wanted: WantedManifest, check: Check) -> StoredManifest | None:
+        """Return None if the manifest is missing, damaged, too large, or none. Raises OSError."""
+        data = self.content(wanted, check)
+        return parse(data) if data else None
+
+    def content(self, wanted: WantedManifest, check: Check) -> bytes:
+        """Return the content, empty if it is missing, damaged, too large or no JSON. Raises OSError."""
+        digest, size = wanted
+        if not 0 < size <= MAX_MANIFEST:
+            return b""
+        check()
+        data = read_file(data_path(self._blobs, digest), size) or b""
+        return data if data[:1] in _JSON and is_content_of(digest, data) else b""
 
 
 def is_content_of(digest: str, data: bytes) -> bool:

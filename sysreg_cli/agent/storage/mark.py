@@ -28,22 +28,32 @@ class Marks:
         self.unreadable: set[str] = set()
         self._snapshot = snapshot
         self._repository = repository
+        #: what the marked manifests refer to
+        self._references: set[str] = set()
         #: what is wrong, its remedy and its file, to the manifests that need it
         self._faults: defaultdict[tuple[str, Remedy, str], set[str]] = defaultdict(set)
         self._damaged_tags: list[Damage] = []
 
     @classmethod
     def of_tags(cls, snapshot: Snapshot, repository: Repository) -> Marks:
-        """Follow each tag through indexes and referrers."""
+        """Follow each tag through indexes and referrers, and check the links."""
         marks = cls(snapshot, repository)
-        for tag, digest in sorted(repository.tags.items()):
-            if digest:
-                marks._add_trees([digest])
-            else:
-                marks._note_tag(tag)
-        marks._add_referrers()
-        marks._check_links()
+        marks._add_tags()
+        marks._check_links(marks._layers())
         return marks
+
+    @classmethod
+    def of_all_tags(cls, snapshot: Snapshot) -> dict[str, Marks]:
+        """Return the marks of each repository by its name. See ``of_tags``."""
+        snapshot.read_manifests(set().union(*(it.revisions for it in snapshot.repositories.values())))
+        found = {name: cls(snapshot, repository) for name, repository in snapshot.repositories.items()}
+        for marks in found.values():
+            marks._add_tags()
+        layers = {name: marks._layers() for name, marks in found.items()}
+        snapshot.read_layers_in_advance(layers)
+        for name, marks in found.items():
+            marks._check_links(layers[name])
+        return found
 
     def add(self, digests: Iterable[str], *, referrers: bool = True) -> None:
         """Add manifests with their trees and, unless told otherwise, their referrers."""
@@ -72,6 +82,18 @@ class Marks:
             found.append(Damage(name, what, remedy, min(holders), tags, referrers, path))
         return list(_without_vain_pushes(found))
 
+    def _add_tags(self) -> None:
+        for tag, digest in sorted(self._repository.tags.items()):
+            if digest:
+                self._add_trees([digest])
+            else:
+                self._note_tag(tag)
+        self._add_referrers()
+
+    def _layers(self) -> set[str]:
+        """Return the stored blobs that marked manifests need, and that are no manifests."""
+        return self._snapshot.blobs.keys() & (self._references - self.manifests)
+
     def _add_trees(self, pending: list[str]) -> None:
         snapshot, revisions = self._snapshot, self._repository.revisions
         stored, corrupt, broken = snapshot.blobs, snapshot.corrupt, self._repository.broken
@@ -97,6 +119,7 @@ class Marks:
             # a manifest whose descriptor has another media type
             pending.extend(revisions.intersection(manifest.blobs))
             self.blobs.update(manifest.blobs, manifest.foreign)
+            self._references.update(manifest.blobs)
 
     def _add_referrers(self) -> None:
         """Add the manifests whose ``subject`` is marked, then their own referrers, and so on."""
@@ -110,7 +133,7 @@ class Marks:
 
     # -- damage ----------------------------------------------------------------------------------------
 
-    def _check_links(self) -> None:
+    def _check_links(self, layers: set[str]) -> None:
         """Note manifests and links that are damaged: all manifests of the repository, and layers of tags."""
         repository, snapshot = self._repository, self._snapshot
         for path in repository.odd.intersection(layout.DIRECTORIES):
@@ -122,10 +145,8 @@ class Marks:
         linked = repository.revisions - repository.broken.keys()
         for digest in (repository.revisions | self.manifests) - (sound & linked):
             self._check_manifest(digest)
-        layers: set[str] = set().union(*(manifest.blobs for manifest in readable.values()))
-        stored = snapshot.blobs.keys() & (layers - self.manifests)
-        snapshot.read_layers(repository, stored)
-        for blob, problem in snapshot.broken_layers(repository, stored):
+        snapshot.read_layers(repository, layers)
+        for blob, problem in snapshot.broken_layers(repository, layers):
             for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
                 link = layout.layer_link(blob)
                 if snapshot.leads_elsewhere(repository, blob):

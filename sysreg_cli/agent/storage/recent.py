@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.snapshot import Known, Snapshot, no_cycle_search
+from sysreg_cli.agent.storage.readers import Readers, no_cycle_search
+from sysreg_cli.agent.storage.snapshot import Known, Snapshot
 
 _SECONDS = 300.0
 
@@ -53,15 +54,15 @@ def reading(root: Path) -> Iterator[Snapshot]:
     A manifest whose blob has the size and the time of the last reading is not read again. So this does not
     find content that was damaged since then by the disk. Raises OSError.
     """
-    with no_cycle_search():
-        snapshot = read_images(root, _recent.known())
+    with no_cycle_search(), Readers() as readers:
+        snapshot = read_images(root, _recent.known(), readers)
         yield snapshot
         _recent.remember(snapshot.known())
 
 
-def read_images(root: Path, known: Known | None = None) -> Snapshot:
+def read_images(root: Path, known: Known | None = None, readers: Readers | None = None) -> Snapshot:
     """Read the images of clients: all but the agent's own repositories. Raises OSError."""
-    snapshot = Snapshot(root, known=known)
+    snapshot = Snapshot(root, known=known, readers=readers)
     for own in (layout.PIN_REPOSITORY, layout.TRIAL_REPOSITORY):
         snapshot.repositories.pop(own, None)
     return snapshot

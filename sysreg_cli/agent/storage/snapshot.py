@@ -6,30 +6,24 @@ the rights of the storage's owner, as the registry and its collector have.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import shlex
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
-from sysreg_cli.agent.storage import layout, manifest
+from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.blobs import BlobReader
-from sysreg_cli.agent.storage.files import (
-    entries_of,
-    is_directory,
-    read_file,
-    written,
-)
-from sysreg_cli.agent.storage.links import Links
-from sysreg_cli.agent.storage.manifest import StoredManifest
+from sysreg_cli.agent.storage.files import entries_of, is_directory, written
+from sysreg_cli.agent.storage.links import obstacle
+from sysreg_cli.agent.storage.manifest import ManifestReader, StoredManifest
+from sysreg_cli.agent.storage.readers import Readers
+from sysreg_cli.agent.storage.repositories import FoundRepository, RepositoryReader, WantedLayers
 from sysreg_cli.agent.storage.repository import Blob, Repository
 from sysreg_cli.errors import SysregError
-from sysreg_cli.reference import is_digest, is_repository, is_tag
+from sysreg_cli.reference import is_repository
 
-#: how a manifest may begin
-_JSON = {b"{", b" ", b"\n", b"\r", b"\t"}
+# A second process takes 50 ms to start: as long as it takes to read this many repositories.
+_MANY = 200
 
 #: manifests that were read, each with its blob at that time
 Known = Mapping[str, tuple[Blob, StoredManifest]]
@@ -42,9 +36,9 @@ class Snapshot:
     of what is in the place of a directory, outside of repositories. ``corrupt`` are blobs of other content
     than their digest says, as far as somebody has read them. ``manifests`` caches parsed manifests. ``known``
     ones are taken as they are, unless their blob has changed since. Links to layers that an ``earlier``
-    snapshot of the same collection found sound are not read again. ``check`` is called before each file is
-    read, and ends the reading by raising. Raises OSError if the storage can't be read. A storage without any
-    push is empty. Raises SysregError if a file is where its repositories or blobs were.
+    snapshot of the same collection found sound are not read again. ``readers`` read, also later. Raises
+    OSError if the storage can't be read. A storage without any push is empty. Raises SysregError if a file is
+    where its repositories or blobs were.
     """
 
     def __init__(
@@ -53,7 +47,7 @@ class Snapshot:
         earlier: Snapshot | None = None,
         *,
         known: Known | None = None,
-        check: Callable[[], None] = lambda: None,
+        readers: Readers | None = None,
     ) -> None:
         if not root.is_dir():
             raise NotADirectoryError(f"{root} is not a directory")
@@ -65,11 +59,16 @@ class Snapshot:
                     f"{path} is not a directory", next_step=f"remove it: rm -r {shlex.quote(path)}"
                 )
         self._owner = root.stat().st_uid
-        self._check = check
+        self.readers = readers or Readers()
+        self._check = self.readers.check
+        self._repository_reader = RepositoryReader(self._repositories_path, self._owner)
+        self._manifest_reader = ManifestReader(self._blobs_path)
         self.manifests: dict[str, StoredManifest | None] = {}
         self._sound_layers: dict[str, set[str]] = dict(earlier._sound_layers) if earlier else {}
         #: the layers that a repository links, where nothing else is among the links
         self._layers: dict[str, list[str]] = {}
+        #: the repositories whose links to layers were read in advance
+        self._in_advance: set[str] = set()
         self.foreign: list[str] = []
         self.strays: set[str] = set()
         self.corrupt: set[str] = set()
@@ -90,8 +89,9 @@ class Snapshot:
 
     def read_blobs(self) -> None:
         """Read the blobs, also anew. Raises OSError."""
-        reader = BlobReader(self._blobs_path, self._owner, self._check)
-        self.blobs = reader.read()
+        self._start_second(len(self.repositories))
+        reader = BlobReader(self._blobs_path, self._owner)
+        self.blobs = reader.read(self.readers)
         self.strays.update(reader.strays)
         self.foreign.extend(reader.foreign)
 
@@ -101,18 +101,22 @@ class Snapshot:
             return found
         if digest not in self.blobs:
             return None  # not cached: a later snapshot may have it
-        data = self.content(digest)
-        found = self.manifests[digest] = manifest.parse(data) if data else None
+        wanted = digest, self.blobs[digest].size
+        found = self.manifests[digest] = self._manifest_reader.read(wanted, self._check)
         return found
+
+    def read_manifests(self, digests: Set[str]) -> None:
+        """Read those of the blobs that may be manifests in advance: several at once take less time."""
+        unknown = (digests & self.blobs.keys()) - self.manifests.keys()
+        wanted = [(digest, self.blobs[digest].size) for digest in unknown]
+        found = self.readers.map(self._manifest_reader.read, wanted)
+        self.manifests.update(zip(unknown, found, strict=True))
 
     def content(self, digest: str) -> bytes:
         """Return the content of a manifest, empty if it is missing, damaged, too large or no JSON."""
-        blob = self.blobs.get(digest)
-        if blob is None or not 0 < blob.size <= manifest.MAX_MANIFEST:
+        if (blob := self.blobs.get(digest)) is None:
             return b""
-        self._check()
-        data = read_file(self.blob_path(digest), blob.size) or b""
-        return data if data[:1] in _JSON and manifest.is_content_of(digest, data) else b""
+        return self._manifest_reader.content((digest, blob.size), self._check)
 
     def time(self, repository: str, link: str) -> float:
         """Return when a link, relative to the repository, was written, 0 if it is not there."""
@@ -156,7 +160,7 @@ class Snapshot:
     def broken_layers(self, repository: Repository, digests: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of the blobs whose link in the repository is missing or damaged, and what it is."""
         sound = self._sound_layers.setdefault(repository.name, set())
-        with self._links(repository.name) as links:
+        with self._repository_reader.links(repository.name) as links:
             for digest in digests:
                 if digest in sound:
                     continue
@@ -168,30 +172,24 @@ class Snapshot:
                     problem = "not linked in the repository" if found is None else "linked by a damaged file"
                     yield digest, problem
 
-    def read_layers(self, repository: Repository, needed: Collection[str]) -> None:
-        """Read the links of the layers ``needed``, and add what is in the way of others to the strays."""
-        sound = self._sound_layers.setdefault(repository.name, set())
-        strays, layers = len(repository.strays), []
-        with self._links(repository.name) as links:
-            for algorithm in self._directories(repository, "_layers"):
-                path = f"_layers/{algorithm.name}"
-                for entry in self._directories(repository, path):
-                    self._check()
-                    digest = f"{algorithm.name}:{entry.name}"
-                    layers.append(digest)
-                    link = f"{path}/{entry.name}/link"
-                    if digest not in needed:
-                        self._note_stray(repository, link, links)
-                        if links.digest(link) not in (digest, "", None):
-                            repository.strays.add(link)
-                    elif digest not in sound and links.content(link) == digest.encode():
-                        sound.add(digest)
-        if len(repository.strays) == strays:
-            self._layers[repository.name] = layers
+    def read_layers(self, repository: Repository, needed: Set[str]) -> None:
+        """Read the links of the layers ``needed``, and add what is in the way of others to the strays.
+
+        Does nothing if they were just read in advance.
+        """
+        if repository.name in self._in_advance:
+            self._in_advance.remove(repository.name)
+        else:
+            self._read_layers({repository.name: needed})
+
+    def read_layers_in_advance(self, needed: Mapping[str, Set[str]]) -> None:
+        """Read what ``read_layers`` reads of several repositories. ``needed`` are the layers of each."""
+        self._read_layers(needed)
+        self._in_advance.update(needed)
 
     def leads_elsewhere(self, repository: Repository, layer: str) -> bool:
         """Whether the link of a layer names another one: a push would take that as the layer."""
-        with self._links(repository.name) as links:
+        with self._repository_reader.links(repository.name) as links:
             return links.digest(layout.layer_link(layer)) not in (layer, "", None)
 
     def path(self, repository: str, rest: str) -> str:
@@ -202,20 +200,12 @@ class Snapshot:
 
     def is_no_file(self, repository: str, link: str) -> bool:
         """Whether something that is no regular file is in the place of a link."""
-        with self._links(repository) as links:
+        with self._repository_reader.links(repository) as links:
             return links.is_file(link) is False
 
     def obstacle(self, repository: str, link: str) -> str:
-        """Return what is in the place of a directory on the way to a link of a repository, "" if nothing is.
-
-        The registry follows symbolic links, but those in its own directories of a repository lead nowhere.
-        """
-        path = self.path(repository, "").rstrip("/")
-        for name in link.split("/")[:-1]:
-            path = f"{path}/{name}"
-            if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):  # noqa: PTH112, PTH114
-                return path
-        return ""
+        """Return what is in the place of a directory on the way to a link, "" if nothing is."""
+        return obstacle(f"{self._repositories_path}/{repository}", link)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -231,7 +221,30 @@ class Snapshot:
             self._check()
             yield entry
 
+    def _read_layers(self, needed: Mapping[str, Set[str]]) -> None:
+        wanted = [
+            WantedLayers(name, layers, self._sound_layers.setdefault(name, set()))
+            for name, layers in needed.items()
+        ]
+        for found in self.readers.map(self._repository_reader.read_layers, wanted):
+            self._sound_layers[found.repository].update(found.sound)
+            self.repositories[found.repository].strays.update(found.strays)
+            if not found.strays:
+                self._layers[found.repository] = found.listed
+
     def _read_repositories(self) -> Iterator[tuple[str, Repository]]:
+        found = list(self._find_repositories())
+        self._start_second(len(found))
+        for read in self.readers.map(self._repository_reader.read, found):
+            self.foreign.extend(read.foreign)
+            yield read.repository.name, read.repository
+
+    def _start_second(self, repositories: int) -> None:
+        """Start a second process that reads, if there are many repositories."""
+        if repositories >= _MANY:
+            self.readers.start()
+
+    def _find_repositories(self) -> Iterator[FoundRepository]:
         pending = [(self._repositories_path, "")]
         followed = set()  # what symbolic links lead to: one that leads upwards is read once
         while pending:
@@ -258,109 +271,9 @@ class Snapshot:
                     self.strays.add(entry.path)
             if name and not own.isdisjoint(layout.OWN):
                 strays &= set(layout.OWN)
-                enumerable = "_layers" in own - strays
-                repository = Repository(name, enumerable=enumerable, strays=strays)
                 if "_layers" in strays:  # What the collector then does is not known.
                     self.foreign.append(f"{path}/_layers")
-                if repository.enumerable and not is_repository(name):
+                enumerable = "_layers" in own - strays
+                if enumerable and not is_repository(name):
                     self.foreign.append(path)
-                self._read_manifests(repository)
-                if "_uploads" in own:
-                    uploads = entries_of(f"{path}/_uploads")
-                    repository.uploads = sum(not _is_cancelled(entry.path) for entry in uploads)
-                yield name, repository
-
-    def _read_manifests(self, repository: Repository) -> None:
-        with self._links(repository.name) as links:
-            self._read_revisions(repository, links)
-            self._read_tags(repository, links)
-        if not (repository.revisions and repository.tags):
-            for path in layout.DIRECTORIES:
-                whole = self.path(repository.name, path)
-                if os.path.lexists(whole) and not os.path.isdir(whole):  # noqa: PTH112
-                    repository.odd.add(path)
-                    self.foreign.append(whole)
-
-    def _read_revisions(self, repository: Repository, links: Links) -> None:
-        for algorithm in self._directories(repository, "_manifests/revisions"):
-            path = f"_manifests/revisions/{algorithm.name}"
-            for entry in self._directories(repository, path):
-                self._check()
-                digest = sys.intern(f"{algorithm.name}:{entry.name}")
-                if not is_digest(digest):
-                    self.foreign.append(entry.path)
-                    continue
-                link = f"{path}/{entry.name}/link"
-                found = links.digest(link, (digest,))
-                if found is None:
-                    repository.unlinked.add(digest)
-                    continue
-                repository.revisions.add(digest)
-                if found != digest:
-                    repository.broken[digest] = found
-                if not found and links.is_file(link) is False:
-                    repository.odd.add(link)
-
-    def _read_tags(self, repository: Repository, links: Links) -> None:
-        for entry in entries_of(self.path(repository.name, "_manifests/tags")):
-            self._check()
-            if not is_tag(entry.name):
-                repository.strays.add(f"_manifests/tags/{entry.name}")
-                continue
-            link = layout.tag_link(entry.name)
-            digest = links.digest(link, repository.revisions) or ""
-            repository.tags[entry.name] = sys.intern(digest)
-            # the next push of the tag writes its history again
-            if digest:
-                self._note_stray(repository, layout.tag_history(entry.name, digest), links)
-            else:
-                if links.is_file(link) is False:
-                    repository.odd.add(link)
-                self._note_strays_of_history(repository, entry.name, links)
-
-    def _links(self, repository: str) -> Links:
-        return Links(f"{self._repositories_path}/{repository}", self._owner)
-
-    def _note_stray(self, repository: Repository, link: str, links: Links) -> None:
-        """Note what is in the way of a link."""
-        is_file = links.is_file(link)
-        if is_file is False:
-            repository.strays.add(link)
-        elif is_file is None and (obstacle := self.obstacle(repository.name, link)):
-            repository.strays.add(obstacle.removeprefix(self.path(repository.name, "")))
-
-    def _note_strays_of_history(self, repository: Repository, tag: str, links: Links) -> None:
-        """Note what is in the way of a push of any manifest to a tag."""
-        path = f"{layout.tag(tag)}/index"
-        for algorithm in self._directories(repository, path):
-            for entry in self._directories(repository, f"{path}/{algorithm.name}"):
-                self._check()
-                history = layout.tag_history(tag, f"{algorithm.name}:{entry.name}")
-                self._note_stray(repository, history, links)
-
-    def _directories(self, repository: Repository, path: str) -> list[os.DirEntry[str]]:
-        """Return the directories in ``path``, relative to the repository, and note what else is there."""
-        entries = entries_of(self.path(repository.name, path))
-        found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-        if len(found) < len(entries):
-            names = {entry.name for entry in entries} - {entry.name for entry in found}
-            repository.strays.update(f"{path}/{name}" for name in names)
-        return found
-
-
-@contextlib.contextmanager
-def no_cycle_search() -> Iterator[None]:
-    """Keep Python from searching for cycles: a snapshot has 200,000 objects and no cycle. This saves 5 %."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _is_cancelled(upload: str) -> bool:
-    """Whether the upload was cancelled: the registry then writes ``hashstates`` again after its removal."""
-    names = {entry.name for entry in entries_of(upload)}
-    return "hashstates" in names and "startedat" not in names
+                yield FoundRepository(name, enumerable, frozenset(strays), "_uploads" in own)

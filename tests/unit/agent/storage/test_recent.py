@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.storage import recent
-from sysreg_cli.agent.storage.manifest import StoredManifest
-from sysreg_cli.agent.storage.snapshot import Snapshot
+from sysreg_cli.agent.storage.manifest import ManifestReader, StoredManifest
 from tests.unit.agent.storage.builder import Storage
 
 
@@ -33,7 +32,7 @@ def test_a_manifest_whose_blob_is_unchanged_is_not_read_again(
     digest = Storage(tmp_path).image("app", "1")
     first = read(tmp_path, digest)
     assert first is not None
-    monkeypatch.setattr(Snapshot, "content", None)  # to read one would raise
+    monkeypatch.setattr(ManifestReader, "content", None)  # to read one would raise
     assert read(tmp_path, digest) is first
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.storage.links import Links
+from sysreg_cli.agent.storage.readers import Readers
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from tests.unit.agent.storage.builder import Storage
 
@@ -114,7 +115,7 @@ def test_a_cancel_takes_effect_before_the_next_file_is_read(storage: Storage) ->
             raise InterruptedError
 
     def planned() -> None:
-        snapshot = Snapshot(storage.root, check=check)
+        snapshot = Snapshot(storage.root, readers=Readers(check))
         planning.make(snapshot, now=time.time(), grace=1e6, delete_untagged=True)
 
     planned()
