@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 
+import psutil
+
+from devstack.waiting import wait_until
 from tests.controller.installation import wait_until_served
 from tests.controller.machine import Machine
+from tests.unit.agent.storage.builder import Storage
 
 COLLECT = ("system", "registry-garbage-collect", "-f", "json")
 DROP_IN = "/etc/systemd/system/docker-registry.service.d/99-own.conf"
@@ -59,3 +64,25 @@ def test_a_collection_is_of_the_storage_that_the_environment_of_the_unit_names(d
     configure(deployed, "ExecStart=", "ExecStart=/usr/bin/docker-registry serve /etc/other.yml")
     refused = deployed.run(*COLLECT, status=1).stderr
     assert "docker-registry.service is started with /etc/other.yml" in refused
+
+
+def test_two_processes_read_a_large_storage_in_the_sandbox(deployed: Machine) -> None:
+    storage = Storage(deployed.file("/var/lib/docker-registry"))
+    for number in range(1000):
+        storage.image(f"large{number}", "1", layers=(number.to_bytes(4, "big"),))
+    deployed.run("chown", "-R", "docker-registry:", "/var/lib/docker-registry")
+
+    def is_read_by_two() -> bool:
+        reading = threading.Thread(target=deployed.run, args=("system", "registry-usage"))
+        reading.start()
+        seen = False
+        while reading.is_alive():
+            running = psutil.process_iter(["cmdline"])
+            seen = seen or any("second_reader" in " ".join(it.info["cmdline"] or ()) for it in running)
+        reading.join()
+        return seen
+
+    wait_until(is_read_by_two)
+    assert deployed.run("system", "registry-usage", "-c", "images", "-f", "value").stdout == "1000\n"
+    journal = deployed.run("journalctl", "-u", "sysreg-agent.service", "--no-pager").stdout
+    assert "Traceback" not in journal
