@@ -39,7 +39,9 @@ class Marks:
         """Follow each tag through indexes and referrers, and check the links."""
         marks = cls(snapshot, repository)
         marks._add_tags()
-        marks._check_links(marks._layers())
+        layers = marks._layers()
+        snapshot.read_layers({repository.name: layers})
+        marks._check_links(layers)
         return marks
 
     @classmethod
@@ -50,7 +52,7 @@ class Marks:
         for marks in found.values():
             marks._add_tags()
         layers = {name: marks._layers() for name, marks in found.items()}
-        snapshot.read_layers_in_advance(layers)
+        snapshot.read_layers(layers)
         for name, marks in found.items():
             marks._check_links(layers[name])
         return found
@@ -145,7 +147,6 @@ class Marks:
         linked = repository.revisions - repository.broken.keys()
         for digest in (repository.revisions | self.manifests) - (sound & linked):
             self._check_manifest(digest)
-        snapshot.read_layers(repository, layers)
         for blob, problem in snapshot.broken_layers(repository, layers):
             for holder in (digest for digest, manifest in readable.items() if blob in manifest.blobs):
                 link = layout.layer_link(blob)

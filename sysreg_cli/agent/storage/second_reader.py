@@ -14,7 +14,7 @@ from sysreg_cli.agent.storage.files import go_on
 from sysreg_cli.host.ownership import as_user
 
 # what the parts of the work are made of: imported before the first one comes
-from sysreg_cli.agent.storage import blobs, links, manifest, repositories  # noqa: F401  # isort: skip
+from sysreg_cli.agent.storage import blobs, manifest, repositories  # noqa: F401  # isort: skip
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
             except ConnectionError:
                 return
             except Exception:
+                # The first process reads these items itself, meets the same error, and raises it.
                 connection.send(None)
 
 

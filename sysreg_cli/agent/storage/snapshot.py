@@ -67,8 +67,6 @@ class Snapshot:
         self._sound_layers: dict[str, set[str]] = dict(earlier._sound_layers) if earlier else {}
         #: the layers that a repository links, where nothing else is among the links
         self._layers: dict[str, list[str]] = {}
-        #: the repositories whose links to layers were read in advance
-        self._in_advance: set[str] = set()
         self.foreign: list[str] = []
         self.strays: set[str] = set()
         self.corrupt: set[str] = set()
@@ -172,20 +170,20 @@ class Snapshot:
                     problem = "not linked in the repository" if found is None else "linked by a damaged file"
                     yield digest, problem
 
-    def read_layers(self, repository: Repository, needed: Set[str]) -> None:
-        """Read the links of the layers ``needed``, and add what is in the way of others to the strays.
+    def read_layers(self, needed: Mapping[str, Set[str]]) -> None:
+        """Read the links of layers, and add what is in the way of others to the strays of their repository.
 
-        Does nothing if they were just read in advance.
+        ``needed`` maps repositories to the layers whose links are read.
         """
-        if repository.name in self._in_advance:
-            self._in_advance.remove(repository.name)
-        else:
-            self._read_layers({repository.name: needed})
-
-    def read_layers_in_advance(self, needed: Mapping[str, Set[str]]) -> None:
-        """Read what ``read_layers`` reads of several repositories. ``needed`` are the layers of each."""
-        self._read_layers(needed)
-        self._in_advance.update(needed)
+        wanted = [
+            WantedLayers(name, layers, self._sound_layers.setdefault(name, set()))
+            for name, layers in needed.items()
+        ]
+        for found in self.readers.map(self._repository_reader.read_layers, wanted):
+            self._sound_layers[found.repository].update(found.sound)
+            self.repositories[found.repository].strays.update(found.strays)
+            if not found.strays:
+                self._layers[found.repository] = found.listed
 
     def leads_elsewhere(self, repository: Repository, layer: str) -> bool:
         """Whether the link of a layer names another one: a push would take that as the layer."""
@@ -220,17 +218,6 @@ class Snapshot:
         for entry in entries_of(path):
             self._check()
             yield entry
-
-    def _read_layers(self, needed: Mapping[str, Set[str]]) -> None:
-        wanted = [
-            WantedLayers(name, layers, self._sound_layers.setdefault(name, set()))
-            for name, layers in needed.items()
-        ]
-        for found in self.readers.map(self._repository_reader.read_layers, wanted):
-            self._sound_layers[found.repository].update(found.sound)
-            self.repositories[found.repository].strays.update(found.strays)
-            if not found.strays:
-                self._layers[found.repository] = found.listed
 
     def _read_repositories(self) -> Iterator[tuple[str, Repository]]:
         found = list(self._find_repositories())
