@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from devstack.waiting import wait_until
 from sysreg_cli.cluster.etcd import EtcdStore
@@ -91,12 +91,15 @@ class Numbered:
         number = 0
         while not self._stopping.wait(0.005):
             key = f"{self.prefix}{number:06d}"
-            try:
-                self.written[key] = self._writer.transact([Expected(key)], [Put(key, b"x")])
-            except Changed:  # a transaction whose answer was lost
-                entry = self._writer.get(key)
-                assert entry is not None
-                self.written[key] = entry.revision
-            except Unavailable:
-                continue
-            number += 1
+            with suppress(Unavailable):
+                self.written[key] = self._write_one(key)
+                number += 1
+
+    def _write_one(self, key: str) -> int:
+        """Return the revision of the key. It may be written already, if the answer to that was lost."""
+        try:
+            return self._writer.transact([Expected(key)], [Put(key, b"x")])
+        except Changed:
+            entry = self._writer.get(key)
+            assert entry is not None
+            return entry.revision
