@@ -2,7 +2,7 @@
 
 Most of a reading is the work of Python on small files, and one process of Python uses one processor. So a
 second process halves its time. It only reads: what it finds comes back through a socket. If it cannot start,
-is late or dies, this process reads all by itself, and nothing else changes.
+is late, dies or has another version, this process reads all by itself, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from sysreg_cli import __version__
 from sysreg_cli.agent.storage.files import go_on
 from sysreg_cli.host.ownership import as_process, present_rights
 
@@ -112,12 +113,16 @@ class Readers:
         if self._connection is None or not (self._is_ready or self._has_answer(0.0)):
             return False
         try:
-            if not self._is_ready:
-                self._is_ready = self._connection.recv()
+            # An upgrade of the package replaces the files of a process that runs.
+            if not self._is_ready and self._connection.recv() != __version__:
+                self._end()
+                return False
+            self._is_ready = True
             self._connection.send((read, part))
         except (OSError, EOFError):
             self._end()
-        return self._connection is not None
+            return False
+        return True
 
     def _has_answer(self, seconds: float) -> bool:
         return self._connection is None or self._connection.poll(seconds)

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
+from sysreg_cli import __version__
 from sysreg_cli.agent.storage.files import go_on
 from sysreg_cli.host.ownership import as_user
 
@@ -24,7 +25,7 @@ def main() -> None:
     # Parts are received while an answer is sent: so neither process waits for the other to receive first.
     threading.Thread(target=_receive, args=(connection, parts), daemon=True).start()
     gc.disable()
-    connection.send(True)
+    connection.send(__version__)
     with as_user(user, group):
         while True:
             read, items = parts.get()
@@ -38,11 +39,12 @@ def main() -> None:
 
 
 def _receive(connection: Connection, parts: SimpleQueue[Any]) -> None:
-    while True:
-        try:
+    try:
+        while True:
             parts.put(connection.recv())
-        except (OSError, EOFError):
-            os._exit(0)
+    finally:
+        # The first process has closed the socket, or its part cannot be understood: it reads that itself.
+        os._exit(0)
 
 
 if __name__ == "__main__":

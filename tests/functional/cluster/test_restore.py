@@ -12,7 +12,7 @@ from sysreg_cli.cluster.etcd import EtcdStore
 from sysreg_cli.cluster.follow import Follower
 from sysreg_cli.cluster.port import EPOCH, PREFIX, Listing, Put
 from sysreg_cli.errors import Compacted, SysregError, Unavailable
-from tests.etcd_cluster import LIMITS, EtcdCluster
+from tests.etcd_cluster import LIMITS, PATIENT, EtcdCluster
 from tests.store_rules import read
 
 HERE = f"{PREFIX}restore/"
@@ -81,7 +81,7 @@ def test_a_follower_shows_the_restored_state_and_that_it_is_another_store(
         assert states[-1].entries.keys() == {KEY}
         assert states[-1].identity.cluster != states[0].identity.cluster
         # a client that logged in before has to find out that its token is worth nothing
-        after = EtcdStore(etcd.access(), LIMITS)
+        after = EtcdStore(etcd.access(), PATIENT)
         after.transact([], [Put(EPOCH, b"2"), Put(KEY, b"new")])
         wait_until(lambda: states[-1].entries[KEY].value == b"new", 20)
     finally:

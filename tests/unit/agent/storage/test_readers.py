@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.storage import readers as first_process
 from sysreg_cli.agent.storage import snapshot as snapshots
 from sysreg_cli.agent.storage.readers import Check, Readers
 from sysreg_cli.agent.storage.snapshot import Snapshot
@@ -79,6 +81,16 @@ def may_read(path: str, check: Check) -> tuple[int, bool]:
     return process_of(0, check), True
 
 
+class Unknown:
+    """A function that the second process does not have."""
+
+    def __call__(self, item: int, check: Check) -> int:
+        return doubled(item, check)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return operator.attrgetter("unknown"), ("",)
+
+
 def fails(item: int, _check: Check) -> int:
     raise FileNotFoundError(item, "it has gone", f"/file{item}")
 
@@ -116,6 +128,17 @@ def test_a_second_process_that_cannot_start_is_done_without(monkeypatch: pytest.
     with Readers() as readers:
         readers.start()
         assert list(readers.map(doubled, range(100))) == list(range(0, 200, 2))
+
+
+def test_a_second_process_of_another_version_is_done_without(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_process, "__version__", "0.0.1")
+    assert set(readers.map(process_of, range(200))) == {os.getpid()}
+
+
+def test_a_part_that_the_second_process_does_not_understand_is_read_by_the_first(readers: Readers) -> None:
+    assert list(readers.map(Unknown(), range(100))) == list(range(0, 200, 2))
 
 
 def test_one_processor_has_no_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
