@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from sysreg_cli.cli.agent_client import AgentClient
 
+# The agent is asked again after this part of the time spent so far, within these bounds (seconds). So the
+# wait for a short collection ends soon after it, and a long one is not disturbed.
+_PAUSE_PART = 1 / 20
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 0.5
 _STEPS = 1000
 # short, so that the detail fits beside it on a line of 80 characters
@@ -52,8 +55,7 @@ class CollectionWatch:
         NotAuthenticated or NotAuthorized if the agent stops answering; the message says that the collection
         goes on.
         """
-        pause = _MIN_PAUSE
-        deadline = time.monotonic() + limit
+        begun = time.monotonic()
         with progress_bar() as show:
             while True:
                 status = self._poll()
@@ -62,12 +64,12 @@ class CollectionWatch:
                         show("end", 1.0, "")
                         return status
                     show(status.phase, status.progress, status.detail)
-                if time.monotonic() > deadline:
+                elapsed = time.monotonic() - begun
+                if elapsed > limit:
                     raise SysregError(
                         f"the collection has not ended within {limit:g} s", next_step="look with --status"
                     )
-                time.sleep(pause)
-                pause = min(pause * 1.5, _MAX_PAUSE)
+                time.sleep(min(max(elapsed * _PAUSE_PART, _MIN_PAUSE), _MAX_PAUSE))
 
     def _poll(self) -> CollectionStatus | None:
         """Ask the agent once. Returns None if it is busy or restarts."""

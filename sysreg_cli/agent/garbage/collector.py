@@ -26,7 +26,7 @@ _ELIGIBLE = re.compile(r"^blob eligible for deletion: (\S+)$")
 _TERM_SECONDS = 2.0
 # A killed collector ends after the system call that it is in, one unlink, unless the storage hangs.
 _KILL_SECONDS = 10.0
-_POLL = 0.1
+_POLL = 0.02
 _MAX_REASON = 400
 
 
@@ -67,7 +67,7 @@ def run(
     """Run the collector until it ends, and return its output, which goes to files in ``directory``.
 
     The collector inherits the descriptor ``write_lock``; None means a dry run. ``pause`` is called with
-    seconds to wait, several times a second, and ends the collector by raising. Raises CollectorFailed,
+    seconds to wait, many times a second, and ends the collector by raising. Raises CollectorFailed,
     SysregError if the collector is killed or missing, CollectorLives if it can't be ended.
     """
     program = find()
