@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sysreg_cli.errors import InvalidReference
+from sysreg_cli.errors import InvalidReference, NotFound
 from sysreg_cli.text import shorten
 
 # the digests that registries of distribution 2.8 and 3 store
@@ -106,3 +106,10 @@ def _check_name(name: str, shown: str) -> None:
         raise InvalidReference(
             f"{shown}: not an image name (a-z and 0-9, joined by . _ - inside each part between slashes)"
         )
+
+
+def unknown_image(image: ImageReference, where: str = "", *, has_others: bool = False) -> NotFound:
+    """Return the error for an image that is not there. ``has_others``: its repository has other tags."""
+    place = f" in {where}" if where else ""
+    shown = f"registry-image-tags {image.repository}" if has_others else "registry-image-list"
+    return NotFound(f"{image}: there is no such image{place}", next_step=f"see system {shown}")

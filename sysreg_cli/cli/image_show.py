@@ -23,13 +23,12 @@ from sysreg_cli.cli.output import (
 from sysreg_cli.errors import (
     CredentialsMissing,
     InvalidReference,
-    NotFound,
     NotSupported,
     ProtocolError,
     SysregError,
     Unavailable,
 )
-from sysreg_cli.reference import ImageReference, parse
+from sysreg_cli.reference import ImageReference, parse, unknown_image
 from sysreg_cli.v1 import wire
 from sysreg_cli.v1.images import ImageDetails
 
@@ -124,7 +123,7 @@ def _ask_registry(invocation: Invocation, image: ImageReference, why: str) -> Im
     registry = open_registry(invocation)
     root = registry.manifest(image)
     if root is None:
-        raise NotFound(f"{image}: there is no such image in {registry.where}")
+        raise unknown_image(image, registry.where, has_others=bool(registry.tags(image.repository)))
     if isinstance(root, UnreadableManifest):
         raise SysregError(f"{image}: {registry.where} cannot read its manifest", next_step="push it again")
 

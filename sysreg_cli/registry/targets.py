@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sysreg_cli.errors import Conflict, NotFound, NotStored, ProtocolError, SysregError, TagsLeft
-from sysreg_cli.reference import ImageReference
+from sysreg_cli.errors import Conflict, NotStored, ProtocolError, SysregError, TagsLeft
+from sysreg_cli.reference import ImageReference, unknown_image
 from sysreg_cli.registry.manifests import RemoteManifest, UnreadableManifest
 from sysreg_cli.registry.repository import Manifest, Repository
 
@@ -125,8 +125,10 @@ def _find_tag(repository: Repository, image: ImageReference, claimed: Collection
     tags = {image.tag: repository.tag(image.tag)}
     # 2.8 keeps a tag whose manifest is gone. It answers 404 as for an unknown tag, but lists the tag.
     readable = isinstance(tags[image.tag], RemoteManifest)
-    if not readable and image.tag not in repository.client.tags(image.repository):
-        raise _not_found(repository, image)
+    if not readable:
+        listed = repository.client.tags(image.repository)
+        if image.tag not in listed:
+            raise unknown_image(image, repository.client.where, has_others=bool(listed))
     return Target(image, {} if image.tag in claimed else tags, repository.tree(tags))
 
 
@@ -144,7 +146,7 @@ def _find_digest(
         if tag not in claimed:
             (tags if repository.is_on(tag, manifest, image.digest) else others)[tag] = manifest
     if root is None and not tags:
-        raise _not_found(repository, image)
+        raise unknown_image(image, repository.client.where, has_others=bool(others))
     for tag, manifest in others.items():
         needed = repository.needed_by(manifest)
         other = image.with_tag(tag)
@@ -164,7 +166,3 @@ def _find_digest(
     is_placeholder = isinstance(root, RemoteManifest) and root.is_placeholder
     roots = tags if root is None or (is_placeholder and tags) else {"": root}
     return Target(image, dict(sorted(tags.items())), repository.tree(roots))
-
-
-def _not_found(repository: Repository, image: ImageReference) -> NotFound:
-    return NotFound(f"{image}: there is no such image in {repository.client.where}")

@@ -14,8 +14,7 @@ from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
-from sysreg_cli.errors import NotFound
-from sysreg_cli.reference import ImageReference
+from sysreg_cli.reference import ImageReference, unknown_image
 from sysreg_cli.registry.contents import Contents, read_contents
 from sysreg_cli.registry.manifests import RemoteManifest, media_type_of
 from sysreg_cli.settings import Settings
@@ -36,7 +35,7 @@ def read_details(settings: Settings, image: ImageReference, sees: Callable[[str]
     with open_root(settings) as root, reading(root) as snapshot:
         repository = snapshot.repositories.get(image.repository)
         if repository is None or not sees(image.repository):
-            raise _not_found(image)
+            raise unknown_image(image)
         return _Reading(snapshot, repository, image, sees).details()
 
 
@@ -51,7 +50,7 @@ class _Reading:
         self._image = image
         self._sees = sees
         if image.tag not in repository.tags if image.tag else image.digest not in repository.revisions:
-            raise _not_found(image)
+            raise unknown_image(image, has_others=bool(repository.tags))
         self._digest = repository.tags[image.tag] if image.tag else image.digest
         # the tags that go with the image
         self._tags = [image.tag] if image.tag else self._tags_on(repository)
@@ -161,7 +160,3 @@ class _Reading:
     def _damages(self) -> list[Damage]:
         found = Marks.of_tags(self._snapshot, self._repository).damages()
         return [it for it in found if not it.tags or set(it.tags) & set(self._tags)]
-
-
-def _not_found(image: ImageReference) -> NotFound:
-    return NotFound(f"{image}: there is no such image", next_step="see system registry-image-list")

@@ -17,7 +17,7 @@ from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.usage.accounting import Share, Tag, shares
-from sysreg_cli.errors import NotFound
+from sysreg_cli.reference import ImageReference, unknown_image
 from sysreg_cli.settings import Settings
 from sysreg_cli.text import iso_time
 from sysreg_cli.v1.usage import Grouping, Usage, UsageRow
@@ -146,7 +146,7 @@ class _Reading:
     def _tags(self, image: str) -> Iterator[UsageRow]:
         repository = next((it for it in self._seen if it.name == image), None)
         if repository is None:
-            raise NotFound(f"{image}: there is no such image", next_step="see system registry-image-list")
+            raise unknown_image(ImageReference(image))
         found = self._shares(lambda tag: tag)
         for tag, digest in repository.tags.items():
             share = _share(found, Tag(image, tag))

@@ -122,6 +122,7 @@ def test_several_images_are_each_tried_and_one_failure_is_the_exit_status(
     assert done.returncode == 1
     assert done.stdout == f"Image {name}:v1 deleted\nImage {name}:v2 deleted\n"
     assert done.stderr.startswith(f"system: {name}:never: there is no such image")
+    assert done.stderr.endswith(f"; see system registry-image-tags {name}\n")
     assert done.stderr.count("\n") == 1
     assert registry.tags(name) == []
 
@@ -231,7 +232,8 @@ def test_a_missing_tag_or_image_is_exit_1_and_says_so(controller: Controller, na
     done = controller.system("registry-image-delete", f"{name}:v1")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "there is no such image" in done.stderr
+    assert done.stderr.startswith(f"system: {name}:v1: there is no such image in ")
+    assert done.stderr.endswith("; see system registry-image-list\n")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def test_an_unknown_image_is_one_line_and_exit_1(
     done = registry.system("registry-image-show", image, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"system: {image}: there is no such image")
+    remedy = "registry-image-list" if image.startswith("no/") else "registry-image-tags app"
+    assert done.stderr.endswith(f"; see system {remedy}\n")
 
 
 def test_a_user_sees_no_image_of_others_and_no_names_of_them(registry: Controller) -> None:
