@@ -80,7 +80,7 @@ class Collection:
     def _collect_filesystem(self, config: RegistryConfig, root: Path, writers: Writers) -> None:
         dry_run = self.recorder.options.dry_run
         with self.recorder.phase(Phase.SCAN):
-            quiet_since = None if dry_run else writers.quiet_since()
+            quiet = None if dry_run else writers.quiet()
             if not dry_run:
                 edits.remove_pins(root)
             self._scan(root)
@@ -91,7 +91,7 @@ class Collection:
             Deletion.remove(self._directory)
             return
         with writers.drained(self.recorder) as hold:
-            if quiet_since is None or writers.latest_token() != quiet_since:
+            if quiet is None or not writers.lasts(quiet):
                 with self.recorder.phase(Phase.MARK):
                     self._scan(root)
             Sweep(self._settings, config, self.plan, self.recorder, self._directory).run(hold)

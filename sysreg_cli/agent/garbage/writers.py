@@ -7,12 +7,14 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Set
+from dataclasses import dataclass
 
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.agent.garbage.drain import WRITING_HANDLERS, Drain, DrainTimeouts
 from sysreg_cli.agent.garbage.recorder import Recorder
 from sysreg_cli.agent.garbage.sweep import restart_registry
 from sysreg_cli.agent.garbage.uploads import uploads_under_way
+from sysreg_cli.agent.write_permit import permits_given
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.host import failpoint
 from sysreg_cli.host.registry_config import RegistryConfig
@@ -34,6 +36,14 @@ _UPLOAD_SECONDS = 9.0
 _INSTALL_SECONDS = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A moment at which nobody could write: when the last write token was issued, and the agent's permits."""
+
+    token: float
+    permits: int
+
+
 class Writers:
     """Those who may write to the registry. Methods raise Unavailable if it doesn't show whether they do."""
 
@@ -48,16 +58,21 @@ class Writers:
             limit=settings.agent.drain_timeout, hold=self._accepted + _UPLOAD_SECONDS
         )
 
-    def quiet_since(self) -> float | None:
-        """Return when the last write token was issued if nobody can be writing now, else None.
+    def quiet(self) -> Quiet | None:
+        """Return this moment if nobody can be writing now, else None.
 
-        What is read of the storage from now on stays true until another token is issued. Raises Conflict
-        while the collector of a killed agent runs, because it needs its pins.
+        What is read of the storage from now on is true as long as ``lasts`` says so. Raises Conflict while
+        the collector of a killed agent runs, because it needs its pins.
         """
+        permits = permits_given()  # before the hold, which waits for the end of those given
         self._write_lock.hold().close()
         issued = self.latest_token()
         expired = issued + self._accepted < time.time()
-        return issued if expired and not writing_handlers(self._config) else None
+        return Quiet(issued, permits) if expired and not writing_handlers(self._config) else None
+
+    def lasts(self, quiet: Quiet) -> bool:
+        """Whether nobody can have written since that moment."""
+        return quiet == Quiet(self.latest_token(), permits_given())
 
     def latest_token(self) -> float:
         """Return when the last write token was issued, in seconds since the epoch."""

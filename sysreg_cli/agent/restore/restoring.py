@@ -60,12 +60,9 @@ def restore(settings: Settings, orders: Sequence[Order]) -> Restoration:
 
 def restore_in_storage(settings: Settings, orders: Sequence[Order]) -> list[RestoredImage]:
     """Restore each of ``orders``, and do not ask the registry. Raises as ``restore``."""
-    with write_permit(settings) as write_lock:
-        # A collection whose scan was before this must not carry out what it has planned.
-        write_lock.record()
-        with open_root(settings, change=True) as root:
-            storage = _Storage(root, read_images(root))
-            return [_restore(storage, order) for order in orders]
+    with write_permit(settings), open_root(settings, change=True) as root:
+        storage = _Storage(root, read_images(root))
+        return [_restore(storage, order) for order in orders]
 
 
 class _Storage:
