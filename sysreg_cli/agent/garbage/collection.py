@@ -59,6 +59,8 @@ class Collection:
             return self.recorder.end(Outcome.CANCELLED, str(error))
         except (SysregError, OSError) as error:
             return self.recorder.end(Outcome.FAILED, text_of(error))
+        finally:
+            self._last = None  # it has 200,000 objects, and the plan outlives the collection
         return self.recorder.end(Outcome.DONE)
 
     def _run(self) -> None:
@@ -116,6 +118,8 @@ class Collection:
                     keep_deleted=self.recorder.options.keep_deleted,
                 )
         except PermissionError as error:
+            if not error.filename:
+                raise
             raise no_rights(root, str(error.filename)) from None
         require_rights(root, directories_to_change(root, self.plan, self.recorder.check))
         if self.plan.blobs and not self.plan.obstacle:

@@ -1,4 +1,4 @@
-"""Decides what a collection deletes and what it keeps. Pure. A dry run prints the plan.
+"""Decides what a collection deletes and what it keeps. A dry run prints the plan.
 
 This is step 3 of docs/contracts.rst, "Garbage collection".
 

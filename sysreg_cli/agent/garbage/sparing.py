@@ -1,4 +1,4 @@
-"""Which deleted tags a collection spares, and which it makes irrecoverable. Pure."""
+"""Which deleted tags a collection spares, and which it makes irrecoverable."""
 
 from __future__ import annotations
 

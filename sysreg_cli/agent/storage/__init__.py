@@ -13,8 +13,8 @@ second_reader    the second process
 repository       what a snapshot says of one repository, and of one blob
 manifest         what a manifest refers to (pure)
 deleted          which tags were deleted, and whether they can be restored
-mark             what tags need, and what the registry's collector keeps (pure)
-reach            who needs a manifest or blob: tags and referrers (pure)
+mark             what tags need, and what the registry's collector keeps
+reach            who needs a manifest or blob: tags and referrers
 files            reads and removes files and directories
 tags             reads and removes tags
 removal          removes tags and puts them back, and loses no push of them

@@ -14,7 +14,7 @@ from sysreg_cli.text import printable
 
 _MAX_IMAGES = 10
 #: what is said of something that is in the registry's way
-STRAY = "is nothing of the registry's"
+STRAY = "does not belong to the registry"
 
 
 class Remedy(Enum):

@@ -1,6 +1,6 @@
 """Reads and removes files and directories of the storage. Others may have nested any depth there.
 
-An entry that vanishes meanwhile counts as absent.
+An entry that vanishes while it is read counts as absent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _BLOCK = 8192
 
 
 def read_file(path: str, size: int = 0, *, directory: int | None = None) -> bytes | None:
-    """Return the content of a file that may have ``size`` bytes, but of one that is long only if it is JSON.
+    """Return the content of a file that may have ``size`` bytes. Return nothing if it can't be read.
 
-    Most layers are long and no JSON. Return nothing if the file can't be read, None if there is none. The
-    path may be relative to an open ``directory``.
+    Of a file of 8 KiB or more that is no JSON, as most layers are, return only the beginning. Return None if
+    there is no file. The path may be relative to an open ``directory``.
     """
     # os.read takes half the time of a file object, and this runs for each link and manifest of the registry.
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Collection
 from types import TracebackType
 
@@ -12,6 +13,10 @@ from sysreg_cli.reference import is_digest
 
 # more than the longest digest has
 _LINK = 160
+# The registry empties a link before it writes it again. Seconds: an empty link as young as this is read again
+# after a pause.
+_YOUNG = 2.0
+_PAUSE = 0.005
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -63,7 +68,12 @@ class Links:
         text = data.decode("ascii", "replace")
         if text in known or is_digest(text):
             return text
-        return None if self._status(link) is None else ""
+        if (status := self._status(link)) is None:
+            return None
+        if not text and stat.S_ISREG(status.st_mode) and status.st_mtime > time.time() - _YOUNG:
+            time.sleep(_PAUSE)
+            text = (self.content(link) or b"").decode("ascii", "replace")
+        return text if is_digest(text) else ""
 
     def is_file(self, link: str) -> bool | None:
         """Whether a regular file is in the place of a link, None if nothing is.

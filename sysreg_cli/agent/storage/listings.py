@@ -1,4 +1,4 @@
-"""Lists repositories and tags as the registry's API does (distribution 2.8, ``registry/storage/catalog.go``).
+"""Lists repositories as the registry's API does (distribution 2.8, ``registry/storage/catalog.go``).
 
 It only reads the names in directories. So it takes a small part of the time of the registry, which answers a
 request for each repository. Functions raise OSError.

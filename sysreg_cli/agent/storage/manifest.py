@@ -32,8 +32,8 @@ class StoredManifest(NamedTuple):
     """The digests that a manifest refers to.
 
     ``children`` are manifests, ``foreign`` are layers that clients download from elsewhere. ``sizes`` are
-    those of ``blobs`` in bytes, -1 if the manifest names none. Digests are interned, and this is a tuple,
-    because a storage has tens of thousands of manifests.
+    those of ``blobs`` in bytes, -1 if the manifest names none. The process that parses it interns the
+    digests, and this is a tuple, because a storage has tens of thousands of manifests.
     """
 
     children: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Finds what the tags of a storage need, and what the registry's own collector would keep. Pure."""
+"""Finds what the tags of a storage need, and what the registry's own collector would keep."""
 
 from __future__ import annotations
 
@@ -193,7 +193,11 @@ class Marks:
             is_linked = digest in repository.revisions
             remedy = Remedy.DELETE_MANIFEST if is_linked else Remedy.DELETE_TAGS
             self._note_damaged(f"manifest {digest}", remedy, digest, digest)
-        elif is_stored and digest not in repository.revisions:
+        elif (
+            is_stored
+            and digest not in repository.revisions
+            and not self._snapshot.is_linked_by_now(repository.name, digest)
+        ):
             self._note_absent(f"manifest {digest} is not linked in the repository", link, digest)
 
     def _note(self, what: str, remedy: Remedy, holder: str, path: str = "") -> None:
@@ -289,14 +293,14 @@ def collector_keeps(snapshot: Snapshot, unlinked: Unlinked) -> set[str]:
 def collector_stops(snapshot: Snapshot, unlinked: Unlinked, deleted: Iterable[str]) -> str:
     """Return at what the registry's collector stops before it deletes anything, "" if there is nothing.
 
-    That are damaged manifests and links, and paths that the registry does not write. ``deleted`` are blobs
+    These are damaged manifests and links, and paths that the registry does not write. ``deleted`` are blobs
     that it has to delete: it does not see one that is no file.
     """
     for digest in deleted:
         if snapshot.blobs[digest].size < 0:
             return f"blob {digest} is no file"
     if snapshot.foreign:
-        return f"{printable(snapshot.foreign[0])} is nothing of the registry's"
+        return f"{printable(snapshot.foreign[0])} does not belong to the registry"
     for repository, digest in _collector_reads(snapshot, unlinked):
         if digest in repository.broken:
             return f"{repository.name}: the link of manifest {digest} is damaged"

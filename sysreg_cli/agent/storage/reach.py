@@ -1,4 +1,4 @@
-"""Finds who needs a manifest or blob in one repository: tags, and referrers such as signatures. Pure."""
+"""Finds who needs a manifest or blob in one repository: tags, and referrers such as signatures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Reach:
             if manifest.subject:
                 self._subjects[digest] = {manifest.subject}
         for tag, digest in repository.tags.items():
-            self._tags.setdefault(digest, []).append(tag)
+            if digest:
+                self._tags.setdefault(digest, []).append(tag)
 
     def tags(self, digests: Iterable[str]) -> tuple[str, ...]:
         """Return the tags that reach one of the manifests or blobs, sorted. Not through a referrer."""

@@ -14,9 +14,10 @@ class Repository:
     manifests. ``unlinked`` are manifests that it had: of each, the registry leaves the directory of the link.
     ``broken`` maps revisions with a damaged link to the digest in that link, "" if there is none.
     ``odd`` are paths, relative to the repository, of links to manifests that are no regular files, and of
-    ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of what is nothing of the registry's and
-    in its way: in the place of a directory, or of the file that the next push of a tag writes. ``uploads``
-    counts uploads under way. The registry's catalog and collector only see an ``enumerable`` repository.
+    ``layout.DIRECTORIES`` that are none. ``strays`` are such paths of what does not belong to the registry
+    and is in its way: in the place of a directory, or of the file that the next push of a tag writes.
+    ``uploads`` counts uploads under way. The registry's catalog and collector only see an ``enumerable``
+    repository.
     """
 
     name: str

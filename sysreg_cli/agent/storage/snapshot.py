@@ -90,6 +90,7 @@ class Snapshot:
         self._start_second(len(self.repositories))
         reader = BlobReader(self._blobs_path, self._owner)
         self.blobs = reader.read(self.readers)
+        self.manifests = {digest: it for digest, it in self.manifests.items() if digest in self.blobs}
         self.strays.update(reader.strays)
         self.foreign.extend(reader.foreign)
 
@@ -200,6 +201,11 @@ class Snapshot:
         """Whether something that is no regular file is in the place of a link."""
         with self._repository_reader.links(repository) as links:
             return links.is_file(link) is False
+
+    def is_linked_by_now(self, repository: str, digest: str) -> bool:
+        """Whether a manifest is linked now. A push may have linked and tagged it since the reading began."""
+        with self._repository_reader.links(repository) as links:
+            return links.digest(layout.revision_link(digest), (digest,)) == digest
 
     def obstacle(self, repository: str, link: str) -> str:
         """Return what is in the place of a directory on the way to a link, "" if nothing is."""

@@ -152,11 +152,14 @@ def test_a_collector_that_hangs_is_ended_at_the_time_limit(
     assert sandbox.writes_are_open
 
 
+@pytest.mark.parametrize("what", ["layer", "manifest"])
 def test_a_collector_that_damages_an_image_is_found_out(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     sandbox.fill()
-    victim = sandbox.storage.path(sandbox.storage.blob(b"nested")).parent
+    manifest = sandbox.storage.tag("app/nested", "1").read_text()
+    digest = sandbox.storage.blob(b"nested") if what == "layer" else manifest
+    victim = sandbox.storage.path(digest).parent
     sandbox.program(monkeypatch, f"#!/bin/sh\nrm -r {victim}\n")
     result = sandbox.collect()
     assert result.outcome == "failed"

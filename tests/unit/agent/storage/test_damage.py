@@ -254,7 +254,7 @@ def test_a_file_in_the_way_of_later_pushes_is_named(storage: Storage, place: str
     stray.parent.mkdir(parents=True, exist_ok=True)
     stray.touch()
     (damage,) = plan(storage).damages
-    assert str(damage) == f"the storage: {stray} is nothing of the registry's; remove it: rm -r {stray}"
+    assert str(damage) == f"the storage: {stray} does not belong to the registry; remove it: rm -r {stray}"
 
 
 def test_what_the_registry_lists_as_a_tag_and_is_none_is_named_and_keeps_nothing(storage: Storage) -> None:
@@ -264,9 +264,20 @@ def test_what_the_registry_lists_as_a_tag_and_is_none_is_named_and_keeps_nothing
     stray.mkdir()
     made = plan(storage, delete_untagged=True)
     assert [str(damage) for damage in made.damages] == [
-        f"app: _manifests/tags/lost+found is nothing of the registry's; remove it: rm -r {stray}"
+        f"app: _manifests/tags/lost+found does not belong to the registry; remove it: rm -r {stray}"
     ]
     assert list(made.manifests["app"]) == [untagged]
+
+
+def test_what_is_in_the_way_is_not_told_of_a_tag_that_is_damaged_otherwise(storage: Storage) -> None:
+    storage.image("app", "broken")
+    storage.tag("app", "broken").write_text("")
+    stray = storage.repositories / "app/_manifests/tags/lost+found"
+    stray.mkdir()
+    assert {damage.tags: damage.path for damage in plan(storage).damages} == {
+        ("broken",): "",
+        (): str(stray),
+    }
 
 
 def test_a_damaged_manifest_with_a_damaged_link_is_removed_by_its_link(storage: Storage) -> None:

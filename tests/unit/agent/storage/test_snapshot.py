@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from sysreg_cli.agent.garbage import planning
+from sysreg_cli.agent.storage import repositories
 from sysreg_cli.agent.storage.links import Links
 from sysreg_cli.agent.storage.readers import Readers
+from sysreg_cli.agent.storage.repository import Repository
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from tests.unit.agent.storage.builder import Storage
 
@@ -155,3 +157,31 @@ def test_a_link_that_cannot_be_looked_at_is_named_with_its_whole_path(storage: S
     ):
         links.is_file("x" * 300)
     assert caught.value.filename == str(link.parents[5] / ("x" * 300))
+
+
+def test_a_push_between_the_reading_of_manifests_and_of_tags_is_no_damage(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.image("app", "1")
+    read_tags = repositories._Reading.read_tags
+
+    def pushed_meanwhile(reading: repositories._Reading, repository: Repository) -> None:
+        storage.index("app", "2", children=(storage.image("app", layers=(b"new",)),))
+        read_tags(reading, repository)
+
+    monkeypatch.setattr(repositories._Reading, "read_tags", pushed_meanwhile)
+    snapshot = Snapshot(storage.root)
+    assert snapshot.repositories["app"].tags.keys() == {"1", "2"}
+    assert list(planning.make(snapshot, now=time.time(), grace=3600).damages) == []
+
+
+def test_a_link_that_is_being_written_is_no_damage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry empties a link first."""
+    digest = storage.image("app", "1")
+    link = storage.tag("app", "1")
+    link.write_text("")
+    monkeypatch.setattr("sysreg_cli.agent.storage.links.time.sleep", lambda _seconds: link.write_text(digest))
+    assert Snapshot(storage.root).repositories["app"].tags == {"1": digest}
+    link.write_text("")
+    os.utime(link, (0, 0))
+    assert Snapshot(storage.root).repositories["app"].tags == {"1": ""}
