@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -26,7 +27,7 @@ Check = Callable[[], None]
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-#: parts of the work in the second process, one of which it has at hand when it ends the other
+#: parts that the second process has got: so the next one is there when it has done one
 _AHEAD = 2
 _PARTS = 64
 # seconds between two checks while only the second process works
@@ -47,21 +48,24 @@ class Readers:
         self._connection: Connection | None = None
         self._is_ready = False
         self._is_open = False
+        self._has_failed = False
 
     def __enter__(self) -> Readers:
         self._is_open = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._is_open = False
+        self._is_open = self._has_failed = False
         self._end()
 
     def start(self) -> None:
-        """Start the second process, if there is none yet, and a processor for it.
+        """Start the second process, if there is none yet, none has failed, and there is a processor for it.
 
         Does nothing outside of a ``with`` statement. Returns before the process is ready.
         """
-        if not self._is_open or self._process is not None or len(os.sched_getaffinity(0)) < 2:
+        if not self._is_open or self._process is not None or self._has_failed:
+            return
+        if len(os.sched_getaffinity(0)) < 2:
             return
         self._is_ready = False
         ours, theirs = socket.socketpair()
@@ -115,12 +119,12 @@ class Readers:
         try:
             # An upgrade of the package replaces the files of a process that runs.
             if not self._is_ready and self._connection.recv() != __version__:
-                self._end()
+                self._fail()
                 return False
             self._is_ready = True
             self._connection.send((read, part))
         except (OSError, EOFError):
-            self._end()
+            self._fail()
             return False
         return True
 
@@ -134,8 +138,12 @@ class Readers:
             with contextlib.suppress(OSError, EOFError):
                 answer = self._connection.recv()
         if answer is None:
-            self._end()
+            self._fail()
         return answer
+
+    def _fail(self) -> None:
+        self._has_failed = True
+        self._end()
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -149,13 +157,33 @@ class Readers:
             self._process = None
 
 
+class _CycleSearch:
+    """Python's search for cycles. It is off while any thread wants that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wishes = 0
+
+    def switch_off(self) -> None:
+        with self._lock:
+            self._wishes += 1
+            gc.disable()
+
+    def switch_on(self) -> None:
+        with self._lock:
+            self._wishes -= 1
+            if not self._wishes:
+                gc.enable()
+
+
+_cycle_search = _CycleSearch()
+
+
 @contextlib.contextmanager
 def no_cycle_search() -> Iterator[None]:
     """Keep Python from searching for cycles: a snapshot has 200,000 objects and no cycle. This saves 5 %."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+    _cycle_search.switch_off()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        _cycle_search.switch_on()

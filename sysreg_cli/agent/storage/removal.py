@@ -135,8 +135,12 @@ def _move(top: str, tag: str, digest: str) -> bool:
         return False
     with contextlib.suppress(FileExistsError):
         os.mkdir(f"{top}/{layout.REMOVED}")
+    moved = _moved(top, tag, digest)
+    if os.path.lexists(moved):
+        # What ``_empty`` could not remove: the error says why.
+        remove_tree(Path(moved))
     try:
-        os.rename(f"{top}/{layout.tag(tag)}", _moved(top, tag, digest))
+        os.rename(f"{top}/{layout.tag(tag)}", moved)
     except FileNotFoundError:
         return False
     failpoint.reach("tag moved")

@@ -59,8 +59,9 @@ class TagStorage:
             record = _add_record(root, repository, known, by)
             removed = removal.remove_tags(root, repository, tags)
             if record and not known.keys() <= set(removed):
-                _add_record(root, repository, {tag: known[tag] for tag in removed if tag in known}, by)
-                removal.remove_record(root, repository, record)
+                gone = {tag: known[tag] for tag in removed if tag in known}
+                if _add_record(root, repository, gone, by) or not gone:
+                    removal.remove_record(root, repository, record)
             return removed
 
     def remove_tag(self, repository: str, tag: str, digest: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import operator
 import os
 import random
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.storage import readers as first_process
 from sysreg_cli.agent.storage import snapshot as snapshots
-from sysreg_cli.agent.storage.readers import Check, Readers
+from sysreg_cli.agent.storage.readers import Check, Readers, no_cycle_search
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.host.ownership import as_user
 from tests.unit.agent.storage.builder import Storage
@@ -135,6 +136,8 @@ def test_a_second_process_of_another_version_is_done_without(
 ) -> None:
     monkeypatch.setattr(first_process, "__version__", "0.0.1")
     assert set(readers.map(process_of, range(200))) == {os.getpid()}
+    readers.start()
+    assert readers._process is None, "it fails once only"
 
 
 def test_a_part_that_the_second_process_does_not_understand_is_read_by_the_first(readers: Readers) -> None:
@@ -257,3 +260,13 @@ def found(root: Path, readers: Readers, now: float) -> tuple[object, ...]:
         plans,
         again,
     )
+
+
+def test_the_search_for_cycles_goes_on_after_the_last_reading() -> None:
+    first, second = no_cycle_search(), no_cycle_search()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()

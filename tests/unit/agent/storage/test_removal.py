@@ -107,3 +107,13 @@ def test_what_a_killed_process_has_begun_is_finished(
     assert found == {"pushed": newer, "again": newer}
     assert not removed.exists()
     assert removal.remove_tags(storage.root, "app", {}) == []
+
+
+def test_a_tag_can_be_removed_again_although_what_was_moved_before_is_still_there(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_empty", lambda _root, _top: None)
+    for _ in range(2):
+        digest = storage.image("app", "v1")
+        assert removal.remove_tags(storage.root, "app", {"v1": digest}) == ["v1"]
+        assert not storage.tag("app", "v1").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sysreg_cli.agent.storage import removal
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags
 from sysreg_cli.agent.storage.snapshot import Snapshot
 from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.errors import Conflict, NotSupported, SysregError, Unavailable
+from sysreg_cli.registry.manifests import RemoteManifest
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.tokens.write_lock import WriteLock
 from tests.killed import failpoints, killed
@@ -214,6 +217,26 @@ def test_the_record_names_no_tag_that_stays(storage: Storage, tags: TagStorage) 
     assert (
         len([path for path in storage.all_blobs() if b"throw-away" in storage.path(path).read_bytes()]) == 1
     )
+
+
+def test_a_record_that_cannot_be_corrected_on_a_full_disk_stays(
+    storage: Storage, tags: TagStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = storage.image("app", "v1", "v2")
+    storage.image("app", "v2", layers=(b"new",))
+    add_record = removal.add_record
+    added: list[RemoteManifest] = []
+
+    def add(root: Path, repository: str, record: RemoteManifest) -> None:
+        if added:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        added.append(record)
+        add_record(root, repository, record)
+
+    monkeypatch.setattr(removal, "add_record", add)
+    trees = dict.fromkeys(("v1", "v2"), (old,))
+    assert tags.remove("app", dict.fromkeys(trees, old), trees) == ["v1"]
+    assert "v1" in {it.tag for it in _deleted(storage)}
 
 
 def _deleted(storage: Storage) -> list[DeletedTag]:
