@@ -56,13 +56,15 @@ def as_process() -> Iterator[None]:
 def as_user(uid: int, gid: int) -> Iterator[None]:
     """Access files with the rights of a user, in this thread only. Needs a process of root, or does nothing.
 
-    For others than root, setfsuid(2) also drops capabilities. Raises SysregError.
+    For others than root, setfsuid(2) also drops capabilities. The process loses root's supplementary groups
+    for good, which give root nothing: a shell of root's has the group root. Raises SysregError, OSError.
     """
     if os.geteuid() != 0 or uid == 0:
         yield
         return
+    if os.getgroups():
+        os.setgroups([])
     try:
-        # the group first: without root's user it can't be changed any more
         _libc.setfsgid(gid)
         _libc.setfsuid(uid)
         if _libc.setfsuid(_INVALID_ID) != uid:

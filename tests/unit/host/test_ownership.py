@@ -12,7 +12,8 @@ import pytest
 
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.host.ownership import as_owner, no_rights
+from sysreg_cli.errors import SysregError
+from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
 
@@ -65,3 +66,17 @@ def test_rights_that_are_missing_on_the_way_are_told_of_what_is_there(root: Path
     closed.mkdir(mode=0o700)
     error = no_rights(root, str(closed / "a/link"))
     assert f"nobody may not read or change {closed}: it belongs to root, with mode 0700" in str(error)
+
+
+@needs_root
+def test_the_groups_of_a_shell_of_roots_give_another_user_no_rights(root: Path) -> None:
+    closed = root / "closed"
+    closed.mkdir()
+    closed.chmod(0o770)
+    groups = os.getgroups()
+    os.setgroups([0])
+    try:
+        with pytest.raises(SysregError, match="nobody may not read or change"):
+            require_rights(root, [str(closed)])
+    finally:
+        os.setgroups(groups)
