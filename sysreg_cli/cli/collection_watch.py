@@ -52,8 +52,7 @@ class CollectionWatch:
         """Return the status after the end of the collection.
 
         Raises SysregError if the collection takes longer than ``limit`` seconds, and Unavailable,
-        NotAuthenticated or NotAuthorized if the agent stops answering; the message says that the collection
-        goes on.
+        NotAuthenticated or NotAuthorized if the agent stops answering. The collection itself goes on then.
         """
         begun = time.monotonic()
         with progress_bar() as show:

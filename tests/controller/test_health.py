@@ -255,7 +255,8 @@ _FAULTS = [
         "chown root: /var/lib/sysreg/write-fence; chmod 0600 /var/lib/sysreg/write-fence",
         "the token server can't use it",
     ),
-    Fault("missing write lock", "writes", "rm /var/lib/sysreg/write-fence", "is missing"),
+    # the push of the row ``image`` may make the lock anew first, but not so that the token server can use it
+    Fault("missing write lock", "writes", "rm /var/lib/sysreg/write-fence", "write lock /var/lib/sysreg"),
     Fault(
         "deletes are off",
         "deletes",
