@@ -114,7 +114,7 @@ def _show(invocation: Invocation, pruning: Pruning) -> None:
     say(invocation, f"{pruning.removed} of {counted(len(rows), 'tag')} {done}")
     if pruning.removed:
         freed = readable(pruning.freed)
-        say(invocation, f"system registry-garbage-collect --delete-untagged then frees {freed}")
+        say(invocation, f"system registry-garbage-collect --delete-untagged then frees at least {freed}")
     for problem in pruning.problems:
         show_error(problem)
         invocation.exit_code = 1

@@ -39,6 +39,16 @@ def _words(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.replace(",", " ").split()))
 
 
+def _image_globs(value: str) -> tuple[str, ...]:
+    globs = _words(value)
+    for glob in globs:
+        if "/" in glob.rpartition(":")[2] and ":" in glob:
+            raise ValueError(
+                f"{glob!r} is no glob of images or of NAME:TAG; leave out the registry's address"
+            )
+    return globs
+
+
 def _host_names(value: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(host_name(name.lower()) for name in _words(value)))
     if not names:
@@ -295,7 +305,7 @@ class AlarmSettings:
 class ImageSettings:
     """Section [images]: globs of images, or of NAME:TAG, whose tags registry-image-prune never removes."""
 
-    protected: tuple[str, ...] = _key((), _words)
+    protected: tuple[str, ...] = _key((), _image_globs)
 
 
 @dataclass(frozen=True, slots=True)

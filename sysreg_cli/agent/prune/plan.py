@@ -35,12 +35,13 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a tag of the image ``image``, and why."""
+    """What becomes of a tag of the image ``image``, and why. ``owners``: the tags whose companion it is."""
 
     image: str
     tag: StoredTag
     decision: Decision
     reason: str
+    owners: tuple[str, ...] = ()
 
     @property
     def goes(self) -> bool:
@@ -87,7 +88,7 @@ def decide(
         busy.update(
             name
             for name, rule in found.items()
-            if any(matches(tag.name, rule.match or ("*",)) for tag in image.tags)
+            if not rule.match or any(matches(tag.name, rule.match) for tag in image.tags)
         )
         decided = _Image(image, found, protected, now).verdicts()
         limit = 100 if unlimited else min(rule.at_most for rule in found.values())
@@ -101,7 +102,8 @@ def decide(
     return Plan(
         tuple(verdicts),
         tuple(over_limit),
-        tuple(glob for glob in globs if glob not in matched),
+        # a registry may have no images yet
+        tuple(glob for glob in globs if glob not in matched and glob != "*"),
         tuple(name for name in rules if name in concerned - busy),
     )
 
@@ -136,7 +138,8 @@ class _Image:
         if owners := self._owners.get(tag.name):
             decided = [self._verdict(owner) for owner in owners]
             kept = next((it for it in decided if not it.goes), None)
-            return self._verdict_of(tag, kept is None, f"belongs to {kept or decided[0]}")
+            belongs = self._verdict_of(tag, kept is None, f"belongs to {kept or decided[0]}")
+            return replace(belongs, owners=tuple(owners))
         opinion = self._rules.opinion(tag)
         return self._verdict_of(tag, opinion.goes, opinion.reason)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -124,22 +124,44 @@ class Removal:
         going = [it for it in verdicts if it.goes]
         for image, group in groupby(going, key=lambda it: it.image):
             tags = list(group)
-            for start in range(0, len(tags), _BATCH):
-                self._remove(image, tags[start : start + _BATCH])
+            while tags:
+                ready, tags = self._without_owners(tags)
+                for start in range(0, len(ready), _BATCH):
+                    self._remove(image, ready[start : start + _BATCH])
         return tuple(it.kept(self._left[str(it)]) if str(it) in self._left else it for it in verdicts)
 
+    def _without_owners(self, tags: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+        """Return the tags of one image that may go now, and those whose owners have to go before.
+
+        A companion of a tag that was left is left, too.
+        """
+        pending = {it.tag.name for it in tags}
+        ready, rest = [], []
+        for verdict in tags:
+            left = next((it for it in verdict.owners if f"{verdict.image}:{it}" in self._left), None)
+            if left is not None:
+                self._left[str(verdict)] = f"belongs to {verdict.image}:{left}, which was not removed"
+            elif pending.isdisjoint(verdict.owners):
+                ready.append(verdict)
+            else:
+                rest.append(verdict)
+        return ready, rest
+
     def _remove(self, image: str, batch: Sequence[Verdict]) -> None:
-        removed: Collection[str] = ()
+        removed: Set[str] = frozenset()
         reason = "it was pushed again meanwhile"
         try:
             tags = {it.tag.name: it.tag.digest for it in batch}
             trees = {it.tag.name: it.tag.tree for it in batch}
-            removed = set(self._storage.remove(image, tags, trees, by=self._by))
+            pushed = {it.tag.name: it.tag.pushed for it in batch}
+            removed = set(self._storage.remove(image, tags, trees, by=self._by, pushed=pushed))
         except SysregError as error:
             if isinstance(error, Unavailable) and not self._removed:
                 raise
             reason = f"not removed: {error.message}"
-            number = "1 tag was" if len(batch) == 1 else f"{len(batch)} tags were"
+            removed = self._gone(image, tags)
+            left = len(batch) - len(removed)
+            number = "1 tag was" if left == 1 else f"{left} tags were"
             self.problems.append(f"{image}: {number} not removed: {error}")
         for verdict in batch:
             if verdict.tag.name in removed:
@@ -147,6 +169,13 @@ class Removal:
                 log.info("%s", log_line(line))
         self._removed += len(removed)
         self._left.update((str(it), reason) for it in batch if it.tag.name not in removed)
+
+    def _gone(self, image: str, tags: Collection[str]) -> Set[str]:
+        """Return those of the tags that are gone: a removal may fail in the middle."""
+        try:
+            return set(tags) - self._storage.tags(image).keys()
+        except SysregError:
+            return set()
 
 
 def _tags(snapshot: Snapshot) -> Iterator[Tag]:

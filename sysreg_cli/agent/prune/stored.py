@@ -12,9 +12,9 @@ from sysreg_cli.agent.storage.snapshot import Snapshot
 
 
 def stored_images(snapshot: Snapshot, is_wanted: Callable[[str], bool]) -> Iterator[StoredImage]:
-    """Yield the wanted images that have tags."""
+    """Yield the wanted images, also those without a tag."""
     for repository in snapshot.repositories.values():
-        if repository.tags and is_wanted(repository.name):
+        if is_wanted(repository.name):
             tags = [_stored_tag(snapshot, repository, tag) for tag in repository.tags]
             yield StoredImage(repository.name, tags)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import signal
 import threading
@@ -28,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sysreg_cli.agent.storage import layout
-from sysreg_cli.agent.storage.files import read_file, remove_tree
+from sysreg_cli.agent.storage.files import read_file, remove_tree, written
 from sysreg_cli.host import failpoint, files
 from sysreg_cli.host.ownership import as_owner
 from sysreg_cli.reference import is_digest
@@ -53,16 +54,24 @@ def tag_digest(link: str) -> str:
     return text if is_digest(text) else ""
 
 
-def remove_tags(root: Path, repository: str, tags: Mapping[str, str]) -> list[str]:
+def remove_tags(
+    root: Path, repository: str, tags: Mapping[str, str], pushed: Mapping[str, float] | None = None
+) -> list[str]:
     """Remove each of ``tags`` (tag to digest) that stands for its digest, with its history. Return these.
 
-    The caller has the rights of the owner of the storage. Raises OSError.
+    ``pushed`` maps tags to the time of their push, in seconds since the epoch: one that was pushed later,
+    also with the same digest, stays. The caller has the rights of the owner of the storage. Raises OSError.
     """
     top = str(layout.repository(root, repository))
+    latest = pushed or {}
     with _turn:
         _finish(root, top)
-        moved = {tag: digest for tag, digest in tags.items() if _move(top, tag, digest)}
-        removed = [tag for tag, digest in moved.items() if _settle(top, tag, digest)]
+        moved = {
+            tag: digest for tag, digest in tags.items() if _move(top, tag, digest, latest.get(tag, math.inf))
+        }
+        removed = [
+            tag for tag, digest in moved.items() if _settle(top, tag, digest, latest.get(tag, math.inf))
+        ]
         _empty(root, top)
         return removed
 
@@ -129,9 +138,13 @@ def _moved(top: str, tag: str, digest: str) -> str:
     return f"{top}/{layout.REMOVED}/{tag}@{digest}"
 
 
-def _move(top: str, tag: str, digest: str) -> bool:
-    """Move a tag out of the registry's sight if it stands for ``digest``. Returns whether it did."""
-    if tag_digest(f"{top}/{layout.tag_link(tag)}") != digest:
+def _move(top: str, tag: str, digest: str, pushed: float) -> bool:
+    """Move a tag out of the registry's sight if it stands for ``digest`` and was not pushed later.
+
+    Returns whether it did.
+    """
+    link = f"{top}/{layout.tag_link(tag)}"
+    if tag_digest(link) != digest or written(link) > pushed:
         return False
     with contextlib.suppress(FileExistsError):
         os.mkdir(f"{top}/{layout.REMOVED}")
@@ -147,14 +160,14 @@ def _move(top: str, tag: str, digest: str) -> bool:
     return True
 
 
-def _settle(top: str, tag: str, digest: str) -> bool:
+def _settle(top: str, tag: str, digest: str, pushed: float = math.inf) -> bool:
     """Return whether a tag that was moved can be removed. If a push has changed it, put it back."""
     moved = _moved(top, tag, digest)
     link = f"{moved}/{layout.TAG_LINK}"
     # Without a link its removal has begun, because it had one when it was moved.
     if os.path.islink(moved) or not os.path.lexists(link):
         return True
-    if _is_unwritten(link) and tag_digest(link) == digest:
+    if _is_unwritten(link) and tag_digest(link) == digest and written(link) <= pushed:
         return True
     try:
         os.rename(moved, f"{top}/{layout.tag(tag)}")

@@ -44,9 +44,17 @@ class TagStorage:
             return _read(root, repository)
 
     def remove(
-        self, repository: str, tags: Mapping[str, str], trees: Trees | None = None, *, by: str = ""
+        self,
+        repository: str,
+        tags: Mapping[str, str],
+        trees: Trees | None = None,
+        *,
+        by: str = "",
+        pushed: Mapping[str, float] | None = None,
     ) -> list[str]:
         """Remove each of ``tags`` (tag to digest) that still stands for its digest, and return these.
+
+        A tag that was pushed later than ``pushed`` says (seconds since the epoch) stays.
 
         The digest of a damaged link is "". A tag goes with its history, as in a delete by the registry. Its
         manifest stays. A record by the user ``by`` is left of each tag in ``trees``, so that it can be
@@ -57,7 +65,7 @@ class TagStorage:
             known = {tag: tree for tag, tree in (trees or {}).items() if tag in tags and tree}
             # before the removal, so that a process that is killed leaves no tag without its record
             record = _add_record(root, repository, known, by)
-            removed = removal.remove_tags(root, repository, tags)
+            removed = removal.remove_tags(root, repository, tags, pushed)
             if record and not known.keys() <= set(removed):
                 gone = {tag: known[tag] for tag in removed if tag in known}
                 if _add_record(root, repository, gone, by) or not gone:

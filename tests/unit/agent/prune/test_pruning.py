@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +23,12 @@ from sysreg_cli.agent.prune.rules import StoredTag
 from sysreg_cli.agent.storage.deleted import DeletedTag, deleted_tags
 from sysreg_cli.agent.storage.mark import Marks
 from sysreg_cli.agent.storage.snapshot import Snapshot
+from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.errors import NotFound, NotSupported, SysregError, Unavailable
 from sysreg_cli.settings import RetentionSettings
 from sysreg_cli.tokens.write_lock import WriteLock
 from sysreg_cli.v1.prune import Decision, Pruning
-from tests.unit.agent.prune.stores import NOW, files, fill, push_days_ago, rule, settings_for
+from tests.unit.agent.prune.stores import DAY, NOW, files, fill, push_days_ago, rule, settings_for
 from tests.unit.agent.storage.builder import Storage
 
 # in memory where there is such a file system
@@ -184,15 +185,30 @@ def test_while_a_collection_holds_writes_nothing_is_removed(storage: Storage) ->
 
 
 class _StorageOfOthers:
-    """A storage that others change meanwhile: what each call of ``remove`` does is given."""
+    """A storage that others change meanwhile: what each call of ``remove`` does is given.
 
-    def __init__(self, *outcomes: list[str] | SysregError) -> None:
+    ``left`` are the tags of an image after an error. ``asked`` are those that were to be removed.
+    """
+
+    def __init__(self, *outcomes: list[str] | SysregError, left: Sequence[str] = ("1", "2")) -> None:
         self._outcomes = iter(outcomes)
+        self._left = left
+        self.asked: list[str] = []
+
+    def tags(self, _repository: str) -> dict[str, str]:
+        return dict.fromkeys(self._left, "")
 
     def remove(
-        self, _repository: str, _tags: Mapping[str, str], _trees: Mapping[str, tuple[str, ...]], *, by: str
+        self,
+        _repository: str,
+        tags: Mapping[str, str],
+        _trees: Mapping[str, tuple[str, ...]],
+        *,
+        by: str,
+        pushed: Mapping[str, float],
     ) -> list[str]:
-        assert by == "me"
+        assert (by, pushed.keys()) == ("me", tags.keys())
+        self.asked += tags
         outcome = next(self._outcomes)
         if isinstance(outcome, SysregError):
             raise outcome
@@ -216,3 +232,57 @@ def test_what_was_not_removed_after_all_is_shown_as_kept() -> None:
         "b: 1 tag was not removed: no rights",
         "c: 1 tag was not removed: a collection runs; try again later",
     ]
+
+
+def test_tags_that_are_gone_when_a_removal_fails_are_shown_as_removed() -> None:
+    verdicts = [_goes("a", tag) for tag in ("1", "2", "3")]
+    removal = Removal(_StorageOfOthers(SysregError("no rights"), left=["3"]), "me")  # type: ignore[arg-type]
+    assert [it.goes for it in removal.run(verdicts)] == [True, True, False]
+    assert removal.problems == ["a: 1 tag was not removed: no rights"]
+
+
+def test_a_signature_is_never_removed_before_its_image() -> None:
+    signature, second = _goes("a", "sha256-0.sig", "v1"), _goes("a", "sha256-1.sig", "sha256-0.sig")
+    verdicts = [signature, second, _goes("a", "v1")]
+    storage: Any = _StorageOfOthers(["v1"], ["sha256-0.sig"], ["sha256-1.sig"])
+    assert all(it.goes for it in Removal(storage, "me").run(verdicts))
+    assert storage.asked == ["v1", "sha256-0.sig", "sha256-1.sig"]
+
+    storage = _StorageOfOthers([])  # v1 was pushed again
+    kept = Removal(storage, "me").run(verdicts)
+    assert storage.asked == ["v1"]
+    assert [it.reason for it in kept] == [
+        "belongs to a:v1, which was not removed",
+        "belongs to a:sha256-0.sig, which was not removed",
+        "it was pushed again meanwhile",
+    ]
+
+
+def _goes(image: str, tag: str, *owners: str) -> Verdict:
+    return Verdict(image, StoredTag(tag, "sha256:" + 64 * "0", NOW), Decision.DELETE, "old", owners)
+
+
+def test_a_tag_that_is_pushed_again_with_the_same_image_stays(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.image("app", "v1")
+    push_days_ago(storage, "app", "v1", 40)
+    remove = TagStorage.remove
+
+    def pushed_before(tags: TagStorage, *words: Any, **options: Any) -> list[str]:
+        push_days_ago(storage, "app", "v1", 0)
+        return remove(tags, *words, **options)
+
+    monkeypatch.setattr(TagStorage, "remove", pushed_before)
+    done = prune(settings_for(storage), order("app", older_than=30 * DAY), lambda: NOW)
+    assert tags_of(storage) == {"app:v1"}
+    assert [it.reason for it in done.tags] == ["it was pushed again meanwhile"]
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_a_registry_without_images_has_nothing_to_prune(storage: Storage, policy: bool) -> None:
+    for _ in range(2):
+        wanted = replace(order(keep=5), policy=policy)
+        done = prune(settings_for(storage), wanted, lambda: NOW)
+        assert (done.tags, done.problems) == ((), ())
+        (storage.repositories / "app/_layers").mkdir(parents=True, exist_ok=True)
