@@ -37,7 +37,8 @@ class DeletedTags:
 
     def spare_young(self, repository: Repository) -> set[str]:
         """Spare the tags of a repository that were deleted lately. Return the manifests that it must keep."""
-        young = [it for it in self._tags[repository.name] if it.at > self._since]
+        # by the clock of this host: that of a client may be wrong
+        young = [it for it in self._tags[repository.name] if it.written > self._since]
         for deleted in young:
             self._spare(deleted)
         return {digest for it in young for digest in it.manifests}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,7 +21,7 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.text import shorten
 from sysreg_cli.tokens.grants import Grants
 from sysreg_cli.v1 import paths, wire
-from sysreg_cli.v1.restore import DeletedTags, Restoration
+from sysreg_cli.v1.restore import DeletedTags, Restoration, RestoredImage
 
 
 def routes(context: AgentContext) -> list[Route]:
@@ -47,10 +48,11 @@ def routes(context: AgentContext) -> list[Route]:
     async def post(request: Request, caller: Caller) -> Response:
         orders = _parse(request, settings)
         request.state.audit_object = shorten(" ".join(str(it.image) for it in orders))
-        for order in orders:
-            caller.require_may("push", order.image.repository, grants)
+        refused = _refused(orders, caller, grants)
+        allowed = [order for order in orders if order not in refused]
         # in a thread, because a client that goes away must not stop it
-        done = await asyncio.to_thread(run, orders)
+        restored = iter((await asyncio.to_thread(run, allowed)).images)
+        done = Restoration(tuple(refused.get(order) or next(restored) for order in orders))
         count = sum(it.restored for it in done.images)
         request.state.audit_outcome = f"restored {count} of {len(done.images)} images"
         return JSONResponse(wire.to_json(done))
@@ -67,6 +69,19 @@ def routes(context: AgentContext) -> list[Route]:
             audited=True,
         ),
     ]
+
+
+def _refused(orders: Sequence[Order], caller: Caller, grants: Grants) -> dict[Order, RestoredImage]:
+    """Return the answer to each order that the caller may not give. Raises NotAuthorized if that are all."""
+    refused: dict[Order, RestoredImage] = {}
+    for order in orders:
+        try:
+            caller.require_may("push", order.image.repository, grants)
+        except NotAuthorized as error:
+            if len(refused) + 1 == len(orders):
+                raise
+            refused[order] = RestoredImage(str(order.image), restored=False, error=str(error))
+    return refused
 
 
 def _parse(request: Request, settings: Settings) -> list[Order]:

@@ -90,31 +90,67 @@ class _Storage:
 
 def _restore(storage: _Storage, order: Order) -> RestoredImage:
     image = str(order.image)
+    linked: list[str] = []
+    tags: list[str] = []
+    taken: list[str] = []
     try:
         found = _find(storage, order)
-        linked = [digest for it in found for digest in _put_back(storage.root, it, order.tag or it.tag)]
+        for it in found:
+            tag = order.tag or it.tag
+            try:
+                linked += _put_back(storage.root, it, tag)
+                tags.append(tag)
+            except Conflict as error:
+                taken.append(str(error))
     except SysregError as error:
         return RestoredImage(image, restored=False, error=str(error))
     except PermissionError:
         raise
     except OSError as error:
         return RestoredImage(image, restored=False, error=f"{image}: {text_of(error)}; run the command again")
-    tags = tuple(order.tag or it.tag for it in found)
-    return RestoredImage(image, True, found[0].root, tags, tuple(dict.fromkeys(linked)))
+    if not tags:
+        return RestoredImage(image, restored=False, error=taken[0])
+    return RestoredImage(
+        image, True, found[0].root, tuple(tags), tuple(dict.fromkeys(linked)), warnings=tuple(taken)
+    )
 
 
 def _find(storage: _Storage, order: Order) -> list[DeletedTag]:
-    """Return what to restore. Raises NotFound without a record, Conflict if it is lost."""
+    """Return what to restore. Raises NotFound without a record, Conflict if it is lost or not known."""
     image = order.image
     deleted = storage.deleted(image)
     if not deleted:
         raise NotFound(f"{image}: there is no record of its delete", next_step=_NO_RECORD)
+    latest = max(deleted, key=lambda it: it.written)
+    if latest.root != deleted[0].root:
+        # A client's clock was wrong, or a backup has changed the times of the files.
+        digests = " or ".join(
+            str(ImageReference(image.repository, digest=it.root)) for it in (latest, deleted[0])
+        )
+        raise Conflict(
+            f"{image} was deleted more than once, and which delete was the last is not known",
+            next_step=f"give the digest to restore: {digests}",
+        )
     found = [it for it in deleted if it.record == deleted[0].record]
     if order.tag:
         del found[1:]
-    if lost := why_lost(storage.snapshot, storage.repository(image.repository), found[0]):
-        raise Conflict(f"{image} cannot be restored: {lost}", next_step="push it again")
+    if lost := _why_lost(storage, found[0]):
+        raise Conflict(f"{image} cannot be restored: {lost}", next_step=_instead(storage, deleted))
     return found
+
+
+def _why_lost(storage: _Storage, deleted: DeletedTag) -> str:
+    return why_lost(storage.snapshot, storage.repository(deleted.repository), deleted)
+
+
+def _instead(storage: _Storage, deleted: Sequence[DeletedTag]) -> str:
+    """Return what to do instead of restoring the first of the deletes."""
+    for it in deleted:
+        if it.root != deleted[0].root and not _why_lost(storage, it):
+            return (
+                f"push it again, or restore an earlier one: {ImageReference(it.repository, digest=it.root)}"
+            )
+    return "push it again"
 
 
 def _put_back(root: Path, deleted: DeletedTag, tag: str) -> list[str]:
@@ -153,7 +189,8 @@ def _end_delete(root: Path, deleted: DeletedTag, tag: str) -> None:
 def _require_free(deleted: DeletedTag, tag: str, link: str) -> None:
     """Raise Conflict if ``tag`` exists and stands neither for the image nor for its half-done delete."""
     exists = Path(link).parent.parent.exists()
-    if exists and tag_digest(link) not in (deleted.root, deleted.record):
+    free = (deleted.root, deleted.record) if tag == deleted.tag else (deleted.root,)
+    if exists and tag_digest(link) not in free:
         raise _taken(deleted, tag, link)
 
 
@@ -178,7 +215,7 @@ def _link(root: Path, deleted: DeletedTag) -> list[str]:
 
 def _verified(registry: RegistryClient, asked: ImageReference, result: RestoredImage) -> RestoredImage:
     """Return ``result`` as the registry serves it."""
-    warnings = []
+    warnings = list(result.warnings)
     for tag in result.tags:
         image = asked.with_tag(tag)
         try:

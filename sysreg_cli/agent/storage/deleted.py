@@ -21,7 +21,9 @@ class DeletedTag:
     """A tag that was deleted, or whose delete has not ended.
 
     ``record`` is the digest of the placeholder. ``manifests`` are what the tag stood for, the root first,
-    then the platforms of indexes. ``at`` is in seconds since the epoch; ``by`` is what the record says.
+    then the platforms of indexes. ``at`` is when it was deleted, by the record and the file, whichever says
+    earlier; ``written`` is when the record was stored by the clock of this host. Both are seconds since the
+    epoch. ``by`` is what the record says.
     """
 
     repository: str
@@ -30,6 +32,7 @@ class DeletedTag:
     manifests: tuple[str, ...]
     at: float
     by: str = ""
+    written: float = 0.0
 
     @property
     def root(self) -> str:
@@ -57,7 +60,7 @@ def _deleted_tags(snapshot: Snapshot, repository: Repository) -> Iterator[Delete
             written = snapshot.blobs[digest].time
             at = written if record.at is None else min(record.at, written)
             for tag, manifests in record.tags.items():
-                yield DeletedTag(repository.name, tag, digest, manifests, at, record.by)
+                yield DeletedTag(repository.name, tag, digest, manifests, at, record.by, written)
 
 
 def _candidates(snapshot: Snapshot, repository: Repository) -> Iterator[str]:

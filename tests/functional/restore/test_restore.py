@@ -175,6 +175,12 @@ def test_a_user_sees_and_restores_only_their_own_images(registry: Controller) ->
     code, _, message = restore(registry, "testuser2/app:v1", *user, user="testuser")
     assert (code, "testuser may not push in testuser2/app" in message) == (1, True), message
     assert client.tags("testuser2/app") == []
+    # the others are tried
+    delete(registry, "testuser/app:v1")
+    wanted = ("testuser2/app:v1", "testuser/app:v1")
+    code, said, message = restore(registry, *wanted, *user, user="testuser")
+    assert (code, said) == (1, "Image testuser/app:v1 restored\n"), message
+    assert "testuser may not push in testuser2/app" in message
 
 
 def test_a_record_that_somebody_has_made_up_restores_nothing_of_others(registry: Controller) -> None:

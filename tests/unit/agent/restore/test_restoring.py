@@ -6,10 +6,12 @@ import contextlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -248,3 +250,70 @@ def test_by_chance_each_deleted_tag_comes_back_and_no_other_changes(tmp_path: Pa
 
 def _is_there(storage: Storage, tag: str) -> bool:
     return storage.tag("app", tag).exists()
+
+
+class _Behind(datetime):
+    """The clock of a client that is a day behind."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) - timedelta(days=1)
+
+
+def delete_twice(storage: Storage, between: Callable[[], None] = lambda: None) -> tuple[str, str]:
+    """Delete v1, push another image as v1, and delete it. Return both images."""
+    old = storage.image("app", "v1", layers=(b"old",))
+    first = storage.delete_tag("app", "v1")
+    between()
+    new = storage.image("app", "v1", layers=(b"new",))
+    second = storage.delete_tag("app", "v1")
+    now = time.time()
+    os.utime(storage.path(first), (now - 100, now - 100))
+    os.utime(storage.path(second), (now - 50, now - 50))
+    return old, new
+
+
+def test_the_last_delete_is_undone(storage: Storage, settings: Settings) -> None:
+    _, new = delete_twice(storage)
+    assert restore(settings, "app:v1").digest == new
+
+
+def test_which_of_two_deletes_was_the_last_is_not_guessed(
+    storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between() -> None:
+        monkeypatch.setattr("sysreg_cli.registry.manifests.datetime", _Behind)
+
+    old, new = delete_twice(storage, between)
+    result = restore(settings, "app:v1")
+    assert (result.restored, f"app@{new} or app@{old}" in result.error) == (False, True), result
+    assert restore(settings, f"app@{new}").tags == ("v1",)
+
+
+def test_an_earlier_image_is_named_if_the_last_one_is_lost(storage: Storage, settings: Settings) -> None:
+    old, _ = delete_twice(storage)
+    storage.lose(storage.blob(b"new"))
+    result = restore(settings, "app:v1")
+    assert result.error.endswith(f"push it again, or restore an earlier one: app@{old}")
+    assert restore(settings, f"app@{old}").restored
+
+
+def test_of_several_tags_of_a_digest_those_that_are_free_are_restored(
+    storage: Storage, settings: Settings
+) -> None:
+    tree = index_of(storage)
+    deleted(storage)
+    other = storage.image("app", "v1", layers=(b"other",))
+    result = restore(settings, f"app@{tree[0]}")
+    assert (result.restored, result.tags) == (True, ("v2",))
+    assert result.warnings == (f"app:v1 stands for {other} now; restore it under another tag: --as TAG",)
+    assert storage.tag("app", "v1").read_text() == other
+    assert whole(storage, "v2", tree)
+
+
+def test_no_tag_whose_own_delete_is_half_done_is_taken(storage: Storage, settings: Settings) -> None:
+    index_of(storage)
+    record = half_delete(storage, "v1", "v2")
+    result = restore(settings, "app:v1", "v2")
+    assert (result.restored, "app:v2 stands for" in result.error) == (False, True)
+    assert storage.tag("app", "v2").read_text() == record
