@@ -134,12 +134,14 @@ class _Reading:
             )
 
     def _users(self) -> Iterator[UsageRow]:
-        found = self._shares(lambda tag: _user(tag.repository))
+        # not the figures of repositories of a user that the caller does not see
+        seen = {repository.name for repository in self._seen}
+        found = self._shares(lambda tag: (_user(tag.repository), tag.repository in seen))
         owned: dict[str | None, list[Repository]] = {}
         for repository in self._seen:
             owned.setdefault(_user(repository.name), []).append(repository)
         for user, repositories in owned.items():
-            share = _share(found, user)
+            share = _share(found, (user, True))
             tags = sum(len(it.tags) for it in repositories)
             yield UsageRow(user, share.size, share.unique, images=len(repositories), tags=tags)
 
