@@ -53,6 +53,7 @@ def query(invocation: Invocation, deep: bool, checks: tuple[str, ...]) -> None:
     check_list(invocation, COLUMNS)
     names = [name for name in Name if name in checks] or list(Name)
     results = _results(invocation, names, deep=deep or Name.BLOBS in checks)
+    names = [name for name in Name if name in results]
     rows = [(str(name), str(results[name].status), results[name].detail) for name in names]
     show_list(invocation, COLUMNS, rows, ordered=True)
     number = Counter(result.status for result in results.values())[Status.FAILED]
@@ -64,12 +65,17 @@ def query(invocation: Invocation, deep: bool, checks: tuple[str, ...]) -> None:
 
 
 def _results(invocation: Invocation, names: list[Name], *, deep: bool) -> dict[Name, Result]:
-    """Make the checks. Raises NotSupported on a worker, and for the registry of another controller."""
+    """Make the checks. Raises NotSupported on a worker, and for the registry of another controller.
+
+    Settings that cannot be read are a failure, also where that check was not asked for.
+    """
     try:
         settings = invocation.settings
     except SettingsError as error:
         refused = failed("; ".join(error.problems), Remedy("correct it, and apply it", "sysreg-deploy"))
-        return {name: refused if name is Name.SETTINGS else skipped("see settings") for name in names}
+        return {Name.SETTINGS: refused} | {
+            name: skipped("see settings") for name in names if name is not Name.SETTINGS
+        }
     if settings.cluster.is_worker:
         raise NotSupported(
             "this host is a worker, and the checks are about the controller",
@@ -81,6 +87,8 @@ def _results(invocation: Invocation, names: list[Name], *, deep: bool) -> dict[N
     from sysreg_cli.health.checks import CHECKS
     from sysreg_cli.health.readings import Readings
     from sysreg_cli.health.runner import run
+    from sysreg_cli.host.ownership import leave_groups
 
+    leave_groups()
     readings = Readings(settings, lambda: AgentClient.from_invocation(invocation), deep=deep)
     return dict(run(readings, {name: CHECKS[name] for name in names}))

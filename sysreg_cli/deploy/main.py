@@ -22,6 +22,7 @@ from sysreg_cli.deploy.rollover import LiveServices, Rollover, RolloverState
 from sysreg_cli.deploy.verify import verify
 from sysreg_cli.errors import NotAuthorized, SettingsError, SysregError, UsageError, text_of
 from sysreg_cli.host.locks import deploy_lock
+from sysreg_cli.host.ownership import leave_groups
 from sysreg_cli.settings import DEFAULT_PATH, Settings
 
 
@@ -269,6 +270,7 @@ def _wait_for_expiry(seconds: float) -> None:
 def main() -> int:
     """Entry point. Returns the exit status: 0 done, 1 failed or differs, 2 wrong usage, 130 interrupted."""
     try:
+        leave_groups()
         deploy.main(standalone_mode=False)
     except click.ClickException as error:
         return _fail(

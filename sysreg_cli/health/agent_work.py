@@ -5,7 +5,15 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-from sysreg_cli.errors import SysregError
+from sysreg_cli.errors import (
+    Conflict,
+    NotAuthenticated,
+    NotAuthorized,
+    NotSupported,
+    SysregError,
+    TooManyRequests,
+    Unavailable,
+)
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.remedies import AGENT_UNIT, restart, see_journal
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
@@ -17,6 +25,8 @@ from sysreg_cli.v1.health import TrialOutcome
 
 # what is damaged, in one cell
 _MAX_DAMAGES = 10
+#: errors that say nothing of the registry or its storage
+_OF_THE_AGENT = (Unavailable, NotAuthenticated, NotAuthorized, NotSupported, Conflict, TooManyRequests)
 _AGAIN = Remedy("run it again", "system registry-garbage-collect")
 #: journals in the state directory, and what they are about
 _JOURNALS = {
@@ -70,6 +80,11 @@ def changes(readings: Readings) -> Result:
         return ok("none was interrupted")
     if holder := locks.holder(state):
         return ok(f"{holder} is under way")
+    # one that was under way has just ended
+    journals = [what for name, what in _JOURNALS.items() if (state / name).exists()]
+    rollover = RolloverFiles.of(readings.settings).present
+    if not journals and not rollover:
+        return ok("none was interrupted")
     if rollover:
         named = ", ".join(map(str, rollover))
         what = f"a change of the token-signing key was interrupted: {named}"
@@ -91,7 +106,7 @@ def _trial(readings: Readings) -> Result:
     try:
         trial = readings.agent_calls().try_registry()
     except SysregError as error:
-        raise Skipped(error.message) from None
+        return _without_answer(readings, error)
     match trial.outcome:
         case TrialOutcome.PASSED:
             return ok("1 KiB was pushed, pulled, compared and deleted")
@@ -104,6 +119,14 @@ def _trial(readings: Readings) -> Result:
     return failed(what, Remedy(f"mend what the other checks name first, or {see.text}", see.command))
 
 
+def _without_answer(readings: Readings, error: SysregError) -> Result:
+    """Judge an error of the agent. Raises Skipped for one that says nothing of the registry."""
+    if isinstance(error, _OF_THE_AGENT):
+        raise Skipped(error.message) from None
+    see = see_journal(readings.settings, AGENT_UNIT)
+    return failed(error.message, Remedy(error.next_step) if error.next_step else see)
+
+
 def blobs(readings: Readings) -> Result:
     """Each blob has the content that its digest names."""
     if not readings.deep:
@@ -111,7 +134,7 @@ def blobs(readings: Readings) -> Result:
     try:
         found = readings.agent_calls().read_blobs()
     except SysregError as error:
-        raise Skipped(error.message) from None
+        return _without_answer(readings, error)
     read = f"{found.blobs} blobs of {found.bytes / 1e9:.1f} GB were read"
     if not found.damages:
         return ok(f"{read}, and each has the content of its digest")

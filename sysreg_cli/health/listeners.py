@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import closing
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sysreg_cli.addresses import HostPort
 from sysreg_cli.errors import SysregError
 from sysreg_cli.health.readings import Readings
-from sysreg_cli.health.remedies import AGENT_UNIT, DEPLOY, restart, restart_command
+from sysreg_cli.health.remedies import AGENT_UNIT, DEPLOY, restart, take_port
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok
 from sysreg_cli.host import processes
 from sysreg_cli.host.probe import Endpoint, NoResponse, Response
@@ -52,13 +53,18 @@ def _addresses(name: str) -> list[str]:
 
 
 def _is_own(address: str) -> bool:
-    """Whether an interface of this host has the address: only then can a socket be bound to it."""
+    """Whether an interface of this host has the address: only then can a socket be bound to it.
+
+    A loopback address is its own even if the kernel has no IPv6.
+    """
+    if ip_address(address.partition("%")[0]).is_loopback:
+        return True
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_DGRAM)) as test:
-        try:
+    try:
+        with closing(socket.socket(family, socket.SOCK_DGRAM)) as test:
             test.bind((address, 0))
-        except OSError as error:
-            return error.errno != errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True
 
 
@@ -139,18 +145,12 @@ def _response(
 def _other_program(readings: Readings, endpoint: Endpoint, problem: str, unit: str = "") -> Result:
     """Name the process that has the port, if it is not that of the service."""
     unit = unit or endpoint.name
-    restarting = restart_command(readings.settings, unit)
     others = [it for it in processes.listening(endpoint.address.port) if it.unit != unit]
     what = f"{endpoint.address}: {problem}"
     if not others:
         return failed(what, restart(readings.settings, unit))
-    units = sorted({it.unit for it in others if it.unit})
-    pids = [str(it.pid) for it in others if not it.unit]
-    ends = [f"systemctl stop {' '.join(units)}"] if units else []
-    ends += [f"kill {' '.join(pids)}"] if pids else []
     named = ", ".join(map(str, others))
-    remedy = Remedy(f"end that, and restart {unit}", " && ".join([*ends, restarting]))
-    return failed(f"{what}: {named} has the port", remedy)
+    return failed(f"{what}: {named} has the port", take_port(readings.settings, unit, others))
 
 
 def listeners(readings: Readings) -> Result:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sysreg_cli.health.results import Remedy
+from sysreg_cli.host.processes import Process
 from sysreg_cli.settings import Settings
 
 #: sysreg-deploy compares the whole controller with the settings, and repairs what differs
@@ -23,6 +25,22 @@ ETCD_UNIT = "sysreg-etcd.service"
 def restart_command(settings: Settings, *units: str) -> str:
     """Return the command that restarts services: the setting ``restart_command``."""
     return _commands(settings.agent.restart_command, units)
+
+
+def take_port(settings: Settings, unit: str, others: Sequence[Process]) -> Remedy:
+    """Return the remedy for a service whose port other processes have."""
+    if not _is_systemd(settings):  # the unit of any process may be that of the service manager
+        return Remedy(f"end what does not belong there, and restart {unit}", restart_command(settings, unit))
+    if any(it.pid == 1 for it in others):
+        return Remedy(f"stop the socket unit that has it, and restart {unit}", "systemctl list-sockets")
+    if any(it.name == "docker-proxy" for it in others):
+        return Remedy(f"stop the container that publishes it, and restart {unit}", "docker ps")
+    units = sorted({it.unit for it in others if it.unit})
+    pids = [str(it.pid) for it in others if not it.unit]
+    ends = [f"systemctl stop {' '.join(units)}"] if units else []
+    ends += [f"kill {' '.join(pids)}"] if pids else []
+    command = " && ".join([*ends, restart_command(settings, unit)])
+    return Remedy(f"end that, and restart {unit}", command)
 
 
 def restart(settings: Settings, *units: str) -> Remedy:

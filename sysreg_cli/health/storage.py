@@ -28,6 +28,8 @@ _IMAGES = "the images"
 _GROUP = "sysreg-token"
 _END_COLLECTION = Remedy("wait for its end, or end it", "system registry-garbage-collect --cancel")
 _TOP = "docker/registry/v2"
+# that override the settings of deletes and of the cache
+_VARIABLES = tuple(f"REGISTRY_STORAGE_{setting}" for setting in ("DELETE", "MAINTENANCE", "CACHE"))
 # where the registry writes, below the root directory; with each directory in the last two
 _DIRECTORIES = ("", "docker", "docker/registry", _TOP, f"{_TOP}/blobs")
 _OUTER = (f"{_TOP}/blobs/sha256", f"{_TOP}/repositories")
@@ -155,12 +157,15 @@ def writes(readings: Readings) -> Result:
 
 def _held(readings: Readings, path: Path) -> Result:
     """Say who holds the write lock."""
-    with contextlib.suppress(SysregError):
+    with contextlib.suppress(SysregError, Skipped):
         collections = readings.collections()
         if collections.state == State.RUNNING:
             what = f"a garbage collection holds pushes (phase {collections.phase})"
             return warning(what, _END_COLLECTION)
     holders = processes.locking(path)
+    with closing(WriteLock(path.parent)) as lock:
+        if not lock.is_held():  # a collection that has just ended
+            return ok("pushes get their tokens")
     named = ", ".join(map(str, holders)) or "a process"
     remedy = Remedy("end it", f"kill {' '.join(str(it.pid) for it in holders)}")
     if not holders:
@@ -188,7 +193,7 @@ def deletes(readings: Readings) -> Result:
 
 
 def _without_variables(config: RegistryConfig) -> Remedy:
-    variables = [name for name in config.environment if name.upper().startswith("REGISTRY_STORAGE_")]
+    variables = [name for name in config.environment if name.upper().startswith(_VARIABLES)]
     if variables:
         return Remedy(f"take {', '.join(variables)} out of the environment of its unit, and restart it")
     return DEPLOY

@@ -11,6 +11,7 @@ import ctypes
 import grp
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,15 @@ from sysreg_cli.text import printable
 
 _libc = ctypes.CDLL(None)
 _INVALID_ID = ctypes.c_uint(-1)  # setfsuid(2) with it changes nothing and returns the present user
+
+
+def leave_groups() -> None:
+    """Leave the supplementary groups of root's shell, which would give ``as_owner`` more than the owner has.
+
+    Call it before there are threads: it waits for each of them. Root needs no groups. Raises OSError.
+    """
+    if os.geteuid() == 0 and os.getgroups():
+        os.setgroups([])
 
 
 @contextlib.contextmanager
@@ -56,14 +66,12 @@ def as_process() -> Iterator[None]:
 def as_user(uid: int, gid: int) -> Iterator[None]:
     """Access files with the rights of a user, in this thread only. Needs a process of root, or does nothing.
 
-    For others than root, setfsuid(2) also drops capabilities. The process loses root's supplementary groups
-    for good, which give root nothing: a shell of root's has the group root. Raises SysregError, OSError.
+    For others than root, setfsuid(2) also drops capabilities. The thread keeps the supplementary groups of
+    the process: see ``leave_groups``. Raises SysregError.
     """
     if os.geteuid() != 0 or uid == 0:
         yield
         return
-    if os.getgroups():
-        os.setgroups([])
     try:
         _libc.setfsgid(gid)
         _libc.setfsuid(uid)
@@ -104,11 +112,12 @@ def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
     status = os.lstat(path)
     uid = root.stat().st_uid if uid is None else uid
     user, owner = _name(uid), _with_group(uid)
-    mode = stat.S_IMODE(status.st_mode)
+    mode, place = stat.S_IMODE(status.st_mode), shlex.quote(str(root))
     return SysregError(
         f"the user {user} may not read or change {printable(path)}: it belongs to {_name(status.st_uid)},"
         f" with mode {mode:04o}",
-        next_step=f"give the storage back to that user: chown -R {owner} {root} && chmod -R u+rwX {root}",
+        # -H: the storage may be a symbolic link to a larger disk
+        next_step=f"give the storage back to that user: chown -RH {owner} {place} && chmod -R u+rwX {place}",
     )
 
 

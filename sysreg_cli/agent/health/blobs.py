@@ -17,6 +17,7 @@ from pathlib import Path
 from sysreg_cli.agent.garbage import planning
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.agent.storage.damage import Damage, Remedy
+from sysreg_cli.agent.storage.files import UNREADABLE
 from sysreg_cli.agent.storage.recent import read_images
 from sysreg_cli.agent.storage.root import open_root
 from sysreg_cli.agent.storage.snapshot import Snapshot
@@ -107,16 +108,28 @@ def _damages(snapshot: Snapshot, now: float, grace: float) -> Iterator[Damage]:
 
 
 def _is_right(root: Path, digest: str, check: Callable[[], None]) -> bool:
-    """Whether a blob has the content of its digest. One that has just gone is right. Raises OSError."""
+    """Whether a blob has the content of its digest, and can be read. One that has just gone is right.
+
+    Raises OSError.
+    """
     content = hashlib.new(digest.partition(":")[0])
     try:
         descriptor = os.open(layout.data(root, digest), _READ)
     except FileNotFoundError:
         return True
+    except OSError as error:
+        if error.errno in UNREADABLE:
+            return False
+        raise
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            check()
-            content.update(block)
+        try:
+            while block := file.read(_BLOCK):
+                check()
+                content.update(block)
+        except OSError as error:
+            if error.errno in UNREADABLE:  # a bad sector
+                return False
+            raise
         # what clients pull stays in the memory of the machine
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return content.hexdigest() == digest.partition(":")[2]

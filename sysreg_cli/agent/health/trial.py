@@ -34,21 +34,27 @@ from sysreg_cli.v1.health import Trial, TrialOutcome, TrialStep
 _REPOSITORY = layout.TRIAL_REPOSITORY
 _LAYER_BYTES = 1024
 
-# two trials at a time would remove the repository of each other
+# Two trials at a time would remove the repository of each other. One may hang in a storage that hangs.
 _turn = threading.Lock()
+_TURN_SECONDS = 5.0
 
 
 def try_registry(settings: Settings) -> Trial:
-    """Try the registry. Blocks while another trial runs. Raises SysregError."""
+    """Try the registry. Waits some seconds for the end of another trial. Raises SysregError."""
     root = registry_config.load(settings).root
     if root is None:
         return Trial(TrialOutcome.NOT_SUPPORTED, problem="nothing could remove what it leaves there")
-    with _turn, closing(WriteLock(settings.paths.state)) as write_lock:
-        permit = write_lock.try_issue()
-        if permit is None:
-            return Trial(TrialOutcome.HELD)
-        with permit:
-            return _Attempt(settings, root).run()
+    if not _turn.acquire(timeout=_TURN_SECONDS):
+        return Trial(TrialOutcome.FAILED, TrialStep.PUSH, "another test image is still under way")
+    try:
+        with closing(WriteLock(settings.paths.state)) as write_lock:
+            permit = write_lock.try_issue()
+            if permit is None:
+                return Trial(TrialOutcome.HELD)
+            with permit:
+                return _Attempt(settings, root).run()
+    finally:
+        _turn.release()
 
 
 class _Attempt:
@@ -100,8 +106,8 @@ class _Attempt:
 
     def _push(self, registry: RegistryClient, data: bytes) -> dict[str, Any]:
         """Store a blob, and return its descriptor."""
+        self._blobs.append(digest_of(data))  # before the push, whose answer may be lost
         digest = registry.put_blob(_REPOSITORY, data)
-        self._blobs.append(digest)
         return {"mediaType": "application/octet-stream", "digest": digest, "size": len(data)}
 
     def _fitting(self, make: Callable[[], bytes]) -> bytes:

@@ -16,8 +16,8 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _MISSING = (FileNotFoundError, NotADirectoryError)
 # With a symbolic link that leads to itself on the path, the registry finds nothing, either.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-# A symbolic link, a socket, a directory, a FIFO whose writer has written nothing, an unreadable sector.
-_UNREADABLE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN, errno.EIO}
+#: a symbolic link, a socket, a directory, a FIFO whose writer has written nothing, an unreadable sector.
+UNREADABLE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN, errno.EIO}
 _BLOCK = 8192
 
 
@@ -33,7 +33,7 @@ def read_file(path: str, size: int = 0, *, directory: int | None = None) -> byte
     except _MISSING:
         return None
     except OSError as error:
-        if error.errno in _UNREADABLE:
+        if error.errno in UNREADABLE:
             return b""
         raise
     try:
@@ -44,7 +44,7 @@ def read_file(path: str, size: int = 0, *, directory: int | None = None) -> byte
                 data += more
         return data  # noqa: TRY300
     except OSError as error:
-        if error.errno in _UNREADABLE:
+        if error.errno in UNREADABLE:
             return b""
         raise
     finally:

@@ -61,6 +61,19 @@ def test_one_check_alone_is_one_row(controller: Controller) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
+def test_settings_with_an_error_are_a_failure_whatever_is_asked_for(
+    controller: Controller, tmp_path: Path
+) -> None:
+    broken = tmp_path / "sysreg.conf"
+    broken.write_text("[registry]\nport = nine\n")
+    done = controller.system(
+        "registry-health-query", "--check", "space", "-f", "value", env={"SYSREG_CONF": str(broken)}
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"settings failed {broken}:2: ")
+    assert done.stdout.endswith("space skipped see settings\n")
+
+
 def test_images_of_somebody_under_the_name_of_the_test_image_stay(controller: Controller) -> None:
     client, name = controller.client(), "sysreg-health-query"
     client.push(name, "v1", images.single(seed="somebody's"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.errors import NotAuthorized
+from sysreg_cli.errors import Conflict, NotAuthorized, SysregError, TooManyRequests, Unavailable
 from sysreg_cli.health import agent_work
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.results import Skipped, Status
@@ -114,3 +114,18 @@ def test_a_change_under_way_is_none_that_was_interrupted(tmp_path: Path) -> None
             found = agent_work.changes(readings(None, settings))
         assert (found.status, found.what) == (Status.OK, "certificate install is under way")
         (tmp_path / name).unlink()
+
+
+def test_an_error_of_the_storage_is_a_failure_and_one_of_the_agent_is_not() -> None:
+    class Failing:
+        def __init__(self, error: SysregError) -> None:
+            self._error = error
+
+        def read_blobs(self) -> BlobReading:
+            raise self._error
+
+    found = agent_work.blobs(readings(Failing(SysregError("no rights", next_step="chown it")), deep=True))
+    assert (found.status, found.detail) == (Status.FAILED, "no rights; chown it")
+    for error in (Unavailable("down"), NotAuthorized("no"), Conflict("another one"), TooManyRequests("busy")):
+        with pytest.raises(Skipped):
+            agent_work.blobs(readings(Failing(error), deep=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from sysreg_cli.errors import Unavailable
 from sysreg_cli.health import storage
 from sysreg_cli.health.readings import Agent, Readings
-from sysreg_cli.health.results import Result, Status
+from sysreg_cli.health.results import Result, Skipped, Status
+from sysreg_cli.host.registry_config import RegistryConfig
 from sysreg_cli.settings import PathSettings, Settings
 
 IMAGES, STATE = Path("/images"), Path("/var/lib/sysreg")
@@ -52,3 +54,33 @@ def test_the_remedy_is_for_the_file_system_that_is_low(
     assert found.detail.endswith(command)
     if free[IMAGES] == free[STATE]:
         assert found.what.count("GB") == 1, "one file system is said once"
+
+
+def test_who_holds_the_write_lock_is_said_also_while_the_agent_does_not_answer(tmp_path: Path) -> None:
+    readings = Readings(Settings(), no_agent)
+
+    def skipped() -> Agent:
+        raise Skipped("the agent does not answer")
+
+    readings.agent_calls = skipped  # type: ignore[method-assign]
+    path = tmp_path / "write-fence"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = storage._held(readings, path)
+    assert found.status is Status.FAILED
+    assert f"kill {os.getpid()}" in found.detail
+
+
+def test_only_variables_that_are_the_cause_are_to_be_removed() -> None:
+    def remedy(*variables: str) -> str:
+        environment = dict.fromkeys(variables, "x")
+        config = RegistryConfig(Path("c"), "filesystem", Path("/"), environment=environment)
+        return storage._without_variables(config).text
+
+    assert "REGISTRY_STORAGE_DELETE_ENABLED" in remedy(
+        "REGISTRY_STORAGE_DELETE_ENABLED", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+    )
+    assert "ROOTDIRECTORY" not in remedy(
+        "REGISTRY_STORAGE_DELETE_ENABLED", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+    )
+    assert "REGISTRY" not in remedy("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY")

@@ -13,7 +13,7 @@ import pytest
 from sysreg_cli.agent.garbage import edits
 from sysreg_cli.agent.storage import layout
 from sysreg_cli.errors import SysregError
-from sysreg_cli.host.ownership import as_owner, no_rights, require_rights
+from sysreg_cli.host.ownership import as_owner, leave_groups, no_rights, require_rights
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="taking another user's rights needs root")
 
@@ -76,6 +76,7 @@ def test_the_groups_of_a_shell_of_roots_give_another_user_no_rights(root: Path) 
     groups = os.getgroups()
     os.setgroups([0])
     try:
+        leave_groups()
         with pytest.raises(SysregError, match="nobody may not read or change"):
             require_rights(root, [str(closed)])
     finally:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +107,37 @@ def test_one_reading_at_a_time_which_ends_when_its_client_has_gone_or_the_agent_
     reader.stop()
     with pytest.raises(Stopped):
         read(reader)
+
+
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_a_blob_on_a_bad_sector_is_damaged_and_hides_no_other(
+    storage: Storage, reader: BlobReader, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    storage.image("app", "v1", layers=(b"bad sector",))
+    storage.image("other", "v1", layers=(b"layer",))
+    damage(storage, storage.blob(b"layer"))
+    bad = storage.path(storage.blob(b"bad sector"))
+    really_open = os.open
+
+    class Bad(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def read(self, _size: int = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def failing_open(path: Path, *words: Any, **options: Any) -> int:
+        if path == bad and when == "opened":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really_open(path, *words, **options)
+
+    def failing_file(descriptor: int, *words: Any, **options: Any) -> Any:
+        if when == "read" and Path(f"/proc/self/fd/{descriptor}").readlink() == bad:
+            os.close(descriptor)
+            return Bad()
+        return really_fdopen(descriptor, *words, **options)
+
+    really_fdopen = os.fdopen
+    monkeypatch.setattr("sysreg_cli.agent.health.blobs.os.open", failing_open)
+    monkeypatch.setattr("sysreg_cli.agent.health.blobs.os.fdopen", failing_file)
+    assert read(reader).images == ("app:v1", "other:v1")
