@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from sysreg_cli.errors import (
     Conflict,
+    CredentialsMissing,
     NotAuthenticated,
     NotAuthorized,
+    NotFound,
     NotSupported,
     SysregError,
     TooManyRequests,
     Unavailable,
+    UsageError,
 )
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.remedies import AGENT_UNIT, restart, see_journal
@@ -26,7 +29,17 @@ from sysreg_cli.v1.health import TrialOutcome
 # what is damaged, in one cell
 _MAX_DAMAGES = 10
 #: errors that say nothing of the registry or its storage
-_OF_THE_AGENT = (Unavailable, NotAuthenticated, NotAuthorized, NotSupported, Conflict, TooManyRequests)
+_OF_THE_AGENT = (
+    Conflict,
+    CredentialsMissing,
+    NotAuthenticated,
+    NotAuthorized,
+    NotFound,
+    NotSupported,
+    TooManyRequests,
+    Unavailable,
+    UsageError,
+)
 _AGAIN = Remedy("run it again", "system registry-garbage-collect")
 #: journals in the state directory, and what they are about
 _JOURNALS = {

@@ -26,10 +26,12 @@ _INVALID_ID = ctypes.c_uint(-1)  # setfsuid(2) with it changes nothing and retur
 def leave_groups() -> None:
     """Leave the supplementary groups of root's shell, which would give ``as_owner`` more than the owner has.
 
-    Call it before there are threads: it waits for each of them. Root needs no groups. Raises OSError.
+    Call it before there are threads: it waits for each of them. Root needs no groups. Without the capability
+    for it, nothing changes.
     """
     if os.geteuid() == 0 and os.getgroups():
-        os.setgroups([])
+        with contextlib.suppress(PermissionError):
+            os.setgroups([])
 
 
 @contextlib.contextmanager

@@ -40,13 +40,8 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _image_globs(value: str) -> tuple[str, ...]:
-    globs = _words(value)
-    for glob in globs:
-        if "/" in glob.rpartition(":")[2] and ":" in glob:
-            raise ValueError(
-                f"{glob!r} is no glob of images or of NAME:TAG; leave out the registry's address"
-            )
-    return globs
+    # the name of an image has no colon, so this is the address of a registry
+    return tuple(re.sub(r"^[^/]+:[0-9]+/", "", glob) for glob in _words(value))
 
 
 def _host_names(value: str) -> tuple[str, ...]:

@@ -50,11 +50,10 @@ def test_a_source_of_another_form_is_refused(text: str) -> None:
         settings.parse(f"[certificate]\nsource = {text}", "x")
 
 
-def test_a_protected_image_is_named_without_the_address_of_the_registry() -> None:
-    text = "[images]\nprotected = docker.io/* app:v?\n"
-    assert settings.parse(text, "x").images.protected == ("docker.io/*", "app:v?")
-    with pytest.raises(SettingsError, match=r"x:2: protected: .*leave out the registry's address"):
-        settings.parse("[images]\nprotected = registry.local:9001/docker.io/*", "x")
+def test_a_protected_image_may_have_the_address_of_the_registry() -> None:
+    text = "[images]\nprotected = registry.local:9001/docker.io/* app:v? [::1]:9001/other team/app:v1"
+    protected = settings.parse(text, "x").images.protected
+    assert protected == ("docker.io/*", "app:v?", "other", "team/app:v1")
 
 
 def test_addresses_may_be_host_names_of_the_registry() -> None:

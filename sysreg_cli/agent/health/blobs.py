@@ -27,6 +27,8 @@ from sysreg_cli.settings import Settings
 from sysreg_cli.v1.health import BlobReading
 
 _BLOCK = 1024 * 1024
+# So many blobs may be on bad sectors. If it is more, the storage itself is unreadable, and none is to go.
+_MAX_UNREADABLE = 10
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 # to delete and collect what is damaged: a push would take it as good
 _DELETE = (Remedy.DELETE_TAGS, Remedy.DELETE_MANIFEST)
@@ -82,10 +84,16 @@ def _read(settings: Settings, check: Callable[[], None]) -> BlobReading:
     with open_root(settings) as root:
         began = time.time()
         snapshot = read_images(root)
-        sizes = 0
+        sizes = unreadable = 0
         for digest, blob in snapshot.blobs.items():
             check()
-            if blob.size >= 0 and not _is_right(root, digest, check):
+            try:
+                if blob.size >= 0 and not _is_right(root, digest, check):
+                    snapshot.corrupt.add(digest)
+            except OSError as error:
+                unreadable += 1
+                if error.errno not in UNREADABLE or unreadable > _MAX_UNREADABLE:
+                    raise
                 snapshot.corrupt.add(digest)
             sizes += max(blob.size, 0)
         damages = list(_damages(snapshot, began, float(settings.agent.collect_grace)))
@@ -108,28 +116,16 @@ def _damages(snapshot: Snapshot, now: float, grace: float) -> Iterator[Damage]:
 
 
 def _is_right(root: Path, digest: str, check: Callable[[], None]) -> bool:
-    """Whether a blob has the content of its digest, and can be read. One that has just gone is right.
-
-    Raises OSError.
-    """
+    """Whether a blob has the content of its digest. One that has just gone is right. Raises OSError."""
     content = hashlib.new(digest.partition(":")[0])
     try:
         descriptor = os.open(layout.data(root, digest), _READ)
     except FileNotFoundError:
         return True
-    except OSError as error:
-        if error.errno in UNREADABLE:
-            return False
-        raise
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        try:
-            while block := file.read(_BLOCK):
-                check()
-                content.update(block)
-        except OSError as error:
-            if error.errno in UNREADABLE:  # a bad sector
-                return False
-            raise
+        while block := file.read(_BLOCK):
+            check()
+            content.update(block)
         # what clients pull stays in the memory of the machine
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return content.hexdigest() == digest.partition(":")[2]

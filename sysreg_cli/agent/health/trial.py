@@ -40,12 +40,12 @@ _TURN_SECONDS = 5.0
 
 
 def try_registry(settings: Settings) -> Trial:
-    """Try the registry. Waits some seconds for the end of another trial. Raises SysregError."""
+    """Try the registry. Waits some seconds for the end of another trial. Raises Conflict, SysregError."""
     root = registry_config.load(settings).root
     if root is None:
         return Trial(TrialOutcome.NOT_SUPPORTED, problem="nothing could remove what it leaves there")
     if not _turn.acquire(timeout=_TURN_SECONDS):
-        return Trial(TrialOutcome.FAILED, TrialStep.PUSH, "another test image is still under way")
+        raise Conflict("another test image is still under way", next_step="try again later")
     try:
         with closing(WriteLock(settings.paths.state)) as write_lock:
             permit = write_lock.try_issue()

@@ -129,13 +129,13 @@ def _find(storage: _Storage, order: Order) -> list[DeletedTag]:
         )
         raise Conflict(
             f"{image} was deleted more than once, and which delete was the last is not known",
-            next_step=f"give the digest to restore: {digests}",
+            next_step=f"give the digest to restore: {digests}, with --as {order.tag or image.tag}",
         )
     found = [it for it in deleted if it.record == deleted[0].record]
     if order.tag:
         del found[1:]
     if lost := _why_lost(storage, found[0]):
-        raise Conflict(f"{image} cannot be restored: {lost}", next_step=_instead(storage, deleted))
+        raise Conflict(f"{image} cannot be restored: {lost}", next_step=_instead(storage, order, deleted))
     return found
 
 
@@ -143,13 +143,12 @@ def _why_lost(storage: _Storage, deleted: DeletedTag) -> str:
     return why_lost(storage.snapshot, storage.repository(deleted.repository), deleted)
 
 
-def _instead(storage: _Storage, deleted: Sequence[DeletedTag]) -> str:
+def _instead(storage: _Storage, order: Order, deleted: Sequence[DeletedTag]) -> str:
     """Return what to do instead of restoring the first of the deletes."""
     for it in deleted:
         if it.root != deleted[0].root and not _why_lost(storage, it):
-            return (
-                f"push it again, or restore an earlier one: {ImageReference(it.repository, digest=it.root)}"
-            )
+            earlier = f"{ImageReference(it.repository, digest=it.root)} --as {order.tag or it.tag}"
+            return f"push it again, or restore an earlier one: {earlier}"
     return "push it again"
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from sysreg_cli.errors import Conflict, NotAuthorized, SysregError, TooManyRequests, Unavailable
+from sysreg_cli.errors import (
+    Conflict,
+    CredentialsMissing,
+    NotAuthorized,
+    SysregError,
+    TooManyRequests,
+    Unavailable,
+)
 from sysreg_cli.health import agent_work
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.results import Skipped, Status
@@ -126,6 +133,11 @@ def test_an_error_of_the_storage_is_a_failure_and_one_of_the_agent_is_not() -> N
 
     found = agent_work.blobs(readings(Failing(SysregError("no rights", next_step="chown it")), deep=True))
     assert (found.status, found.detail) == (Status.FAILED, "no rights; chown it")
-    for error in (Unavailable("down"), NotAuthorized("no"), Conflict("another one"), TooManyRequests("busy")):
+    for error in (
+        Unavailable("down"),
+        CredentialsMissing("none"),
+        Conflict("another"),
+        TooManyRequests("busy"),
+    ):
         with pytest.raises(Skipped):
             agent_work.blobs(readings(Failing(error), deep=True))

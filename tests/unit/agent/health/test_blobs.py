@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sysreg_cli.agent.health.blobs import BlobReader, Stopped
-from sysreg_cli.errors import Conflict
+from sysreg_cli.errors import Conflict, SysregError
 from sysreg_cli.settings import AgentSettings, PathSettings, RegistrySettings, Settings
 from sysreg_cli.v1.health import BlobReading
 from tests.unit.agent.storage.builder import Storage
@@ -141,3 +141,17 @@ def test_a_blob_on_a_bad_sector_is_damaged_and_hides_no_other(
     monkeypatch.setattr("sysreg_cli.agent.health.blobs.os.open", failing_open)
     monkeypatch.setattr("sysreg_cli.agent.health.blobs.os.fdopen", failing_file)
     assert read(reader).images == ("app:v1", "other:v1")
+
+
+def test_a_storage_in_which_nothing_can_be_read_is_an_error_and_no_image_is_to_be_deleted(
+    storage: Storage, reader: BlobReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        storage.image("app", f"v{number}", layers=(bytes([number]),))
+
+    def failing(*_: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("sysreg_cli.agent.health.blobs._is_right", failing)
+    with pytest.raises(SysregError, match="Input/output error"):
+        read(reader)
