@@ -114,12 +114,13 @@ def no_rights(root: Path, path: str, uid: int | None = None) -> SysregError:
     status = os.lstat(path)
     uid = root.stat().st_uid if uid is None else uid
     user, owner = _name(uid), _with_group(uid)
-    mode, place = stat.S_IMODE(status.st_mode), shlex.quote(str(root))
+    mode = stat.S_IMODE(status.st_mode)
+    # chown -R changes a symbolic link itself, and with -H it would follow those that an attacker has planted
+    place = shlex.quote(str(root.resolve()))
     return SysregError(
         f"the user {user} may not read or change {printable(path)}: it belongs to {_name(status.st_uid)},"
         f" with mode {mode:04o}",
-        # -H: the storage may be a symbolic link to a larger disk
-        next_step=f"give the storage back to that user: chown -RH {owner} {place} && chmod -R u+rwX {place}",
+        next_step=f"give the storage back to that user: chown -R {owner} {place} && chmod -R u+rwX {place}",
     )
 
 

@@ -16,6 +16,7 @@ from devstack.waiting import wait_until
 from sysreg_cli import settings
 from sysreg_cli.agent.registry_access import local_registry
 from sysreg_cli.agent.storage import layout
+from sysreg_cli.agent.storage.damage import STRAY
 from sysreg_cli.agent.storage.tags import TagStorage
 from sysreg_cli.cli.agent_client import AgentClient
 from sysreg_cli.cli.invocation import Invocation
@@ -176,7 +177,7 @@ class _Trial:
             self._fuzzer.outcomes["collected"] += 1
             texts = " ".join(result.warnings)
             for image in damaged:
-                if str(image) not in texts and f"_manifests/tags/{image.tag} is nothing of" not in texts:
+                if str(image) not in texts and f"_manifests/tags/{image.tag} {STRAY}" not in texts:
                     self.problems.append(f"collection: does not name {image}: {result.warnings}")
         elif result.writes_held:
             self.problems.append(f"collection: held writes for {result.writes_held} s, then {result.error}")
