@@ -62,7 +62,7 @@ class Generations:
         """Return all generations, oldest first, unfinished ones included."""
         if not self._all.is_dir():
             return []
-        return sorted((path.name for path in self._all.iterdir()), key=_age)
+        return sorted((path.name for path in self._all.iterdir() if path.is_dir()), key=_age)
 
     def before(self, name: str) -> list[str]:
         """Return the generations older than ``name``, oldest first."""

@@ -90,7 +90,7 @@ class SystemBundle:
         """Return the files to write, with their contents, and those to take away."""
         wanted = {self.path(one): one.public_bytes(serialization.Encoding.PEM) for one in certificates}
         new = {path: pem for path, pem in wanted.items() if _read(path) != pem}
-        return new, [path for path in managed_anchors(self._directory) if path not in wanted]
+        return new, [path for path in self._anchors() if path not in wanted]
 
     def _change(self, new: Mapping[Path, bytes], gone: Sequence[Path]) -> None:
         """Add and take away files, and rebuild the bundle. Raises what fails, after it was undone."""
@@ -138,6 +138,10 @@ class SystemBundle:
         self._rebuild()
         self._journal.clear()
 
+    def _anchors(self) -> list[Path]:
+        """Return the files that were added. Another one may have the name of what docker trusts."""
+        return [path for path in managed_anchors(self._directory) if is_anchor_name(path.name)]
+
     def _all_set_aside(self) -> list[Path]:
         paths = self._directory.glob(f"sysreg-*{_REMOVED_SUFFIX}")
         return [path for path in paths if is_anchor_name(path.name.removesuffix(_REMOVED_SUFFIX))]
@@ -145,7 +149,7 @@ class SystemBundle:
     def installed(self) -> tuple[x509.Certificate, ...]:
         """Return the CA certificates that ``install`` added, by serial number."""
         certificates = []
-        for path in managed_anchors(self._directory):
+        for path in self._anchors():
             with contextlib.suppress(OSError, CertificateRefused):
                 certificates.append(read_certificates(path.read_bytes())[0])
         return tuple(sorted(certificates, key=lambda certificate: certificate.serial_number))

@@ -188,6 +188,10 @@ def _pending(
     return None, ["there is no private key, and no request of certificate-request is pending for it"]
 
 
+#: certificates in other forms than RFC 7468's: to leave them out would install fewer than the file shows
+_OTHER_FORMS = ("TRUSTED CERTIFICATE", "PKCS7", "CMS")
+
+
 def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], list[str]]:
     """Return all certificates in their order, None for one that cannot be read, and the problems.
 
@@ -213,6 +217,12 @@ def _read_chain(blocks: Sequence[pem.PemBlock]) -> tuple[list[Facts | None], lis
         if not blocks:
             hint = " (no PEM block at all; DER and PKCS #12 files have to be converted)"
         problems.append(f"there is no certificate{hint}")
+    else:
+        problems += [
+            f"line {block.line}: a block {block.label} is not read; convert its certificates to CERTIFICATE"
+            for block in blocks
+            if block.label in _OTHER_FORMS
+        ]
     return chain, problems
 
 

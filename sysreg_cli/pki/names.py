@@ -63,9 +63,10 @@ def _subtrees(subtrees: Iterable[x509.GeneralName] | None, name: str | Address) 
 
 def _dns_within(name: str, constraint: str) -> bool:
     """Whether a DNS name or wildcard pattern is in the subtree ``constraint``. An empty one holds all."""
-    name, constraint = name.lower().removeprefix("*."), constraint.lower()
+    name, constraint = name.lower(), constraint.lower()
     if not constraint:
         return True
-    if constraint.startswith("."):
+    if constraint.startswith("."):  # a pattern has one label more than what follows its asterisk
         return name.endswith(constraint)
+    name = name.removeprefix("*.")
     return name == constraint or name.endswith("." + constraint)

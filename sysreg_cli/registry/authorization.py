@@ -18,6 +18,8 @@ from sysreg_cli.tokens.access import Access
 
 # Seconds that a token without a lifetime is valid (distribution token specification).
 _DEFAULT_LIFETIME = 60
+# however long a token server says: it is fetched anew after a day
+_MAX_LIFETIME = 86400.0
 # Seconds subtracted, so that a token does not expire on its way.
 _MARGIN = 5
 
@@ -137,4 +139,4 @@ def _read_token(response: Response) -> tuple[str, float]:
     lifetime = data.get("expires_in")
     if not isinstance(lifetime, (int, float)) or isinstance(lifetime, bool) or lifetime < _DEFAULT_LIFETIME:
         lifetime = _DEFAULT_LIFETIME
-    return token, lifetime
+    return token, min(lifetime, _MAX_LIFETIME)

@@ -233,7 +233,9 @@ async def _read_post(request: Request) -> tuple[_Fields, Credentials]:
 def _parse(encoded: bytes) -> _Fields:
     """Parse a query or a form. What isn't UTF-8 becomes a character that no scope may contain."""
     try:
-        return parse_qs(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        return parse_qs(
+            encoded.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS
+        )
     except ValueError:
         raise UsageError(f"more than {_MAX_FIELDS} parameters") from None
 

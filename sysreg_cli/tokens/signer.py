@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -72,7 +73,7 @@ class TokenSigner:
         certificate_file = settings.token_server.signing_certificate
         try:
             key = load_pem_private_key(_read(key_file), None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise _refused(f"{key_file}: not an unencrypted private key in PEM") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise _refused(f"{key_file}: not an ECDSA P-256 key")

@@ -11,6 +11,7 @@ root:sysreg-token with mode 0660; the token server is the only member of that gr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import math
@@ -66,12 +67,16 @@ class WriteLock:
         """Record that a write token is issued now: a drain counts from this time.
 
         The record is not flushed to the disk, because ``latest_write`` counts from the start of the machine
-        if that was later.
+        if that was later. After a step of the clock backwards, an earlier token may expire later than this
+        one: then its time stays.
         """
         try:
+            descriptor, now = self._record.descriptor(), time.time()
+            with contextlib.suppress(ValueError):
+                recorded = float(os.pread(descriptor, _RECORD_SIZE, 0))
+                now = recorded if now < recorded <= now + _MAX_AHEAD else now
             # one write of a fixed size, so that no reader sees half a number
-            line = f"{time.time():{_RECORD_SIZE - 1}.6f}\n"
-            os.pwrite(self._record.descriptor(), line.encode(), 0)
+            os.pwrite(descriptor, f"{now:{_RECORD_SIZE - 1}.6f}\n".encode(), 0)
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -76,7 +76,12 @@ def _content(path: Path) -> bytes:
         if path.name == "ca.crt":
             return b""
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        file = os.fdopen(descriptor, "rb")
+    except OSError:  # a directory
+        os.close(descriptor)
+        raise
+    with file:
         return file.read(MAX_BYTES[Mode.DOCKER_REGISTRY] + 1)
 
 

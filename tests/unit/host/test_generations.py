@@ -31,6 +31,14 @@ def test_nothing_is_in_use_before_the_first(tmp_path: Path) -> None:
     assert Generations(tmp_path).next_name() == "000001"
 
 
+def test_a_file_beside_the_generations_disturbs_nothing(generations: Generations, tmp_path: Path) -> None:
+    (tmp_path / "generations/notes.txt").write_text("mine")
+    for _ in range(4):
+        name = install(generations)
+    assert generations.names()[-1] == name
+    assert (tmp_path / "generations/notes.txt").exists()
+
+
 def test_key_and_chain_are_protected(generations: Generations) -> None:
     name = install(generations)
     files = generations.path(name)

@@ -83,11 +83,12 @@ def test_a_rebuild_that_hangs_is_given_up(settings: Settings, old: make.Issued) 
     assert bundle_of(settings).installed() == ()
 
 
+@pytest.mark.parametrize("name", ["corporate.crt", "sysreg-registry.crt"])
 def test_authorities_of_an_administrator_are_neither_listed_nor_touched(
-    settings: Settings, old: make.Issued
+    settings: Settings, old: make.Issued, name: str
 ) -> None:
     settings.paths.system_trust.mkdir()
-    own = settings.paths.system_trust / "corporate.crt"
+    own = settings.paths.system_trust / name
     own.write_bytes(old.pem)
     assert bundle_of(settings).installed() == ()
     with pytest.raises(SysregError):

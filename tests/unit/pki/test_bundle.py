@@ -132,6 +132,16 @@ def test_a_file_without_certificate_is_refused(server: make.Issued) -> None:
     assert len(refused(b"")) == 2
 
 
+@pytest.mark.parametrize("label", ["TRUSTED CERTIFICATE", "PKCS7"])
+def test_no_certificate_of_another_form_is_left_out(
+    server: make.Issued, root: make.Issued, label: str
+) -> None:
+    other = root.pem.replace(b"BEGIN CERTIFICATE", f"BEGIN {label}".encode())
+    other = other.replace(b"END CERTIFICATE", f"END {label}".encode())
+    before = server.key_pem + server.pem
+    only(refused(before + other), f"line {len(before.splitlines()) + 1}: a block {label}")
+
+
 def test_other_formats_are_named(server: make.Issued) -> None:
     der = server.certificate.public_bytes(serialization.Encoding.DER)
     assert any("DER and PKCS #12" in problem for problem in refused(der))

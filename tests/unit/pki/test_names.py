@@ -89,6 +89,9 @@ def _constraint(permitted: list[str] | None, excluded: list[str] | None) -> tupl
         (["198.51.100.0/28"], None, ["registry.local", "198.51.100.16"], False),
         (None, ["198.51.100.0/24"], ["registry.local", "198.51.100.10"], False),
         (["local"], None, ["registry.local", "198.51.100.10"], True),
+        ([".local"], None, ["registry.local"], True),
+        (["local", ".foo.example"], None, ["registry.local", "*.foo.example"], True),
+        (None, [".foo.example"], ["registry.local", "*.foo.example"], False),
     ],
 )
 def test_name_constraints_of_a_ca_leave_room_or_not(

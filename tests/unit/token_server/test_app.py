@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sysreg_cli.errors import NotAuthenticated, Unavailable
+from sysreg_cli.token_server.app import _parse
 from sysreg_cli.token_server.credentials import Credentials
 from sysreg_cli.token_server.keystone import Authentication
 from sysreg_cli.tokens.grants import Identity
@@ -322,3 +323,7 @@ def test_whatever_an_authenticated_user_asks_is_answered_well(server: Server) ->
         assert response.status in (200, 400)
 
     ask()
+
+
+def test_a_form_may_hold_utf_8_as_it_is() -> None:
+    assert _parse("password=p\u00e4&username=a".encode()) == _parse(b"password=p%C3%A4&username=a")

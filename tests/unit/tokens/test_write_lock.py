@@ -107,3 +107,14 @@ def test_issuing_leaks_no_descriptor(tmp_path: Path) -> None:
     for _ in range(50):
         write_lock.is_held()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_step_of_the_clock_backwards_makes_no_drain_too_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lock, now = WriteLock(tmp_path), time.time()
+    write_lock.record()
+    earlier = write_lock.latest_write()
+    monkeypatch.setattr("sysreg_cli.tokens.write_lock.time.time", lambda: now - 100)
+    write_lock.record()
+    assert write_lock.latest_write() == pytest.approx(earlier)
