@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 import jwt
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sysreg_cli.agent.identity import Caller, Role
@@ -87,12 +88,11 @@ def _trusted_keys(settings: Settings) -> list[ec.EllipticCurvePublicKey]:
     path = settings.token_server.trust_bundle
     try:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        return [key for it in certificates if _is_p256(key := it.public_key())]
     except OSError as error:
         problem = f"{path}: {error.strerror}"
-    except ValueError:
-        problem = f"{path}: holds no certificate in PEM"
-    else:
-        return [key for it in certificates if _is_p256(key := it.public_key())]
+    except (ValueError, UnsupportedAlgorithm):
+        problem = f"{path}: holds no certificate in PEM that can be read"
     raise SettingsError("no registry token can be checked", [problem], next_step="run sysreg-deploy as root")
 
 

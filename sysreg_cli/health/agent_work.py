@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from sysreg_cli.errors import (
-    Conflict,
-    CredentialsMissing,
-    NotAuthenticated,
-    NotAuthorized,
-    NotFound,
-    NotSupported,
-    SysregError,
-    TooManyRequests,
-    Unavailable,
-    UsageError,
-)
+from sysreg_cli.errors import SysregError
 from sysreg_cli.health.readings import Readings
 from sysreg_cli.health.remedies import AGENT_UNIT, restart, see_journal
 from sysreg_cli.health.results import Remedy, Result, Skipped, failed, ok, warning
@@ -28,18 +18,6 @@ from sysreg_cli.v1.health import TrialOutcome
 
 # what is damaged, in one cell
 _MAX_DAMAGES = 10
-#: errors that say nothing of the registry or its storage
-_OF_THE_AGENT = (
-    Conflict,
-    CredentialsMissing,
-    NotAuthenticated,
-    NotAuthorized,
-    NotFound,
-    NotSupported,
-    TooManyRequests,
-    Unavailable,
-    UsageError,
-)
 _AGAIN = Remedy("run it again", "system registry-garbage-collect")
 #: journals in the state directory, and what they are about
 _JOURNALS = {
@@ -87,24 +65,24 @@ def changes(readings: Readings) -> Result:
     """No change of a certificate or of the token-signing key was interrupted."""
     readings.require_root("the journals of changes")
     state = readings.settings.paths.state
-    journals = [what for name, what in _JOURNALS.items() if (state / name).exists()]
-    rollover = RolloverFiles.of(readings.settings).present
-    if not journals and not rollover:
-        return ok("none was interrupted")
-    if holder := locks.holder(state):
+    is_begun = bool(_begun(state) or RolloverFiles.of(readings.settings).present)
+    if is_begun and (holder := locks.holder(state)):
         return ok(f"{holder} is under way")
-    # one that was under way has just ended
-    journals = [what for name, what in _JOURNALS.items() if (state / name).exists()]
-    rollover = RolloverFiles.of(readings.settings).present
-    if not journals and not rollover:
-        return ok("none was interrupted")
-    if rollover:
+    # read again, because one that was under way may just have ended
+    if rollover := RolloverFiles.of(readings.settings).present:
         named = ", ".join(map(str, rollover))
         what = f"a change of the token-signing key was interrupted: {named}"
         return failed(what, Remedy("finish it", "sysreg-deploy"))
+    if not (journals := _begun(state)):
+        return ok("none was interrupted")
     what = f"{' and '.join(journals)} was interrupted"
     remedy = restart(readings.settings, AGENT_UNIT)
     return failed(what, Remedy("its next start finishes or undoes it", remedy.command))
+
+
+def _begun(state: Path) -> list[str]:
+    """Return the changes that have a journal."""
+    return [what for name, what in _JOURNALS.items() if (state / name).exists()]
 
 
 def image(readings: Readings) -> Result:
@@ -133,8 +111,11 @@ def _trial(readings: Readings) -> Result:
 
 
 def _without_answer(readings: Readings, error: SysregError) -> Result:
-    """Judge an error of the agent. Raises Skipped for one that says nothing of the registry."""
-    if isinstance(error, _OF_THE_AGENT):
+    """Judge an error of the agent. Raises Skipped for one that says nothing of the registry.
+
+    Those have a status of their own: the caller may not ask, or the agent is busy or away.
+    """
+    if error.http_status != SysregError.http_status:
         raise Skipped(error.message) from None
     see = see_journal(readings.settings, AGENT_UNIT)
     return failed(error.message, Remedy(error.next_step) if error.next_step else see)

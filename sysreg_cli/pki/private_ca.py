@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -50,9 +50,10 @@ class Pair:
         try:
             loaded = load_pem_private_key(key, None)
             parsed = x509.load_pem_x509_certificate(certificate)
-        except (ValueError, TypeError):
+            own = parsed.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ValueError("is damaged") from None
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != parsed.public_key():
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != own:
             raise ValueError("does not belong to its certificate")
         return cls(loaded, parsed)
 

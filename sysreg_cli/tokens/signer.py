@@ -79,10 +79,10 @@ class TokenSigner:
             raise _refused(f"{key_file}: not an ECDSA P-256 key")
         try:
             certificates = x509.load_pem_x509_certificates(_read(certificate_file))
-        except ValueError:
-            raise _refused(f"{certificate_file}: holds no certificate in PEM") from None
-        while certificates and certificates[0].public_key() != key.public_key():
-            del certificates[0]
+            while certificates and certificates[0].public_key() != key.public_key():
+                del certificates[0]
+        except (ValueError, UnsupportedAlgorithm):
+            raise _refused(f"{certificate_file}: holds no certificate in PEM that can be read") from None
         if not certificates:
             raise _refused(f"{certificate_file}: is not the certificate of {key_file}")
         return cls(key, certificates, settings.token_server.issuer)

@@ -72,7 +72,7 @@ def routes(context: AgentContext) -> list[Route]:
 
 
 def _refused(orders: Sequence[Order], caller: Caller, grants: Grants) -> dict[Order, RestoredImage]:
-    """Return the answer to each order that the caller may not give. Raises NotAuthorized if that are all."""
+    """Return the answer to each order that the caller may not give. Raises NotAuthorized if these are all."""
     refused: dict[Order, RestoredImage] = {}
     for order in orders:
         try:

@@ -63,15 +63,11 @@ def remove_tags(
     also with the same digest, stays. The caller has the rights of the owner of the storage. Raises OSError.
     """
     top = str(layout.repository(root, repository))
-    latest = pushed or {}
+    latest = dict.fromkeys(tags, math.inf) | dict(pushed or {})
     with _turn:
         _finish(root, top)
-        moved = {
-            tag: digest for tag, digest in tags.items() if _move(top, tag, digest, latest.get(tag, math.inf))
-        }
-        removed = [
-            tag for tag, digest in moved.items() if _settle(top, tag, digest, latest.get(tag, math.inf))
-        ]
+        moved = {tag: digest for tag, digest in tags.items() if _move(top, tag, digest, latest[tag])}
+        removed = [tag for tag, digest in moved.items() if _settle(top, tag, digest, latest[tag])]
         _empty(root, top)
         return removed
 

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import subprocess
 from pathlib import Path
 
 import jwt
@@ -135,3 +136,15 @@ def test_unreadable_files_are_named(tmp_path: Path, key: ec.EllipticCurvePrivate
         TokenSigner.load(settings)
     with pytest.raises(SettingsError, match="not an unencrypted private key"):
         TokenSigner.load(settings_with(tmp_path, key, certificate_of(key), password=b"secret"))
+
+
+def test_a_pair_of_an_unknown_algorithm_is_refused(tmp_path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    made = settings_with(tmp_path, key, certificate_of(key))
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:SM2", "-nodes", "-subj", "/CN=signer"]
+    files = ["-keyout", str(tmp_path / "sm2.key"), "-out", str(tmp_path / "crt")]
+    subprocess.run(["openssl", "req", "-x509", *curve, *files], check=True, capture_output=True)
+    with pytest.raises(SettingsError, match="crt: holds no certificate in PEM that can be read"):
+        TokenSigner.load(made)
+    (tmp_path / "sm2.key").rename(tmp_path / "key")
+    with pytest.raises(SettingsError, match="key: not an unencrypted private key in PEM"):
+        TokenSigner.load(made)

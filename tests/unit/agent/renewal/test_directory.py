@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.waiting import wait_until
-from sysreg_cli.agent.renewal.directory import FollowedDirectory
+from sysreg_cli.agent.renewal.directory import FollowedDirectory, _content
 from sysreg_cli.agent.renewal.readings import Reading
 from sysreg_cli.settings import DirectorySource
 
@@ -123,3 +123,11 @@ def test_odd_files_do_not_stop_the_agent(tmp_path: Path) -> None:
 
 def test_a_reading_never_shows_a_key() -> None:
     assert "secret" not in repr(Reading.of(b"secret key", b"chain", b"ca"))
+
+
+def test_a_directory_in_place_of_a_file_leaks_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "privkey.pem").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(IsADirectoryError):
+        _content(tmp_path / "privkey.pem")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
